@@ -1,0 +1,30 @@
+/**
+ * The closed list of things that can go wrong in a run without ending it. Only these codes stand in the public
+ * index; the text, which may name files or databases, goes into the sealed details.
+ *
+ * `partial`: data that the configuration asked for is not in the snapshot. `note`: worth knowing, nothing lost.
+ */
+export const problemKinds = {
+  'source-failed': 'partial',
+  'stream-failed': 'partial',
+  unreadable: 'partial',
+  'file-vanished': 'note',
+  'file-changed': 'note',
+  'special-file': 'note',
+  'name-not-utf8': 'note',
+  'globals-without-passwords': 'note',
+  'not-consistent': 'note',
+  shrank: 'note',
+} as const satisfies Record<string, 'partial' | 'note'>;
+
+export type ProblemCode = keyof typeof problemKinds;
+
+export interface Problem {
+  readonly source: string;
+  readonly code: ProblemCode;
+  /** One sentence for people; private, it may name files. */
+  readonly text: string;
+}
+
+export const isPartial = (problem: { readonly code: ProblemCode }): boolean =>
+  problemKinds[problem.code] === 'partial';

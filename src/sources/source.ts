@@ -1,0 +1,53 @@
+import type { ProblemCode } from '../problems.ts';
+
+/**
+ * A source yields the streams of one thing that is backed up: a database server, a file, a tree.
+ *
+ * The contract that every kind keeps:
+ * - A stream's bytes end naturally only if what they came from has proved success (exit status 0, no signal,
+ *   the format's own end). In every other case the iterator throws, and the stream is not committed.
+ * - Nothing is read ahead of what the consumer asks for beyond a fixed buffer.
+ * - Plaintext touches a disk only where the program can write nothing but files, then in `context.temporary`.
+ * - When the signal aborts, children are ended and temporary files removed before the iterator throws.
+ */
+export interface Source {
+  readonly name: string;
+  readonly kind: string;
+  /** What is there to save now. Throws a SealiftError if that cannot be found out; an empty source throws too. */
+  streams(context: SourceContext): Promise<SourceStream[]>;
+}
+
+export interface SourceStream {
+  /** The part of the stream's name after the source, made with `fileName`. Public in the index. */
+  readonly file: string;
+  open(context: SourceContext): AsyncIterable<Uint8Array>;
+}
+
+export interface SourceContext {
+  readonly signal: AbortSignal;
+  /** Something went wrong that does not end the stream (or, in `streams`, the source). */
+  problem(code: ProblemCode, text: string): void;
+  /** A private fact for the sealed details: a JSON object with a `type` (`entry`, `server`, ...). Resolves when there is room. */
+  detail(record: { readonly type: string; readonly [key: string]: unknown }): Promise<void>;
+  /** Makes a new empty directory of mode 0700 that the run removes on every path out. */
+  temporary(): Promise<string>;
+}
+
+/**
+ * A file name for a stream that is safe in every store and index: letters, digits, `_`, `-` and inner dots stay, every
+ * other byte of its UTF-8 form becomes `%XX`. Two different names never give the same result.
+ */
+export function fileName(name: string, extension: string): string {
+  let out = '';
+  for (const byte of Buffer.from(name, 'utf8')) {
+    const char = String.fromCharCode(byte);
+    const plain = /[A-Za-z0-9_-]/.test(char) || (char === '.' && out !== '');
+    out += plain ? char : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+  }
+  return out + extension;
+}
+
+/** The inverse of `fileName`: the name, for a file with that extension. */
+export function nameOf(file: string, extension: string): string {
+  return decodeURIComponent(file.slice(0, file.length - extension.length));
+}
