@@ -1,0 +1,47 @@
+/** Maps with at most `limit` calls under way, results in the order of the items. The first error ends it. */
+export async function mapConcurrent<T, R>(
+  items: Iterable<T>,
+  limit: number,
+  map: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const todo = [...items].entries();
+  const work = async (): Promise<void> => {
+    for (const [i, item] of todo) results[i] = await map(item);
+  };
+  await Promise.all(Array.from({ length: limit }, work));
+  return results;
+}
+
+/**
+ * Maps ahead of the consumer: yields in the order of the items while later ones are under way, at most `limitCost` of
+ * them by the sum of their costs (but always one). When the consumer stops, waits for what is under way.
+ */
+export async function* mapAhead<T, R>(
+  items: Iterable<T>,
+  limitCost: number,
+  cost: (item: T) => number,
+  map: (item: T) => Promise<R>,
+): AsyncGenerator<R> {
+  const ahead: { result: Promise<R>; cost: number }[] = [];
+  const source = items[Symbol.iterator]();
+  let spent = 0;
+  let next = source.next();
+  try {
+    while (!next.done || ahead.length > 0) {
+      while (!next.done && (ahead.length === 0 || spent + cost(next.value) <= limitCost)) {
+        const result = map(next.value);
+        result.catch(() => undefined); // reported when its turn comes
+        ahead.push({ result, cost: cost(next.value) });
+        spent += cost(next.value);
+        next = source.next();
+      }
+      const first = ahead.shift()!;
+      const result = await first.result;
+      spent -= first.cost;
+      yield result;
+    }
+  } finally {
+    await Promise.allSettled(ahead.map(({ result }) => result));
+  }
+}

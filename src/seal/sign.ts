@@ -1,0 +1,88 @@
+import * as openpgp from 'openpgp';
+import { SealiftError, messageOf } from '../errors.ts';
+
+/**
+ * Inline-signed binary OpenPGP messages, literal and uncompressed, so that
+ * `gpgv --keyring host.gpg --output content message` gives back the exact bytes.
+ */
+
+/** Signs with a host key. `date` is the time in the signature; one before the key existed would make it invalid. */
+export async function signBytes(
+  content: Uint8Array,
+  signingKey: openpgp.PrivateKey,
+  date: Date,
+): Promise<Uint8Array> {
+  const created = signingKey.getCreationTime();
+  const message = await openpgp.createMessage({
+    binary: content,
+    filename: '',
+    date: new Date(0),
+    format: 'binary',
+  });
+  return openpgp.sign({
+    message,
+    signingKeys: signingKey,
+    date: date < created ? created : date,
+    format: 'binary',
+    config: { preferredCompressionAlgorithm: openpgp.enums.compression.uncompressed },
+  });
+}
+
+export interface SignedContent {
+  readonly content: Uint8Array;
+  /** The trusted key that signed it. */
+  readonly signer: openpgp.PublicKey;
+}
+
+/**
+ * The content of a signed message, if one of the trusted keys made the signature. Throws `key-untrusted` when another
+ * key signed it, `verify-failed` when it is no signed message or was changed.
+ */
+export async function openSigned(
+  message: Uint8Array,
+  trusted: readonly openpgp.PublicKey[],
+  what: string,
+): Promise<SignedContent> {
+  const damaged = (reason: string, cause?: unknown): SealiftError =>
+    new SealiftError('verify-failed', `${what} is damaged or forged: ${reason}`, { cause });
+  let result: openpgp.VerifyMessageResult<Uint8Array>;
+  let issuers: string[];
+  try {
+    const parsed = await openpgp.readMessage({ binaryMessage: message });
+    result = await openpgp.verify({
+      message: parsed,
+      verificationKeys: [...trusted],
+      format: 'binary',
+      // Clocks differ between machines; when it was signed is judged by the store's time, not here.
+      date: null,
+    });
+    issuers = await Promise.all(
+      result.signatures.map(async ({ keyID, signature }) => issuerOf(await signature, keyID)),
+    );
+  } catch (error) {
+    throw damaged(messageOf(error), error);
+  }
+  for (const { keyID, verified } of result.signatures) {
+    const signer = trusted.find((key) => key.getKeys(keyID).length > 0);
+    if (!signer) continue;
+    await verified.catch((error: unknown) => {
+      throw damaged(messageOf(error), error);
+    });
+    return { content: result.data, signer };
+  }
+  if (issuers.length === 0) throw damaged('it carries no signature');
+  throw new SealiftError(
+    'key-untrusted',
+    `${what} is signed by a key that is not trusted here: ${issuers.join(', ')}`,
+    {
+      hint: 'If the fingerprint is the one that `sealift init` printed on the host: sealift keys trust FINGERPRINT',
+    },
+  );
+}
+
+function issuerOf(signature: openpgp.Signature, keyId: openpgp.KeyID): string {
+  const { issuerFingerprint } = signature.packets[0] ?? {};
+  return issuerFingerprint
+    ? Buffer.from(issuerFingerprint).toString('hex').toUpperCase()
+    : keyId.toHex().toUpperCase();
+}

@@ -1,0 +1,120 @@
+import { hkdfSync } from 'node:crypto';
+
+/**
+ * Content-defined chunking with a keyed Gear hash (Xia et al., "FastCDC", USENIX ATC 2016, with normalised chunking):
+ * where a segment ends depends on the last 32 bytes alone, so an insertion moves the cuts near it and no others.
+ * Restore does not depend on any of this; only re-use does.
+ */
+
+/** Sizes in bytes. `strict` is the mask before `normal`, `loose` the one from there on; both test the top bits. */
+export interface CutSizes {
+  readonly min: number;
+  readonly normal: number;
+  readonly max: number;
+  readonly strict: number;
+  readonly loose: number;
+}
+
+const MiB = 2 ** 20;
+const topBits = (count: number): number => (-1 << (32 - count)) | 0;
+
+const smallSizes: CutSizes = {
+  min: MiB / 2,
+  normal: MiB,
+  max: 4 * MiB,
+  strict: topBits(22),
+  loose: topBits(18),
+};
+const largeSizes: CutSizes = {
+  min: MiB,
+  normal: 4 * MiB,
+  max: 16 * MiB,
+  strict: topBits(23),
+  loose: topBits(21),
+};
+
+/** Streams are cut finely up to here, coarsely after it, so that large ones keep their object count sane. */
+export const fineUpTo = 2 ** 30;
+
+/** The sizes for a segment that starts at this offset of its stream. */
+export const sizesAt = (startOffset: number): CutSizes => (startOffset < fineUpTo ? smallSizes : largeSizes);
+
+/** The host's 256 values of the Gear hash: HKDF-SHA256 of the host secret, read as little-endian integers. */
+export function gearTable(hostSecret: Uint8Array): Int32Array {
+  const bytes = new DataView(hkdfSync('sha256', hostSecret, '', 'sealift/1/chunker', 1024));
+  return Int32Array.from({ length: 256 }, (_, i) => bytes.getInt32(4 * i, true));
+}
+
+/** The hash forgets a byte after 32 shifts, so hashing may begin this far before the first possible cut. */
+const memory = 32;
+
+/**
+ * Cuts one stream. `push` takes bytes as they come, in pieces of any size, and returns the segments that they
+ * complete, each in a buffer of its own that the caller may transfer; `end` returns the rest, if there is any.
+ */
+export class Cutter {
+  readonly #gear: Int32Array;
+  /** Pieces of the segment that is being filled. */
+  #pieces: Uint8Array[] = [];
+  #length = 0;
+  #hash = 0;
+  #start = 0;
+  #sizes: CutSizes = sizesAt(0);
+
+  constructor(gear: Int32Array) {
+    this.#gear = gear;
+  }
+
+  *push(bytes: Uint8Array): Generator<Uint8Array<ArrayBuffer>> {
+    let rest = bytes;
+    while (rest.length > 0) {
+      const taken = this.#scan(rest);
+      this.#pieces.push(rest.subarray(0, taken.count));
+      this.#length += taken.count;
+      if (taken.cut) yield this.#take();
+      rest = rest.subarray(taken.count);
+    }
+  }
+
+  end(): Uint8Array<ArrayBuffer> | undefined {
+    return this.#length > 0 ? this.#take() : undefined;
+  }
+
+  /** How many of these bytes belong to the open segment, and whether it ends there. */
+  #scan(bytes: Uint8Array): { count: number; cut: boolean } {
+    const { min, normal, max, strict, loose } = this.#sizes;
+    const gear = this.#gear;
+    const length = this.#length;
+    const end = Math.min(bytes.length, max - length);
+    let hash = this.#hash;
+    let i = Math.min(Math.max(0, min - memory - length), end);
+    const warm = Math.min(Math.max(i, min - 1 - length), end);
+    for (; i < warm; i++) hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
+    const middle = Math.min(Math.max(i, normal - 1 - length), end);
+    for (; i < middle; i++) {
+      hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
+      if ((hash & strict) === 0) return { count: i + 1, cut: true };
+    }
+    for (; i < end; i++) {
+      hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
+      if ((hash & loose) === 0) return { count: i + 1, cut: true };
+    }
+    this.#hash = hash;
+    return { count: end, cut: length + end === max };
+  }
+
+  #take(): Uint8Array<ArrayBuffer> {
+    const segment = new Uint8Array(this.#length);
+    let offset = 0;
+    for (const piece of this.#pieces) {
+      segment.set(piece, offset);
+      offset += piece.length;
+    }
+    this.#start += this.#length;
+    this.#pieces = [];
+    this.#length = 0;
+    this.#hash = 0;
+    this.#sizes = sizesAt(this.#start);
+    return segment;
+  }
+}

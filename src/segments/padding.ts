@@ -1,0 +1,24 @@
+/**
+ * Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", 2019): the
+ * smallest size >= `sizeBytes` whose binary form ends in so many zeros that only O(log log n) bits of it leak.
+ */
+export function padme(sizeBytes: number): number {
+  if (sizeBytes < 2) return sizeBytes;
+  const exponent = Math.floor(Math.log2(sizeBytes));
+  const kept = Math.floor(Math.log2(exponent)) + 1;
+  const step = 2 ** Math.max(0, exponent - kept);
+  return Math.ceil(sizeBytes / step) * step;
+}
+
+const skippableHeaderBytes = 8;
+const smallestBytes = 4096;
+
+/** A zstd frame followed by one skippable frame of zeros, so that both together have a Padmé size of at least 4 KiB. */
+export function padFrame(frame: Uint8Array): Buffer {
+  const total = Math.max(smallestBytes, padme(frame.length + skippableHeaderBytes));
+  const padded = Buffer.alloc(total);
+  padded.set(frame);
+  padded.writeUInt32LE(0x184d2a50, frame.length);
+  padded.writeUInt32LE(total - frame.length - skippableHeaderBytes, frame.length + 4);
+  return padded;
+}

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto';
+import { mapAhead } from '../concurrency.ts';
+import { SealiftError } from '../errors.ts';
+import { sealPackets, type SessionKeyFinder } from '../seal/open.ts';
+import type { WorkerPool } from './pool.ts';
+import type { StoredSegment } from './writer.ts';
+
+/** How much of what follows is fetched and opened while the consumer is busy. */
+const aheadBytes = 32 * 2 ** 20;
+/** A small object costs its round trip, not its bytes: at most this many are asked for at once. */
+const smallestCostBytes = aheadBytes / 16;
+
+/** All stored versions of a segment's object, newest first. */
+export type FetchSegment = (segment: StoredSegment) => AsyncIterable<Buffer>;
+
+/**
+ * The object of a segment whose SHA-256 is the signed one (rule R8), checked before anything is decrypted. Throws
+ * `verify-failed` when no version has it.
+ */
+export async function fetchVerified(fetch: FetchSegment, segment: StoredSegment): Promise<Buffer> {
+  let found = false;
+  for await (const object of fetch(segment)) {
+    found = true;
+    if (object.length !== segment.storedBytes) continue;
+    if (createHash('sha256').update(object).digest('hex') === segment.sha256) return object;
+  }
+  throw new SealiftError(
+    'verify-failed',
+    `the object of segment ${segment.id} in ${segment.folder} is ${found ? 'not the one that was signed' : 'missing'}`,
+  );
+}
+
+export interface SegmentReaderOptions {
+  readonly pool: WorkerPool;
+  readonly fetch: FetchSegment;
+  readonly findSessionKey: SessionKeyFinder;
+}
+
+/** The inverse of the writer: fetch → compare SHA-256 → open → decompress. Asks for the session key of each run once. */
+export function createSegmentReader({ pool, fetch, findSessionKey }: SegmentReaderOptions) {
+  const sessionKeys = new Map<string, Promise<Uint8Array>>();
+
+  const sessionKeyOf = (object: Uint8Array): Promise<Uint8Array> => {
+    const packets = sealPackets(object);
+    const name = createHash('sha256').update(packets).digest('hex');
+    let key = sessionKeys.get(name);
+    if (!key) sessionKeys.set(name, (key = findSessionKey(packets)));
+    return key;
+  };
+
+  const open = async (segment: StoredSegment): Promise<Uint8Array> => {
+    const object = await fetchVerified(fetch, segment);
+    const sessionKey = await sessionKeyOf(object);
+    const { plaintext } = await pool.run<'open'>({ type: 'open', object, sessionKey });
+    return plaintext;
+  };
+
+  return {
+    /** The plaintext of these segments, one after the other, one chunk per segment. */
+    read: (segments: Iterable<StoredSegment>): AsyncGenerator<Uint8Array> =>
+      mapAhead(segments, aheadBytes, ({ storedBytes }) => Math.max(storedBytes, smallestCostBytes), open),
+  };
+}
+
+export type SegmentReader = ReturnType<typeof createSegmentReader>;

@@ -1,0 +1,114 @@
+import { createHash } from 'node:crypto';
+import type { Seal } from '../seal/seal.ts';
+import type { ByteBudget } from './budget.ts';
+import { Cutter } from './chunker.ts';
+import type { WorkerPool } from './pool.ts';
+
+/** A segment as the store has it. */
+export interface StoredSegment {
+  /** 32 lower-case hex digits. */
+  readonly id: string;
+  /** The snapshot in whose folder it lies. */
+  readonly folder: string;
+  /** Size and SHA-256 (lower-case hex) of the whole object. */
+  readonly storedBytes: number;
+  readonly sha256: string;
+}
+
+export interface WrittenStream {
+  readonly bytes: number;
+  /** Of the plaintext, lower-case hex. */
+  readonly sha256: string;
+  readonly segments: readonly (StoredSegment & { readonly bytes: number })[];
+}
+
+export interface SegmentWriterOptions {
+  readonly pool: WorkerPool;
+  readonly budget: ByteBudget;
+  readonly idKey: Uint8Array;
+  readonly gear: Int32Array;
+  readonly seal: Seal;
+  /** The folder that new segments go to. */
+  readonly folder: string;
+  /** Segments that may be named again instead of being written, by id. */
+  readonly reusable: ReadonlyMap<string, StoredSegment>;
+  /** Stores an object; resolves when the store has acknowledged it. */
+  readonly put: (segment: StoredSegment, object: Uint8Array) => Promise<void>;
+  /** Called with the plaintext bytes of every segment that is done, and what it added to the store. */
+  readonly progress?: (bytes: number, newStoredBytes: number) => void;
+}
+
+/**
+ * Streams in, stored segments out: cut → id → compress → seal → put. Within one writer each id is sealed and put once,
+ * however often it occurs and however many streams meet it at the same time.
+ */
+export function createSegmentWriter(options: SegmentWriterOptions) {
+  const { pool, budget, idKey, gear, seal, folder, reusable, put, progress } = options;
+  const added = new Map<string, Promise<StoredSegment>>();
+
+  async function sealAndPut(id: string, plaintext: Uint8Array): Promise<StoredSegment> {
+    const { object, sha256 } = await pool.run<'seal'>({ type: 'seal', plaintext, seal });
+    const segment = { id, folder, storedBytes: object.length, sha256 };
+    await put(segment, object);
+    return segment;
+  }
+
+  async function store(segment: Uint8Array): Promise<StoredSegment & { bytes: number }> {
+    const bytes = segment.length;
+    try {
+      const { id, plaintext } = await pool.run<'identify'>({ type: 'identify', plaintext: segment, idKey });
+      const known = reusable.get(id);
+      let stored = known ?? added.get(id);
+      const isNew = stored === undefined;
+      if (stored === undefined) {
+        stored = sealAndPut(id, plaintext);
+        added.set(id, stored);
+      }
+      const result = { ...(await stored), bytes };
+      progress?.(bytes, isNew ? result.storedBytes : 0);
+      return result;
+    } finally {
+      budget.give(bytes);
+    }
+  }
+
+  return {
+    /** Segments that this writer added to the store so far. */
+    added: (): Promise<StoredSegment[]> => Promise.all(added.values()),
+
+    /**
+     * Stores one stream. When the body throws, or a segment cannot be stored, waits for what is under way and throws
+     * that error; what was stored by then is named by nobody.
+     */
+    async write(body: AsyncIterable<Uint8Array>): Promise<WrittenStream> {
+      const cutter = new Cutter(gear);
+      const hash = createHash('sha256');
+      const segments: Promise<StoredSegment & { bytes: number }>[] = [];
+      let failure: { error: unknown } | undefined;
+      let total = 0;
+      const add = async (segment: Uint8Array): Promise<void> => {
+        await budget.take(segment.length);
+        const stored = store(segment);
+        stored.catch((error: unknown) => (failure ??= { error }));
+        segments.push(stored);
+      };
+      try {
+        for await (const bytes of body) {
+          if (failure) throw failure.error;
+          hash.update(bytes);
+          total += bytes.length;
+          for (const segment of cutter.push(bytes)) await add(segment);
+        }
+        const last = cutter.end();
+        if (last) await add(last);
+      } catch (error) {
+        await Promise.allSettled(segments);
+        throw error;
+      }
+      await Promise.allSettled(segments);
+      return { bytes: total, sha256: hash.digest('hex'), segments: await Promise.all(segments) };
+    },
+  };
+}
+
+export type SegmentWriter = ReturnType<typeof createSegmentWriter>;

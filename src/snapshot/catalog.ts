@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import type { PrivateKey, PublicKey } from 'openpgp';
+import { mapConcurrent } from '../concurrency.ts';
+import { SealiftError } from '../errors.ts';
+import { openSigned, signBytes } from '../seal/sign.ts';
+import type { Store, StoredObject } from '../store/store.ts';
+import { formatIndex, parseIndex, type Index } from './index.ts';
+import { formatKey, parseKey, snapshotsFolder } from './object-key.ts';
+
+/** What lies in one host's part of a store: folders by snapshot id, as a listing showed them. */
+export type HostListing = ReadonlyMap<string, SnapshotFolder>;
+
+export interface SnapshotFolder {
+  /** Present if and only if the snapshot exists (rule R1). */
+  index: StoredObject | undefined;
+  /** By segment id. */
+  readonly segments: Map<string, StoredObject>;
+}
+
+/** A snapshot whose index was read and verified. */
+export interface Snapshot {
+  readonly index: Index;
+  /** The stored index object. */
+  readonly object: StoredObject;
+  /** SHA-256 of the stored index object, lower-case hex: what a successor names as `previous`. */
+  readonly sha256: string;
+}
+
+export interface UnreadableSnapshot {
+  readonly snapshot: string;
+  readonly error: SealiftError;
+}
+
+const indexReadsAtOnce = 8;
+
+const byId = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
+/** One listing of everything that a host has stored; keys that are not ours are left out. */
+export async function listHost(store: Store, host: string, signal?: AbortSignal): Promise<HostListing> {
+  const folders = new Map<string, SnapshotFolder>();
+  for await (const object of store.list(snapshotsFolder(host), signal)) {
+    const key = parseKey(object.key);
+    if (key?.type !== 'index' && key?.type !== 'segment') continue;
+    let folder = folders.get(key.snapshot);
+    if (!folder) folders.set(key.snapshot, (folder = { index: undefined, segments: new Map() }));
+    if (key.type === 'index') folder.index = object;
+    else folder.segments.set(key.id, object);
+  }
+  return folders;
+}
+
+/**
+ * Reads and verifies the indexes of these snapshots of a listing (all that have one, by default), oldest first. One
+ * that cannot be verified is reported beside the others; one that was pruned meanwhile is left out.
+ */
+export async function readSnapshots(
+  store: Store,
+  host: string,
+  listing: HostListing,
+  trusted: readonly PublicKey[],
+  signal?: AbortSignal,
+): Promise<{ snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] }> {
+  const present = [...listing].flatMap(([snapshot, { index }]) => (index ? [{ snapshot, index }] : []));
+  const snapshots: Snapshot[] = [];
+  const unreadable: UnreadableSnapshot[] = [];
+  await mapConcurrent(present, indexReadsAtOnce, async ({ snapshot, index }) => {
+    try {
+      const read = await readSnapshot(store, host, snapshot, index, trusted, signal);
+      if (read) snapshots.push(read);
+    } catch (error) {
+      if (!(error instanceof SealiftError) || !['verify-failed', 'key-untrusted'].includes(error.code))
+        throw error;
+      unreadable.push({ snapshot, error });
+    }
+  });
+  return {
+    snapshots: snapshots.toSorted((a, b) => byId(a.index.snapshot, b.index.snapshot)),
+    unreadable: unreadable.toSorted((a, b) => byId(a.snapshot, b.snapshot)),
+  };
+}
+
+/** The newest version of an index that verifies (rule R8); undefined when the object is gone. */
+async function readSnapshot(
+  store: Store,
+  host: string,
+  snapshot: string,
+  object: StoredObject,
+  trusted: readonly PublicKey[],
+  signal?: AbortSignal,
+): Promise<Snapshot | undefined> {
+  let failure: unknown;
+  for await (const bytes of store.versions(object.key, signal)) {
+    try {
+      const { content, signer } = await openSigned(bytes, trusted, `the index of ${host}/${snapshot}`);
+      const index = parseIndex(content, { host, snapshot });
+      if (signer.getFingerprint().toUpperCase() !== index.signer)
+        throw new SealiftError(
+          'verify-failed',
+          `the index of ${host}/${snapshot} names another signer than it has`,
+        );
+      return { index, object, sha256: createHash('sha256').update(bytes).digest('hex') };
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure) throw failure;
+  return undefined;
+}
+
+/**
+ * Makes a snapshot exist: everything it names is durable, then its signed index is written (rule R1). Returns the
+ * SHA-256 and size of the stored index object.
+ */
+export async function commitSnapshot(
+  store: Store,
+  index: Index,
+  signingKey: PrivateKey,
+): Promise<{ sha256: string; storedBytes: number }> {
+  const signed = await signBytes(formatIndex(index), signingKey, new Date(index.finishedAt));
+  await store.settle();
+  await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed);
+  await store.settle();
+  return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };
+}

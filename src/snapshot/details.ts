@@ -1,0 +1,66 @@
+import { once } from 'node:events';
+import { PassThrough } from 'node:stream';
+
+/**
+ * The private half of a snapshot: `_/details.jsonl`, one JSON object a line with a `type`, sealed like every stream.
+ *
+ * - `entry`    one member of a tree: `stream`, then what the source says of it
+ * - `server`   what a source found out about the server that it dumped
+ * - `stream`   after the last line about it: `name`, `bytes`, `sha256` of the plaintext, `segments` (plaintext lengths)
+ * - `problem`  `source`, `code`, `text`
+ *
+ * Facts that differ in every run come last, so that the bytes before them are the same and are not stored again.
+ */
+export interface StreamDetail {
+  readonly type: 'stream';
+  readonly name: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly segments: readonly number[];
+}
+
+const roomBytes = 2 ** 20;
+
+export class DetailsWriter {
+  readonly #stream = new PassThrough({ highWaterMark: roomBytes });
+
+  /** The bytes, to be stored while lines are still being added. */
+  get body(): AsyncIterable<Uint8Array> {
+    return this.#stream;
+  }
+
+  /** Adds a line; resolves when there is room for the next. */
+  async add(record: { readonly type: string; readonly [key: string]: unknown }): Promise<void> {
+    if (this.#stream.destroyed || this.#stream.write(`${JSON.stringify(record)}\n`)) return;
+    await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')]);
+  }
+
+  end(): void {
+    this.#stream.end();
+  }
+
+  /** Gives up: whoever waits for room goes on, whoever reads gets the error. */
+  abort(error: Error): void {
+    this.#stream.on('error', () => undefined);
+    this.#stream.destroy(error);
+  }
+}
+
+/** The records of the details, line by line. Lines of a later version that have no `type` are passed over. */
+export async function* readDetails(
+  body: AsyncIterable<Uint8Array>,
+): AsyncGenerator<{ type: string; [key: string]: unknown }> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const bytes of body) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      const record: unknown = JSON.parse(line);
+      if (isRecord(record)) yield record;
+    }
+  }
+}
+
+const isRecord = (value: unknown): value is { type: string } =>
+  typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';

@@ -1,0 +1,80 @@
+import { appendFile, open, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemCode } from '../errors.ts';
+import type { NamedSegment, Recipient } from './index.ts';
+import { parseSnapshotId } from './object-key.ts';
+
+/**
+ * The local memory of runs that did not finish: which segments the store has acknowledged, so that the next run can
+ * adopt them. One file per run, named by its snapshot id: a line with the recipients that its folder is sealed to, then
+ * a line per segment. Losing it, or its last lines, costs an upload and nothing else.
+ */
+export interface Journal {
+  add(segment: NamedSegment): void;
+  /** Waits until what was added is on disk. */
+  close(): Promise<void>;
+}
+
+export async function openJournal(
+  dir: string,
+  snapshot: string,
+  recipients: readonly Recipient[],
+): Promise<Journal> {
+  const path = join(dir, snapshot);
+  await appendFile(path, `${JSON.stringify({ recipients })}\n`, { mode: 0o600, flag: 'ax' });
+  const file = await open(path, 'a');
+  let lines: string[] = [];
+  let writing: Promise<void> | undefined;
+  const write = async (): Promise<void> => {
+    while (lines.length > 0) {
+      const batch = lines.join('');
+      lines = [];
+      await file.appendFile(batch);
+      await file.datasync();
+    }
+    writing = undefined;
+  };
+  return {
+    add({ id, storedBytes, sha256 }) {
+      lines.push(`${JSON.stringify([id, storedBytes, sha256])}\n`);
+      // A journal that cannot be written (disk full) must not end a backup: the next run uploads again.
+      writing ??= write().catch(() => undefined);
+    },
+    async close() {
+      await writing;
+      await file.close();
+    },
+  };
+}
+
+export interface JournalledRun {
+  readonly snapshot: string;
+  readonly recipients: readonly Recipient[];
+  readonly segments: readonly NamedSegment[];
+}
+
+/** The runs that are remembered. A torn last line is where the process died; it and what follows is ignored. */
+export async function readJournals(dir: string): Promise<JournalledRun[]> {
+  const runs: JournalledRun[] = [];
+  for (const snapshot of await readdir(dir)) {
+    if (!parseSnapshotId(snapshot)) continue;
+    const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
+    try {
+      const { recipients } = JSON.parse(lines[0] ?? '') as { recipients: Recipient[] };
+      const segments = lines.slice(1).map((line) => {
+        const [id, storedBytes, sha256] = JSON.parse(line) as [string, number, string];
+        return { folder: snapshot, id, storedBytes, sha256 };
+      });
+      runs.push({ snapshot, recipients, segments });
+    } catch {
+      // Not written to its end: nothing of it can be trusted to be whole.
+    }
+  }
+  return runs;
+}
+
+export async function removeJournal(dir: string, snapshot: string): Promise<void> {
+  await rm(join(dir, snapshot)).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  });
+}

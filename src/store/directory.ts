@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { SealiftError, systemCode } from '../errors.ts';
+import type { Store, StoredObject } from './store.ts';
+
+/** Unfinished writes lie here; the leading dot keeps it apart from every host name. */
+const temporaryFolder = '.tmp';
+/** A temporary file lives for seconds; older ones were left by a process that was killed. */
+const abandonedAfterMs = 3600_000;
+
+/**
+ * A store in a directory, which must exist: a missing one is more often a disk that is not mounted than a new store.
+ * Files are written to a temporary name, fsynced and renamed, so that a crash leaves no half object under its key.
+ */
+export async function openDirectoryStore(root: string): Promise<Store> {
+  const fail = (error: unknown, what: string): never => {
+    throw translate(error, what, root);
+  };
+  const info = await stat(root).catch((error: unknown) => fail(error, 'open the store'));
+  if (!info.isDirectory()) throw new SealiftError('store-not-found', `the store ${root} is not a directory`);
+
+  const temporary = join(root, temporaryFolder);
+  /** Folders with entries that are not yet durable. */
+  const unsettled = new Set<string>();
+  let swept: Promise<void> | undefined;
+
+  async function write(
+    key: string,
+    bytes: Uint8Array,
+    mayExist: boolean,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    signal?.throwIfAborted();
+    await (swept ??= prepareTemporary(temporary));
+    const path = join(root, key);
+    const draft = join(temporary, randomUUID());
+    try {
+      await makeFolders(root, dirname(path), unsettled);
+      if (!mayExist && (await isThere(path))) return await confirmSame(path, bytes);
+      const file = await open(draft, 'wx', 0o644);
+      try {
+        await file.writeFile(bytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(draft, path);
+      unsettled.add(dirname(path));
+    } finally {
+      await rm(draft, { force: true });
+    }
+  }
+
+  return {
+    address: root,
+    put: (key, bytes, signal) =>
+      write(key, bytes, false, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
+    replace: (key, bytes, signal) =>
+      write(key, bytes, true, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
+    async settle() {
+      const folders = [...unsettled];
+      unsettled.clear();
+      for (const folder of folders)
+        await syncFolder(folder).catch((error: unknown) =>
+          fail(error, `make ${folder} durable in the store`),
+        );
+    },
+    async *versions(key, signal) {
+      signal?.throwIfAborted();
+      const bytes = await readFile(join(root, key)).catch((error: unknown) => {
+        if (isAbsent(error)) return undefined;
+        return fail(error, `read ${key} from the store`);
+      });
+      if (bytes) yield bytes;
+    },
+    async *list(prefix, signal) {
+      yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
+    },
+    async folders(prefix, signal) {
+      signal?.throwIfAborted();
+      const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
+        if (isAbsent(error)) return [];
+        return fail(error, `list ${prefix} in the store`);
+      });
+      return entries
+        .filter((entry) => entry.isDirectory() && entry.name !== temporaryFolder)
+        .map((entry) => entry.name)
+        .toSorted();
+    },
+    async now() {
+      const probe = join(temporary, randomUUID());
+      try {
+        await mkdir(temporary, { recursive: true });
+        const file = await open(probe, 'wx', 0o600);
+        try {
+          return (await file.stat()).mtime;
+        } finally {
+          await file.close();
+        }
+      } catch (error) {
+        return fail(error, 'ask the time of the store');
+      } finally {
+        await rm(probe, { force: true }).catch(() => undefined);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      // An empty folder of ours is the only thing a clean end could leave behind; others may still use it.
+      await rm(temporary, { recursive: false, force: true }).catch(() => undefined);
+    },
+  };
+}
+
+async function* walk(
+  root: string,
+  prefix: string,
+  signal: AbortSignal | undefined,
+  fail: (error: unknown, folder: string) => never,
+): AsyncGenerator<StoredObject> {
+  signal?.throwIfAborted();
+  const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
+    if (isAbsent(error)) return [];
+    return fail(error, prefix);
+  });
+  const names = entries
+    .filter((entry) => prefix !== '' || entry.name !== temporaryFolder)
+    .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))
+    .toSorted();
+  for (const name of names) {
+    const key = prefix + name;
+    if (name.endsWith('/')) {
+      yield* walk(root, key, signal, fail);
+      continue;
+    }
+    const info = await stat(join(root, key)).catch((error: unknown) => {
+      if (isAbsent(error)) return undefined; // removed by a prune while we were listing
+      return fail(error, key);
+    });
+    if (info) yield { key, sizeBytes: info.size, lastModified: info.mtime };
+  }
+}
+
+async function prepareTemporary(temporary: string): Promise<void> {
+  await mkdir(temporary, { recursive: true });
+  for (const name of await readdir(temporary)) {
+    const path = join(temporary, name);
+    const info = await stat(path).catch(() => undefined);
+    if (info && Date.now() - info.mtimeMs > abandonedAfterMs) await rm(path, { force: true });
+  }
+}
+
+/** Makes the folders down to `path` and notes each one whose parent has a new entry. */
+async function makeFolders(root: string, path: string, unsettled: Set<string>): Promise<void> {
+  const first = await mkdir(path, { recursive: true });
+  if (first === undefined) return;
+  for (let folder = path; folder !== root && folder.length >= first.length; folder = dirname(folder))
+    unsettled.add(dirname(folder));
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (isAbsent(error)) return false;
+      throw error;
+    },
+  );
+}
+
+async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
+  if (!(await readFile(path)).equals(bytes))
+    throw new SealiftError('store-conflict', `${path} is already there with other content`);
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
+
+function translate(error: unknown, what: string, root: string): unknown {
+  if (error instanceof SealiftError || (error instanceof Error && error.name === 'AbortError')) return error;
+  const at = `cannot ${what} (${root})`;
+  switch (systemCode(error)) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new SealiftError('store-not-found', `${at}: the directory does not exist`, {
+        hint: 'Is the disk mounted? A new store needs its directory made once, with mkdir.',
+        cause: error,
+      });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new SealiftError('store-denied', `${at}: not allowed`, {
+        hint: 'Check the owner and mode of the directory, and whether the file system is mounted read-only.',
+        cause: error,
+      });
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return new SealiftError('store-full', `${at}: no space left`, {
+        hint: 'Free space in the store, or give it more. Nothing that was stored before is harmed.',
+        cause: error,
+      });
+    default:
+      return new SealiftError('store-unavailable', `${at}: ${String(systemCode(error) ?? error)}`, {
+        cause: error,
+      });
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * A store keeps objects under keys: an S3 bucket with a prefix, or a directory. Both pass one contract suite
+ * (test/store/contract.ts).
+ *
+ * - An object is visible whole or not at all, whatever interrupts `put`. `put` resolves after the object is durable,
+ *   except that a directory makes folder entries durable in `settle`, once, before an index is written.
+ * - `put` never overwrites where the store can prevent it. The same bytes again count as success, so a retry is safe;
+ *   other bytes throw `store-conflict`.
+ * - Absent means absent: only `undefined` or an empty listing says so. A question that could not be asked throws
+ *   `store-unavailable`, `store-denied` or `store-not-found` (the bucket or directory itself).
+ * - Time is the store's (rule R9), never the local clock.
+ * - Keys are relative to the store's prefix and are built by snapshot/object-key.ts.
+ */
+export interface Store extends AsyncDisposable {
+  /** For people: `s3://bucket/prefix` or the directory's path. */
+  readonly address: string;
+  /** Writes a new object. `bytes` must not change until it resolves. */
+  put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Writes an object that may be there already (the restore guide alone). */
+  replace(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Makes everything that was put so far survive a power cut. */
+  settle(): Promise<void>;
+  /**
+   * The object's content, newest version first, and then on a versioned bucket the older versions, so that a reader can
+   * take the first that has the signed hash (rule R8). Yields nothing for a key that does not exist.
+   */
+  versions(key: string, signal?: AbortSignal): AsyncIterable<Buffer>;
+  /** All current objects whose key starts with `prefix`, sorted by key. Nothing found is an empty listing. */
+  list(prefix: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
+  /** The names of the folders directly below `prefix` (empty or ending with a slash), sorted, without slashes. */
+  folders(prefix: string, signal?: AbortSignal): Promise<string[]>;
+  /** The store's time, asked anew. Throws `clock-wrong` when the store gives none. */
+  now(signal?: AbortSignal): Promise<Date>;
+}
+
+export interface StoredObject {
+  readonly key: string;
+  readonly sizeBytes: number;
+  readonly lastModified: Date;
+}
