@@ -44,6 +44,8 @@ const exitStatusOf = {
 
 export type ErrorCode = keyof typeof exitStatusOf;
 
+export const exitStatusFor = (code: ErrorCode): number => exitStatusOf[code];
+
 /** An error that an operator can act on: a code, a sentence that names the object, and what to do next. */
 export class SealiftError extends Error {
   readonly code: ErrorCode;

@@ -28,6 +28,13 @@ export async function signBytes(
   });
 }
 
+/** A cleartext signature, for a text that people read. Nothing of ours relies on it. */
+export async function signText(text: string, signingKey: openpgp.PrivateKey, date: Date): Promise<string> {
+  const created = signingKey.getCreationTime();
+  const message = await openpgp.createCleartextMessage({ text });
+  return openpgp.sign({ message, signingKeys: signingKey, date: date < created ? created : date });
+}
+
 export interface SignedContent {
   readonly content: Uint8Array;
   /** The trusted key that signed it. */

@@ -91,6 +91,28 @@ export function objectsOf(index: Index): NamedSegment[] {
   return [...objects.values()];
 }
 
+export interface StoredSizes {
+  /** All objects that the snapshot names, and those of them that it added. */
+  readonly objects: number;
+  readonly newObjects: number;
+  readonly storedBytes: number;
+  readonly newBytes: number;
+}
+
+export function storedSizes(index: Index): StoredSizes {
+  const objects = objectsOf(index);
+  const added = objects.filter(({ folder }) => folder === index.snapshot);
+  return {
+    objects: objects.length,
+    newObjects: added.length,
+    storedBytes: totalStored(objects),
+    newBytes: totalStored(added),
+  };
+}
+
+export const totalStored = (segments: readonly { readonly storedBytes: number }[]): number =>
+  segments.reduce((total, { storedBytes }) => total + storedBytes, 0);
+
 /** JSON with one segment a line, so that `sed`, `grep` and people can read it too. */
 export function formatIndex(index: Index): Buffer {
   const { streams, ...head } = index;

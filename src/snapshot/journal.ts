@@ -1,6 +1,5 @@
 import { appendFile, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '../errors.ts';
 import type { NamedSegment, Recipient } from './index.ts';
 import { parseSnapshotId } from './object-key.ts';
 
@@ -9,10 +8,8 @@ import { parseSnapshotId } from './object-key.ts';
  * adopt them. One file per run, named by its snapshot id: a line with the recipients that its folder is sealed to, then
  * a line per segment. Losing it, or its last lines, costs an upload and nothing else.
  */
-export interface Journal {
+export interface Journal extends AsyncDisposable {
   add(segment: NamedSegment): void;
-  /** Waits until what was added is on disk. */
-  close(): Promise<void>;
 }
 
 export async function openJournal(
@@ -40,7 +37,8 @@ export async function openJournal(
       // A journal that cannot be written (disk full) must not end a backup: the next run uploads again.
       writing ??= write().catch(() => undefined);
     },
-    async close() {
+    /** Waits until what was added is on disk. */
+    async [Symbol.asyncDispose]() {
       await writing;
       await file.close();
     },
@@ -73,8 +71,8 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
   return runs;
 }
 
-export async function removeJournal(dir: string, snapshot: string): Promise<void> {
-  await rm(join(dir, snapshot)).catch((error: unknown) => {
-    if (systemCode(error) !== 'ENOENT') throw error;
-  });
+/** After a commit of this job nothing is left to adopt. Other jobs may be running: theirs stay. */
+export async function forgetJournals(dir: string, job: string): Promise<void> {
+  for (const snapshot of await readdir(dir))
+    if (parseSnapshotId(snapshot)?.job === job) await rm(join(dir, snapshot), { force: true });
 }

@@ -1,0 +1,43 @@
+/** Where time comes from. Handed in as an argument, so that a test can hand in another. */
+export type Clock = () => Date;
+
+export const systemClock: Clock = () => new Date();
+
+/** RFC 3339 in UTC with whole seconds: `2026-11-22T12:00:00Z`. A fraction is cut off. */
+export function rfc3339(date: Date): string {
+  return `${date.toISOString().slice(0, 19)}Z`;
+}
+
+/** The day alone, for people: `2026-11-22`. */
+export function day(date: Date): string {
+  return date.toISOString().slice(0, 10);
+}
+
+const units = [
+  ['d', 86_400],
+  ['h', 3_600],
+  ['m', 60],
+  ['s', 1],
+] as const;
+
+/** For people, in the two largest units: `7d`, `2d 4h`, `1h 5m`, `12s`, `0s`. Negative durations get a minus sign. */
+export function formatDuration(seconds: number): string {
+  const parts: string[] = [];
+  let rest = Math.floor(Math.abs(seconds));
+  const first = units.findIndex(([, size]) => rest >= size);
+  if (first === -1) return '0s';
+  for (const [unit, size] of units.slice(first, first + 2)) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count}${unit}`);
+  }
+  return (seconds < 0 ? '-' : '') + parts.join(' ');
+}
+
+/** Seconds of a duration as the configuration writes it (`90s`, `30m`, `26h`, `7d`, 0), or undefined. */
+export function parseDuration(text: unknown): number | undefined {
+  if (text === 0) return 0;
+  const match = typeof text === 'string' ? /^(\d{1,9})([smhd])$/.exec(text) : null;
+  const size = units.find(([unit]) => unit === match?.[2])?.[1];
+  return match && size !== undefined ? Number(match[1]) * size : undefined;
+}

@@ -1,0 +1,65 @@
+import { formatDuration } from '../clock.ts';
+import type { JobConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { formatSize, printable } from '../output.ts';
+import { isPartial } from '../problems.ts';
+import { startProgress } from '../progress.ts';
+import type { Context, Outcome } from './context.ts';
+import { progressForm } from './context.ts';
+import { openHostSession, selectJobs, type HostSession } from './host-session.ts';
+import { runJob, type JobResult } from './run-job.ts';
+
+/** Runs the named jobs now, one after the other; all of them if none is named. Never prunes. */
+export async function backup(context: Context, names: readonly string[]): Promise<Outcome> {
+  await using session = await openHostSession(context);
+  const jobs = selectJobs(session.config, names);
+  const results: JobResult[] = [];
+  const failures: { job: string; error: SealiftError }[] = [];
+  for (const job of jobs) {
+    try {
+      const result = await runWithProgress(context, session, job);
+      results.push(result);
+      if (!context.json) report(context, result);
+    } catch (error) {
+      if (!(error instanceof SealiftError) || context.signal.aborted || jobs.length === 1) throw error;
+      failures.push({ job: job.name, error });
+      context.log.error({ job: job.name, code: error.code }, `job ${job.name}: ${error.message}`);
+    }
+  }
+  if (context.json) {
+    const failed = failures.map(({ job, error: { code, message, hint } }) => ({ job, code, message, hint }));
+    context.output.jsonLine({ type: 'summary', snapshots: results, failed });
+  }
+  // Several jobs failed in the same way: that is what happened. Otherwise the whole was done in part.
+  const [first] = failures;
+  if (first && results.length === 0 && failures.every(({ error }) => error.code === first.error.code))
+    return first.error.code;
+  return first || results.some(({ status }) => status === 'partial') ? 'partial' : undefined;
+}
+
+async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
+  const { signal, clock, log, output } = context;
+  using progress = startProgress({
+    form: progressForm(context),
+    verb: `backing up ${job.name}`,
+    totalBytes: undefined,
+    jsonLine: output.jsonLine,
+  });
+  return runJob(session, job, { signal, clock, log, progress });
+}
+
+function report({ output }: Context, result: JobResult): void {
+  const { problems, status } = result;
+  const mark = output.paint(status === 'complete' ? 'good' : 'warning', status);
+  const seconds = result.durationSeconds;
+  const facts = [
+    `${formatSize(result.bytes)} in ${result.streams} ${result.streams === 1 ? 'stream' : 'streams'}`,
+    `${formatSize(result.newBytes)} new in ${result.newSegments} of ${result.segments} segments`,
+    seconds < 10 ? `${seconds.toFixed(1)}s` : formatDuration(seconds),
+  ];
+  output.text(`${output.paint('strong', result.snapshot)}  ${mark}  ${facts.join(', ')}`);
+  for (const problem of problems) {
+    const style = isPartial(problem) ? 'bad' : 'faint';
+    output.text(`  ${output.paint(style, problem.code)} ${problem.source}: ${printable(problem.text)}`);
+  }
+}

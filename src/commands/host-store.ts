@@ -1,0 +1,108 @@
+import { rfc3339, type Clock } from '../clock.ts';
+import { SealiftError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { judgeClocks } from '../policy/clock-check.ts';
+import { listHost, readSnapshots, type HostListing, type Snapshot } from '../snapshot/catalog.ts';
+import type { Index } from '../snapshot/index.ts';
+import { formatKey, parseSnapshotId, snapshotsFolder } from '../snapshot/object-key.ts';
+import { restoreGuide } from '../snapshot/restore-guide.ts';
+import type { HostSession } from './host-session.ts';
+
+/** The store's time in whole seconds, after holding it against the local clock (rule R9). */
+export async function checkedStoreTime(
+  { store }: HostSession,
+  context: { clock: Clock; log: Log; signal: AbortSignal },
+): Promise<Date> {
+  const storeTime = await store.now(context.signal);
+  const local = context.clock();
+  const apart = `the store says ${rfc3339(storeTime)}, this machine ${rfc3339(local)}`;
+  switch (judgeClocks(storeTime, local)) {
+    case 'refuse':
+      throw new SealiftError('clock-wrong', `the clocks are more than an hour apart: ${apart}`, {
+        hint: 'Set the clock of this machine (timedatectl set-ntp true); retention hangs on it.',
+      });
+    case 'warn':
+      context.log.warn(`the clocks are more than five minutes apart: ${apart}`);
+      break;
+    case 'fine':
+      break;
+  }
+  return new Date(Math.floor(storeTime.getTime() / 1000) * 1000);
+}
+
+export interface HostContents {
+  readonly listing: HostListing;
+  readonly snapshots: readonly Snapshot[];
+}
+
+/**
+ * What this host has in the store. Throws `host-name-taken` when somebody else's key signs snapshots under the same
+ * name (rule R10): two machines must not write into one folder.
+ */
+export async function readOwnHost(
+  { store, host, trusted, hostKey }: HostSession,
+  { log, signal }: { log: Log; signal: AbortSignal },
+): Promise<HostContents> {
+  const listing = await listHost(store, host, signal);
+  const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, signal);
+  for (const { snapshot, error } of unreadable) {
+    if (error.code === 'key-untrusted')
+      throw new SealiftError(
+        'host-name-taken',
+        `another key signs snapshots of host ${host}: ${error.message}`,
+        {
+          hint:
+            `This machine's key is ${hostKey.fingerprint}. If another machine has the same name, give one of them a new ` +
+            `one. If this host lost its key, pin the old one: sealift keys trust FINGERPRINT`,
+          cause: error,
+        },
+      );
+    log.warn({ snapshot }, error.message);
+  }
+  return { listing, snapshots };
+}
+
+/** Puts the host's public key and the restore guide into the store, where they help people; nothing trusts them there. */
+export async function publishHost(
+  { store, host, hostKey, config }: HostSession,
+  sign: (content: string) => Promise<string>,
+  listing: HostListing,
+  signal: AbortSignal,
+): Promise<void> {
+  const { fingerprint, publicKey } = hostKey;
+  await store.put(formatKey({ type: 'host-key', host, fingerprint }), Buffer.from(publicKey.armor()), signal);
+  if (listing.size > 0) return; // the guide was written with the first snapshot
+  const guide = await sign(restoreGuide({ host, store: config.store, fingerprint }));
+  await store.replace(formatKey({ type: 'guide', host }), Buffer.from(guide), signal);
+}
+
+/** The place of a new snapshot in its job's chain, looked up just before the commit. */
+export async function nextInChain(
+  session: HostSession,
+  job: string,
+  known: HostContents,
+  signal: AbortSignal,
+): Promise<Pick<Index, 'sequence' | 'previous'>> {
+  const { store, host, state, trusted } = session;
+  const ids = await store.folders(snapshotsFolder(host), signal);
+  const added = ids.filter((id) => !known.listing.has(id) && parseSnapshotId(id)?.job === job);
+  const fresh: HostListing = new Map(
+    await Promise.all(
+      added.map(async (id) => {
+        const key = formatKey({ type: 'index', host, snapshot: id });
+        const objects = await Array.fromAsync(store.list(`${host}/snap/${id}/`, signal));
+        return [id, { index: objects.find((object) => object.key === key), segments: new Map() }] as const;
+      }),
+    ),
+  );
+  const { snapshots } = await readSnapshots(store, host, fresh, trusted, signal);
+  const newest = [...known.snapshots, ...snapshots]
+    .filter(({ index }) => index.job === job)
+    .toSorted((a, b) => a.index.sequence - b.index.sequence)
+    .at(-1);
+  const last = Math.max(newest?.index.sequence ?? 0, await state.readSequence(job));
+  return {
+    sequence: last + 1,
+    previous: newest ? { snapshot: newest.index.snapshot, sha256: newest.sha256 } : null,
+  };
+}

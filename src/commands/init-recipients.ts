@@ -1,0 +1,47 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, extname, join, resolve } from 'node:path';
+import { writeNew } from '../durable.ts';
+import { SealiftError } from '../errors.ts';
+import { loadRecipients } from '../seal/recipients.ts';
+import type { Ledger } from './ledger.ts';
+
+/** A checked public key file that is to be copied. */
+export interface RecipientFile {
+  readonly file: string;
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Reads the files of `--recipient` and refuses what backups could not be sealed to. */
+export async function readRecipients(
+  paths: readonly string[],
+  cwd: string,
+  now: Date,
+): Promise<RecipientFile[]> {
+  const files = paths.map((path) => resolve(cwd, path));
+  const missing = files.find((file) => !existsSync(file));
+  if (missing !== undefined) throw new SealiftError('usage', `--recipient ${missing}: there is no such file`);
+  if (files.length > 0) await loadRecipients(files, now);
+  return files.map((file) => ({
+    file,
+    name: ['.asc', '.gpg', '.pgp', '.key'].includes(extname(file)) ? basename(file) : `${basename(file)}.asc`,
+    bytes: readFileSync(file),
+  }));
+}
+
+/** Copies them, byte for byte, into the recipients' folder. One that is there already is kept, if it is the same. */
+export async function copyRecipients(
+  recipients: readonly RecipientFile[],
+  folder: string,
+  ledger: Ledger,
+): Promise<void> {
+  for (const { file, name, bytes } of recipients) {
+    const target = join(folder, name);
+    if (existsSync(target) && !readFileSync(target).equals(bytes)) {
+      throw new SealiftError('target-exists', `${target} is there already and is not the same as ${file}`, {
+        hint: 'give the file another name, or remove the old one after looking at it with `sealift keys list`',
+      });
+    }
+    await ledger.make(target, () => writeNew(target, bytes, 0o644));
+  }
+}

@@ -1,0 +1,25 @@
+import { keysFolder, parseKey } from '../snapshot/object-key.ts';
+import { openStore } from '../store/open.ts';
+import type { Context, Outcome } from './context.ts';
+import { trust, type StoredHostKey } from './keys.ts';
+
+/** `sealift keys trust FINGERPRINT`, with the keys that the store suggests. */
+export async function trustFromStore(context: Context, fingerprint: string): Promise<Outcome> {
+  const { signal } = context;
+  const config = await context.config();
+  await using store = await openStore(config.store);
+
+  async function* readHostKeys(): AsyncGenerator<StoredHostKey> {
+    for (const folder of await store.folders('', signal)) {
+      for await (const { key } of store.list(keysFolder(folder), signal)) {
+        const parsed = parseKey(key);
+        if (parsed?.type !== 'host-key') continue;
+        for await (const bytes of store.versions(key, signal)) {
+          yield { host: parsed.host, fingerprint: parsed.fingerprint, armored: bytes.toString('utf8') };
+          break;
+        }
+      }
+    }
+  }
+  return trust(context, fingerprint, readHostKeys);
+}

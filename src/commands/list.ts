@@ -1,0 +1,111 @@
+import { formatDuration } from '../clock.ts';
+import { formatSize } from '../output.ts';
+import type { Snapshot } from '../snapshot/catalog.ts';
+import { isExpired, sourcesOf } from '../snapshot/choose.ts';
+import { storedSizes } from '../snapshot/index.ts';
+import type { Context, Outcome } from './context.ts';
+import { hostsIn, oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
+
+export interface ListOptions {
+  readonly job?: string;
+  readonly host?: string;
+  readonly allHosts?: boolean;
+}
+
+/** The audit listing of snapshots, newest first. Needs no private key. */
+export async function list(context: Context, options: ListOptions): Promise<Outcome> {
+  const { signal, output } = context;
+  await using session = await openReaderSession(context);
+  const hosts = options.allHosts
+    ? await hostsIn(session, signal)
+    : [await oneHost(session, options.host, signal)];
+  const rows: SnapshotRow[] = [];
+  let unreadable = 0;
+  for (const host of hosts) {
+    const view = await viewHost(session, host, signal);
+    reportUnreadable(context, view);
+    unreadable += view.unreadable.length;
+    rows.push(...view.snapshots.map((snapshot) => describeSnapshot(snapshot, session.now)));
+  }
+  const shown = rows
+    .filter(({ job }) => options.job === undefined || job === options.job)
+    .toSorted((a, b) => (a.snapshot < b.snapshot ? 1 : -1));
+  if (context.json) output.json({ snapshots: shown });
+  else if (shown.length === 0) output.text('There are no snapshots.');
+  else print(context, shown, { now: session.now, severalHosts: hosts.length > 1 });
+  return unreadable > 0 ? 'partial' : undefined;
+}
+
+export type SnapshotRow = ReturnType<typeof describeSnapshot>;
+
+/** What `list --json` says of a snapshot. */
+export function describeSnapshot(snapshot: Snapshot, now: Date) {
+  const { index } = snapshot;
+  const { newBytes, storedBytes } = storedSizes(index);
+  return {
+    host: index.host,
+    job: index.job,
+    snapshot: index.snapshot,
+    startedAt: index.startedAt,
+    finishedAt: index.finishedAt,
+    expiresAt: index.expiresAt,
+    ageSeconds: Math.floor((now.getTime() - Date.parse(index.startedAt)) / 1000),
+    status: isExpired(snapshot, now) ? ('expired' as const) : index.status,
+    bytes: index.streams.reduce((total, { role, bytes }) => (role === 'data' ? total + bytes : total), 0),
+    newBytes,
+    storedBytes,
+    recipients: index.recipients.map(({ primary }) => primary),
+    streams: index.streams.map(({ name, source, kind, role, status, bytes }) => ({
+      name,
+      source,
+      kind,
+      role,
+      status,
+      bytes,
+    })),
+    problems: index.problems,
+    sources: sourcesOf(index),
+  };
+}
+
+const statusStyles = { complete: 'good', partial: 'warning', expired: 'faint' } as const;
+
+function print(
+  { output }: Context,
+  rows: readonly SnapshotRow[],
+  { now, severalHosts }: { now: Date; severalHosts: boolean },
+): void {
+  output.table(
+    [
+      ...(severalHosts ? [{ title: 'HOST' }] : []),
+      { title: 'SNAPSHOT' },
+      { title: 'AGE', align: 'right' },
+      { title: 'EXPIRES IN', align: 'right' },
+      { title: 'DATA', align: 'right' },
+      { title: 'NEW', align: 'right' },
+      { title: 'STATUS' },
+      { title: 'SOURCES', shrinkTo: 8 },
+    ],
+    rows.map((row) => {
+      const left = (Date.parse(row.expiresAt) - now.getTime()) / 1000;
+      return [
+        ...(severalHosts ? [row.host] : []),
+        row.snapshot,
+        formatDuration(row.ageSeconds),
+        row.status === 'expired' ? '-' : formatDuration(left),
+        formatSize(row.bytes),
+        formatSize(row.newBytes),
+        output.paint(statusStyles[row.status], row.status),
+        row.sources.join(' '),
+      ];
+    }),
+  );
+  const stored = rows.reduce((total, { newBytes }) => total + newBytes, 0);
+  output.text();
+  output.text(
+    output.paint(
+      'faint',
+      `${rows.length} snapshots, ${formatSize(stored)} stored. DATA is before compression.`,
+    ),
+  );
+}

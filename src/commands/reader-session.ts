@@ -1,0 +1,123 @@
+import { rfc3339 } from '../clock.ts';
+import type { Config } from '../config/config.ts';
+import { namePattern } from '../config/schema.ts';
+import { SealiftError } from '../errors.ts';
+import type { Trust } from '../seal/trust.ts';
+import {
+  listHost,
+  readSnapshots,
+  type HostListing,
+  type Snapshot,
+  type UnreadableSnapshot,
+} from '../snapshot/catalog.ts';
+import { keysFolder, parseKey } from '../snapshot/object-key.ts';
+import { openStore } from '../store/open.ts';
+import type { Store } from '../store/store.ts';
+import type { Context } from './context.ts';
+import { trustOf } from './trusted.ts';
+
+/** Somebody who looks at a store: on a host, at the operator's desk, or an auditor. Needs no private key. */
+export interface ReaderSession extends AsyncDisposable {
+  readonly config: Config;
+  readonly store: Store;
+  readonly trust: Trust;
+  /** The store's time when the session began. */
+  readonly now: Date;
+}
+
+export interface HostView {
+  readonly host: string;
+  readonly listing: HostListing;
+  /** Oldest first, expired ones included. */
+  readonly snapshots: readonly Snapshot[];
+  readonly unreadable: readonly UnreadableSnapshot[];
+}
+
+export async function openReaderSession(context: Context): Promise<ReaderSession> {
+  const config = await context.config();
+  const trust = await trustOf(config);
+  const store = await openStore(config.store);
+  try {
+    const now = await timeOf(store, context);
+    return { config, store, trust, now, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Reading must work on a store that cannot be written; then a directory cannot tell its time. */
+async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
+  try {
+    return await store.now(signal);
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+    const local = clock();
+    log.debug(`the store does not tell its time; taking this machine's, ${rfc3339(local)}`);
+    return local;
+  }
+}
+
+/** The one host that is meant. Throws `host-ambiguous` with their names when the store holds several and none is given. */
+export async function oneHost(
+  session: ReaderSession,
+  asked: string | undefined,
+  signal: AbortSignal,
+): Promise<string> {
+  const hosts = await hostsIn(session, signal);
+  const host = asked ?? session.config.host ?? (hosts.length === 1 ? hosts[0] : undefined);
+  if (host !== undefined && hosts.includes(host)) return host;
+  if (host !== undefined || hosts.length === 0)
+    throw new SealiftError(
+      'store-not-found',
+      host === undefined
+        ? `the store ${session.store.address} holds no backups`
+        : `the store ${session.store.address} holds no backups of host ${host}`,
+      { hint: hosts.length === 0 ? 'Was a backup made yet?' : `It holds: ${hosts.join(', ')}` },
+    );
+  throw new SealiftError('host-ambiguous', `the store holds several hosts: ${hosts.join(', ')}`, {
+    hint: 'Choose one with --host NAME.',
+  });
+}
+
+/** The hosts that have a folder in the store. */
+export async function hostsIn({ store }: ReaderSession, signal: AbortSignal): Promise<string[]> {
+  return (await store.folders('', signal)).filter((name) => namePattern.test(name));
+}
+
+/**
+ * Everything that one host has in the store, as far as it can be verified. Throws `key-untrusted` when no key of the
+ * host is pinned (rule R10).
+ */
+export async function viewHost(session: ReaderSession, host: string, signal: AbortSignal): Promise<HostView> {
+  const { store, trust } = session;
+  const trusted = trust.get(host) ?? [];
+  if (trusted.length === 0) throw await untrusted(session, host, signal);
+  const listing = await listHost(store, host, signal);
+  return { host, listing, ...(await readSnapshots(store, host, listing, trusted, signal)) };
+}
+
+async function untrusted({ store }: ReaderSession, host: string, signal: AbortSignal): Promise<SealiftError> {
+  const offered: string[] = [];
+  for await (const { key } of store.list(keysFolder(host), signal)) {
+    const parsed = parseKey(key);
+    if (parsed?.type === 'host-key') offered.push(parsed.fingerprint);
+  }
+  return new SealiftError('key-untrusted', `no key of host ${host} is trusted here`, {
+    hint:
+      offered.length === 0
+        ? `Copy its public key from the host: keys/hosts/${host}.asc.`
+        : `The store offers ${offered.join(', ')}. If \`sealift init\` printed the same on the host: ` +
+          `sealift keys trust ${offered[0]}`,
+  });
+}
+
+/** Says which snapshots cannot be read; a signature by an unknown key stops everything that relies on them. */
+export function reportUnreadable({ log }: Context, { unreadable }: HostView): void {
+  for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, error.message);
+}
+
+export function refuseUntrusted({ unreadable }: HostView): void {
+  const untrusted = unreadable.find(({ error }) => error.code === 'key-untrusted');
+  if (untrusted) throw untrusted.error;
+}

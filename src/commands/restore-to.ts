@@ -1,0 +1,80 @@
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { SealiftError, systemCode } from '../errors.ts';
+import { unpackTree } from '../sources/unpack.ts';
+import type { Context } from './context.ts';
+import type { RestoreItem, RestoreReport } from './restore.ts';
+
+/**
+ * `--to DIR`: every stream as a file `SOURCE/FILE`, trees unpacked below `SOURCE/`; below `JOB/` where several jobs are
+ * restored. A file has its name only when it is whole.
+ */
+export async function restoreTo(
+  context: Context,
+  target: string,
+  items: readonly RestoreItem[],
+  { force }: { force: boolean },
+): Promise<RestoreReport> {
+  if (!force) await refuseFull(target);
+  const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
+  const restored: string[] = [];
+  const skipped: string[] = [];
+  let bytes = 0;
+  for (const item of items) {
+    const root = severalJobs ? join(target, item.job) : target;
+    if (item.kind === 'files') {
+      const folder = join(root, item.source);
+      await mkdir(folder, { recursive: true });
+      const tree = await unpackTree(item.open(), folder, {
+        signal: context.signal,
+        sameOwner: context.environment.isRoot,
+        overwrite: force,
+      });
+      bytes += tree.bytes;
+      restored.push(`${folder}/  (${tree.files} files)`);
+      skipped.push(...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`));
+    } else {
+      const file = join(root, item.name);
+      bytes += await writeFile(file, item.open());
+      restored.push(file);
+    }
+  }
+  return { restored, skipped, bytes };
+}
+
+async function refuseFull(target: string): Promise<void> {
+  const entries = await readdir(target).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw new SealiftError('target-exists', `${target} is there already and is no folder`, { cause: error });
+  });
+  if (entries.length > 0)
+    throw new SealiftError('target-exists', `${target} is not empty`, {
+      hint: 'Restore into a new folder, or overwrite what is there with --force.',
+    });
+}
+
+async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
+  await mkdir(dirname(file), { recursive: true });
+  const draft = `${file}.part`;
+  await rm(draft, { force: true });
+  let bytes = 0;
+  try {
+    const handle = await open(draft, 'wx', 0o600);
+    try {
+      for await (const chunk of body) {
+        await handle.writeFile(chunk);
+        bytes += chunk.length;
+      }
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, file);
+  } catch (error) {
+    await rm(draft, { force: true });
+    if (['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? ''))
+      throw new SealiftError('restore-failed', `no space left for ${file}`, { cause: error });
+    throw error;
+  }
+  return bytes;
+}

@@ -1,0 +1,215 @@
+import { join } from 'node:path';
+import { rfc3339, type Clock } from '../clock.ts';
+import type { JobConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { takeLock } from '../lock.ts';
+import type { Log } from '../log.ts';
+import { runLimitSeconds } from '../policy/retention.ts';
+import { isPartial, type Problem } from '../problems.ts';
+import type { Progress } from '../progress.ts';
+import { loadRecipients, type Recipients } from '../seal/recipients.ts';
+import { createSeal } from '../seal/seal.ts';
+import { signText } from '../seal/sign.ts';
+import { gearTable } from '../segments/chunker.ts';
+import { padme } from '../segments/padding.ts';
+import { segmentIdKey } from '../segments/segment-id.ts';
+import { createSegmentWriter, type WrittenStream } from '../segments/writer.ts';
+import { commitSnapshot } from '../snapshot/catalog.ts';
+import { storedSizes, type Index, type IndexStream } from '../snapshot/index.ts';
+import { forgetJournals, openJournal, readJournals } from '../snapshot/journal.ts';
+import { detailsStream, formatKey, formatSnapshotId, randomTag } from '../snapshot/object-key.ts';
+import { reusableSegments } from '../snapshot/reuse.ts';
+import { openTemporary } from '../temporary.ts';
+import { toolVersion } from '../version.ts';
+import type { HostSession } from './host-session.ts';
+import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from './host-store.ts';
+import { saveSources, type Saved } from './save-sources.ts';
+
+export interface JobResult {
+  readonly job: string;
+  readonly snapshot: string;
+  readonly status: 'complete' | 'partial';
+  /** Plaintext of the data streams, exact. */
+  readonly bytes: number;
+  /** Objects that this run added. */
+  readonly newBytes: number;
+  /** All objects that the snapshot names. */
+  readonly storedBytes: number;
+  readonly segments: number;
+  readonly newSegments: number;
+  readonly streams: number;
+  readonly expiresAt: string;
+  readonly durationSeconds: number;
+  readonly problems: readonly Problem[];
+}
+
+export interface RunContext {
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly progress: Progress;
+}
+
+/**
+ * One run of one job: sources → segments → seal → store → snapshot. Afterwards there is a whole new snapshot, or none
+ * and an error; segments that a failed run left are adopted by the next one.
+ */
+export async function runJob(session: HostSession, job: JobConfig, context: RunContext): Promise<JobResult> {
+  const { store, host, state, config } = session;
+  const startedMs = performance.now();
+  using _lock = await takeLock(join(state.dir, 'lock', job.name), `job ${job.name} on this host`);
+  await using temporary = await openTemporary(`${state.dir} ${job.name}`);
+  const startedAt = await checkedStoreTime(session, context);
+  const run = new AbortController();
+  const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
+  const overtime = setTimeout(() => run.abort(tooLong(job, limitSeconds)), limitSeconds * 1000).unref();
+  const signal = AbortSignal.any([context.signal, run.signal]);
+  signal.throwIfAborted();
+
+  try {
+    const recipients = await loadRecipients(config.recipients, startedAt);
+    for (const warning of recipients.warnings) context.log.warn(warning);
+    const before = await readOwnHost(session, { log: context.log, signal });
+    const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
+    const sign = (text: string): Promise<string> => signText(text, session.hostKey.privateKey, startedAt);
+    await publishHost(session, sign, before.listing, signal);
+
+    await using journal = await openJournal(state.journalDir, snapshot, recipients.ids);
+    const writer = createSegmentWriter({
+      pool: session.pool,
+      budget: session.budget,
+      idKey: segmentIdKey(state.hostSecret),
+      gear: gearTable(state.hostSecret),
+      seal: await createSeal([...recipients.keys]),
+      folder: snapshot,
+      reusable: reusableSegments({
+        ...before,
+        journals: await readJournals(state.journalDir),
+        recipients: recipients.ids,
+        startedAt,
+        reuseWindowSeconds: config.reuseWindowSeconds,
+      }),
+      put: async (segment, object) => {
+        try {
+          await store.put(formatKey({ type: 'segment', host, snapshot, id: segment.id }), object, signal);
+        } catch (error) {
+          run.abort(error); // a store that fails ends the run, not just the stream that noticed
+          throw error;
+        }
+        journal.add(segment);
+      },
+      progress: (bytes, added) => context.progress.advance(bytes, added),
+    });
+    const saved = await saveSources(job, writer, { ...context, signal, temporary: () => temporary.folder() });
+
+    signal.throwIfAborted();
+    const finishedAt = await store.now(signal);
+    if ((finishedAt.getTime() - startedAt.getTime()) / 1000 > limitSeconds) throw tooLong(job, limitSeconds);
+    const chain = await nextInChain(session, job.name, before, signal);
+    const index = composeIndex(session, job, saved, {
+      snapshot,
+      startedAt,
+      finishedAt,
+      recipients,
+      ...chain,
+    });
+    signal.throwIfAborted();
+    await commitSnapshot(store, index, session.hostKey.privateKey);
+    await state.writeSequence(job.name, index.sequence);
+    await forgetJournals(state.journalDir, job.name);
+    return summarize(index, saved, (performance.now() - startedMs) / 1000);
+  } catch (error) {
+    // Whatever broke after an abort broke because of it.
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    clearTimeout(overtime);
+  }
+}
+
+const tooLong = (job: JobConfig, limitSeconds: number): SealiftError =>
+  new SealiftError(
+    'run-limit',
+    `job ${job.name} ran longer than ${Math.round(limitSeconds / 3600)} hours and was aborted`,
+    {
+      hint: 'What it stored by then is adopted by the next run. A longer retention.maxAge allows longer runs.',
+    },
+  );
+
+function composeIndex(
+  { host, hostKey, config }: HostSession,
+  job: JobConfig,
+  saved: Saved,
+  run: {
+    snapshot: string;
+    startedAt: Date;
+    finishedAt: Date;
+    recipients: Recipients;
+    sequence: number;
+    previous: Index['previous'];
+  },
+): Index {
+  const recipients = [...run.recipients.ids];
+  const folders = [run.snapshot];
+  const stream = (written: WrittenStream, about: Omit<IndexStream, 'bytes' | 'segments'>): IndexStream => ({
+    ...about,
+    bytes: padme(written.bytes),
+    segments: written.segments.map(({ folder, id, storedBytes, sha256 }) => {
+      if (!folders.includes(folder)) folders.push(folder);
+      return [folders.indexOf(folder), id, storedBytes, sha256];
+    }),
+  });
+  const streams = [
+    ...saved.streams.map(({ name, source, kind, status, written }) =>
+      stream(written, { name, source, kind, role: 'data', status }),
+    ),
+    stream(saved.details, {
+      name: detailsStream,
+      source: '_',
+      kind: 'details',
+      role: 'details',
+      status: 'complete',
+    }),
+  ];
+  const codes = new Map(saved.problems.map(({ source, code }) => [`${source} ${code}`, { source, code }]));
+  return {
+    format: 'sealift-index/1',
+    host,
+    job: job.name,
+    snapshot: run.snapshot,
+    signer: hostKey.fingerprint,
+    sequence: run.sequence,
+    previous: run.previous,
+    startedAt: rfc3339(run.startedAt),
+    finishedAt: rfc3339(run.finishedAt),
+    maxAge: config.maxAgeSeconds,
+    reuseWindow: config.reuseWindowSeconds,
+    expiresAt: rfc3339(new Date(run.startedAt.getTime() + config.maxAgeSeconds * 1000)),
+    schedule: job.schedule,
+    timezone: job.timezone,
+    tool: `sealift ${toolVersion()}`,
+    recipients,
+    status: saved.problems.some(isPartial) ? 'partial' : 'complete',
+    problems: [...codes.values()],
+    // Only folders with the same recipients are named again (snapshot/reuse.ts).
+    folders: folders.map((folder) => ({ snapshot: folder, recipients })),
+    streams,
+  };
+}
+
+function summarize(index: Index, saved: Saved, durationSeconds: number): JobResult {
+  const sizes = storedSizes(index);
+  return {
+    job: index.job,
+    snapshot: index.snapshot,
+    status: index.status,
+    bytes: saved.streams.reduce((total, { written }) => total + written.bytes, 0),
+    newBytes: sizes.newBytes,
+    storedBytes: sizes.storedBytes,
+    segments: sizes.objects,
+    newSegments: sizes.newObjects,
+    streams: saved.streams.length,
+    expiresAt: index.expiresAt,
+    durationSeconds: Math.round(durationSeconds * 1000) / 1000,
+    problems: saved.problems,
+  };
+}

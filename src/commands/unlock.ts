@@ -1,0 +1,38 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { messageOf, SealiftError } from '../errors.ts';
+import { askHidden, readPassphraseFile } from '../prompt.ts';
+import { findWithGpg } from '../seal/gpg.ts';
+import { findWithPrivateKeys, type SessionKeyFinder } from '../seal/open.ts';
+import { unlockPrivateKeys } from '../seal/private-key.ts';
+import type { Context } from './context.ts';
+
+export interface UnlockOptions {
+  readonly key?: string;
+  readonly passphraseFile?: string;
+}
+
+/** What opens sealed data: the private key file that was given, else the system's gpg with its agent. */
+export async function sessionKeyFinder(context: Context, options: UnlockOptions): Promise<SessionKeyFinder> {
+  const { environment, signal } = context;
+  if (options.key === undefined) {
+    if (options.passphraseFile !== undefined)
+      throw new SealiftError('usage', '--passphrase-file goes with --key', {
+        hint: 'Without --key, gpg and its agent are used, and the agent asks.',
+      });
+    return findWithGpg(environment.forGpg(), signal);
+  }
+  const file = resolve(environment.cwd, options.key);
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw new SealiftError('key-missing', `the private key ${file} cannot be read: ${messageOf(error)}`, {
+      cause: error,
+    });
+  });
+  const { passphraseFile } = options;
+  const keys = await unlockPrivateKeys(bytes, file, async (userId) =>
+    passphraseFile === undefined
+      ? askHidden(`Passphrase of ${userId}: `, signal)
+      : readPassphraseFile(resolve(environment.cwd, passphraseFile)),
+  );
+  return findWithPrivateKeys(keys);
+}

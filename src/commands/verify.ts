@@ -1,0 +1,229 @@
+import { mapConcurrent } from '../concurrency.ts';
+import { messageOf, SealiftError } from '../errors.ts';
+import { formatSize } from '../output.ts';
+import { startProgress } from '../progress.ts';
+import { WorkerPool } from '../segments/pool.ts';
+import { fetchVerified } from '../segments/reader.ts';
+import type { Snapshot } from '../snapshot/catalog.ts';
+import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
+import { chooseById, isExpired } from '../snapshot/choose.ts';
+import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
+import { formatKey } from '../snapshot/object-key.ts';
+import { progressForm, type Context, type Outcome } from './context.ts';
+import { createStreamReader } from './read-streams.ts';
+import {
+  oneHost,
+  openReaderSession,
+  refuseUntrusted,
+  viewHost,
+  type HostView,
+  type ReaderSession,
+} from './reader-session.ts';
+import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
+
+export interface VerifyOptions extends UnlockOptions {
+  readonly host?: string;
+  readonly all?: boolean;
+  readonly readData?: boolean;
+}
+
+const readsAtOnce = 8;
+
+/**
+ * Signature, chain, presence and size of every object; with `--read-data` the SHA-256 of every object; with `--key`
+ * every stream is opened too and compared with what was recorded when it was saved.
+ */
+export async function verify(
+  context: Context,
+  wanted: readonly string[],
+  options: VerifyOptions,
+): Promise<Outcome> {
+  const { signal, output } = context;
+  const findSessionKey = options.key === undefined ? undefined : await sessionKeyFinder(context, options);
+  await using session = await openReaderSession(context);
+  const view = await viewHost(session, await oneHost(session, options.host, signal), signal);
+  refuseUntrusted(view);
+  const snapshots = selectSnapshots(view, wanted, options, session.now);
+  const objects = distinctObjects(snapshots);
+
+  const chosen = new Set(snapshots.map(({ index }) => index.snapshot));
+  const failures = [
+    ...unreadableIn(view, wanted, options),
+    ...brokenLinks(view.snapshots, session.now).filter(({ snapshot }) => chosen.has(snapshot)),
+  ];
+  if (options.readData === true) failures.push(...(await readAll(context, session, view, objects)));
+  else failures.push(...(await presentInSomeVersion(context, session, view, snapshots)));
+  if (findSessionKey) failures.push(...(await openAll(context, session, view, snapshots, findSessionKey)));
+
+  const bytes = [...objects.values()].reduce((sum, { segment }) => sum + segment.storedBytes, 0);
+  const summary = {
+    ok: failures.length === 0,
+    snapshots: snapshots.length,
+    objects: objects.size,
+    bytes,
+    failures,
+  };
+  if (context.json) output.json(summary);
+  else print(context, summary, options);
+  return failures.length > 0 ? 'verify-failed' : undefined;
+}
+
+function selectSnapshots(
+  view: HostView,
+  wanted: readonly string[],
+  { all }: VerifyOptions,
+  now: Date,
+): readonly Snapshot[] {
+  const live = view.snapshots.filter((snapshot) => !isExpired(snapshot, now));
+  if (live.length + view.unreadable.length === 0)
+    throw new SealiftError('snapshot-not-found', `host ${view.host} has no live snapshot to verify`);
+  if (all === true) return live;
+  const newest = new Map(live.map((snapshot) => [snapshot.index.job, snapshot]));
+  const names = wanted.length > 0 ? wanted : ['latest'];
+  return [
+    ...new Set(
+      names.flatMap((name) => (name === 'latest' ? [...newest.values()] : [chooseById(view, name)])),
+    ),
+  ];
+}
+
+/** Snapshots whose index cannot be verified: all of them with `--all`; the newest of the host in `latest`. */
+function unreadableIn(view: HostView, wanted: readonly string[], { all }: VerifyOptions): Failure[] {
+  const newestReadable = view.snapshots.at(-1)?.index.snapshot ?? '';
+  const meant = (snapshot: string): boolean =>
+    all === true || ((wanted.length === 0 || wanted.includes('latest')) && snapshot > newestReadable);
+  return view.unreadable
+    .filter(({ snapshot }) => meant(snapshot))
+    .map(({ snapshot, error }) => ({
+      snapshot,
+      key: formatKey({ type: 'index', host: view.host, snapshot }),
+      reason: error.message,
+    }));
+}
+
+/** An object and the snapshots that name it. */
+interface Named {
+  readonly segment: NamedSegment;
+  readonly snapshots: string[];
+}
+
+function distinctObjects(snapshots: readonly Snapshot[]): Map<string, Named> {
+  const objects = new Map<string, Named>();
+  for (const { index } of snapshots)
+    for (const segment of objectsOf(index)) {
+      const name = `${segment.folder}/${segment.id}`;
+      const known = objects.get(name);
+      if (known) known.snapshots.push(index.snapshot);
+      else objects.set(name, { segment, snapshots: [index.snapshot] });
+    }
+  return objects;
+}
+
+/** What the listing does not show may lie below a newer version of the same key; only then it is fetched. */
+async function presentInSomeVersion(
+  context: Context,
+  session: ReaderSession,
+  view: HostView,
+  snapshots: readonly Snapshot[],
+): Promise<Failure[]> {
+  const suspects = snapshots.flatMap((snapshot) => missingObjects(snapshot, view.listing));
+  const wanted = distinctObjects(snapshots);
+  const failures = await mapConcurrent(suspects, readsAtOnce, async (failure) => {
+    const named = [...wanted.values()].find(({ segment }) => keyOf(view.host, segment) === failure.key);
+    const reason = named && (await whyUnreadable(context, session, view.host, named.segment));
+    return reason === undefined ? [] : [failure];
+  });
+  return failures.flat();
+}
+
+async function readAll(
+  context: Context,
+  session: ReaderSession,
+  { host }: HostView,
+  objects: ReadonlyMap<string, Named>,
+): Promise<Failure[]> {
+  const all = [...objects.values()];
+  using progress = startProgress({
+    form: progressForm(context),
+    verb: 'reading',
+    totalBytes: all.reduce((sum, { segment }) => sum + segment.storedBytes, 0),
+    jsonLine: context.output.jsonLine,
+  });
+  const failures = await mapConcurrent(all, readsAtOnce, async ({ segment, snapshots }) => {
+    const reason = await whyUnreadable(context, session, host, segment);
+    progress.advance(segment.storedBytes);
+    return reason === undefined
+      ? []
+      : snapshots.map((snapshot) => ({ snapshot, key: keyOf(host, segment), reason }));
+  });
+  return failures.flat();
+}
+
+const keyOf = (host: string, { folder, id }: NamedSegment): string =>
+  formatKey({ type: 'segment', host, snapshot: folder, id });
+
+/** Why no version of the object is the one that was signed; undefined if one is. */
+async function whyUnreadable(
+  { signal }: Context,
+  { store }: ReaderSession,
+  host: string,
+  segment: NamedSegment,
+): Promise<string | undefined> {
+  try {
+    await fetchVerified(() => store.versions(keyOf(host, segment), signal), segment);
+    return undefined;
+  } catch (error) {
+    if (error instanceof SealiftError && error.code === 'verify-failed') return error.message;
+    throw error;
+  }
+}
+
+async function openAll(
+  context: Context,
+  { store, config }: ReaderSession,
+  { host }: HostView,
+  snapshots: readonly Snapshot[],
+  findSessionKey: Parameters<typeof createStreamReader>[0]['findSessionKey'],
+): Promise<Failure[]> {
+  await using pool = new WorkerPool(config.workers);
+  const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
+  const streams = snapshots.flatMap((snapshot) =>
+    snapshot.index.streams.map((stream) => ({ snapshot, stream })),
+  );
+  using progress = startProgress({
+    form: progressForm(context),
+    verb: 'opening',
+    totalBytes: streams.reduce((sum, { stream }) => sum + stream.bytes, 0),
+    jsonLine: context.output.jsonLine,
+  });
+  const failures: Failure[] = [];
+  for (const { snapshot, stream } of streams) {
+    if (stream.role !== 'data') continue;
+    progress.label(stream.name);
+    try {
+      for await (const chunk of reader.open(snapshot, stream)) progress.advance(chunk.length);
+    } catch (error) {
+      if (!(error instanceof SealiftError) || error.code !== 'verify-failed') throw error;
+      failures.push({ snapshot: snapshot.index.snapshot, key: stream.name, reason: messageOf(error) });
+    }
+  }
+  return failures;
+}
+
+function print(
+  { output }: Context,
+  summary: { ok: boolean; snapshots: number; objects: number; bytes: number; failures: readonly Failure[] },
+  { readData, key }: VerifyOptions,
+): void {
+  for (const { snapshot, key: object, reason } of summary.failures)
+    output.text(`${output.paint('bad', 'failed')}  ${snapshot}  ${object}: ${reason}`);
+  const how = [
+    'signature, chain, presence and size',
+    ...(readData === true ? ['content of every object'] : []),
+    ...(key === undefined ? [] : ['every stream opened']),
+  ].join('; ');
+  const verdict = summary.ok ? output.paint('good', 'verified') : output.paint('bad', 'VERIFICATION FAILED');
+  output.text(
+    `${verdict}  ${summary.snapshots} snapshots, ${summary.objects} objects, ${formatSize(summary.bytes)} (${how})`,
+  );
+}

@@ -1,0 +1,57 @@
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+
+/**
+ * What the program takes from its environment, read here and nowhere else. (The AWS SDK reads its `AWS_*` variables,
+ * files and roles itself.)
+ */
+export interface Environment {
+  readonly cwd: string;
+  readonly isRoot: boolean;
+  /** `$SEALIFT_CONFIG` */
+  readonly configFile: string | undefined;
+  /** `$XDG_CONFIG_HOME`, else `~/.config` */
+  readonly configHome: string;
+  /** `$XDG_STATE_HOME`, else `~/.local/state` */
+  readonly stateHome: string;
+  /** `$NO_COLOR` is set to anything, or `$TERM` is `dumb`. */
+  readonly noColor: boolean;
+  /** What gpg and its agent need to find their home, the terminal and the display. */
+  forGpg(): Record<string, string>;
+  /** The value of a variable that the configuration names. */
+  variable(name: string): string | undefined;
+}
+
+const gpgVariables =
+  'PATH HOME GNUPGHOME GPG_TTY TERM LANG LC_ALL DISPLAY WAYLAND_DISPLAY XAUTHORITY XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS'.split(
+    ' ',
+  );
+
+export function environment(
+  variables: Readonly<Record<string, string | undefined>> = process.env,
+  cwd: string = process.cwd(),
+): Environment {
+  // An empty variable counts as unset; XDG says that a relative path is to be ignored.
+  const get = (name: string): string | undefined => variables[name] || undefined;
+  const home = get('HOME') ?? homedir();
+  const folder = (name: string, fallback: string): string => {
+    const value = get(name);
+    return value !== undefined && isAbsolute(value) ? value : join(home, fallback);
+  };
+  return {
+    cwd,
+    isRoot: process.geteuid?.() === 0,
+    configFile: get('SEALIFT_CONFIG'),
+    configHome: folder('XDG_CONFIG_HOME', '.config'),
+    stateHome: folder('XDG_STATE_HOME', '.local/state'),
+    noColor: get('NO_COLOR') !== undefined || get('TERM') === 'dumb',
+    forGpg: () =>
+      Object.fromEntries(
+        gpgVariables.flatMap((name) => {
+          const value = get(name);
+          return value === undefined ? [] : [[name, value]];
+        }),
+      ),
+    variable: (name) => variables[name],
+  };
+}

@@ -1,0 +1,93 @@
+import { availableParallelism } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { parseDuration } from '../clock.ts';
+import { SealiftError } from '../errors.ts';
+import { readGuarded } from '../permissions.ts';
+import type { Config, SourceConfig, StoreConfig } from './config.ts';
+import type { Environment } from './environment.ts';
+import type { ConfigFile } from './schema.ts';
+import { Secret } from './secrets.ts';
+
+/** The file as it is written, in the form that the program works with. Relative paths start at the file's folder. */
+export function toConfig(file: string, raw: ConfigFile, env: Environment): Config {
+  const base = dirname(file);
+  const absolute = (path: string): string => resolve(base, path);
+  const paths = (value: string | string[]): string[] => [value].flat().map(absolute);
+  const secret = (value: RawSecret | undefined): Secret | undefined =>
+    value === undefined ? undefined : toSecret(value, base, env);
+  return {
+    file,
+    host: raw.host,
+    stateDir: raw.stateDir === undefined ? defaultStateDir(env) : absolute(raw.stateDir),
+    store: toStore(raw.store, absolute, secret),
+    recipients: paths(raw.recipients),
+    hosts: paths(raw.hosts),
+    maxAgeSeconds: seconds(raw.retention.maxAge),
+    reuseWindowSeconds: seconds(raw.reuseWindow),
+    workers: raw.workers ?? Math.min(availableParallelism(), 4),
+    jobs: Object.entries(raw.jobs).map(([name, job]) => ({
+      name,
+      schedule: job.schedule.trim().replaceAll(/\s+/g, ' '),
+      timezone: job.timezone,
+      sources: job.sources.map((source) => toSource(source, absolute, secret)),
+    })),
+  };
+}
+
+type RawSecret = string | { env: string } | { file: string };
+type RawSource = ConfigFile['jobs'][string]['sources'][number];
+type ToPath = (path: string) => string;
+type ToSecret = (value: RawSecret | undefined) => Secret | undefined;
+
+export function defaultStateDir(env: Environment): string {
+  return env.isRoot ? '/var/lib/sealift' : join(env.stateHome, 'sealift');
+}
+
+function toStore(store: ConfigFile['store'], absolute: ToPath, secret: ToSecret): StoreConfig {
+  if (store.kind === 'directory') return { ...store, path: absolute(store.path) };
+  return {
+    ...store,
+    endpoint: store.endpoint,
+    accessKeyId: secret(store.accessKeyId),
+    secretAccessKey: secret(store.secretAccessKey),
+    // Providers other than AWS rarely have a DNS name for every bucket.
+    forcePathStyle: store.forcePathStyle ?? store.endpoint !== undefined,
+  };
+}
+
+function toSource(source: RawSource, absolute: ToPath, secret: ToSecret): SourceConfig {
+  switch (source.kind) {
+    case 'postgres':
+      return { ...source, password: secret(source.password) };
+    case 'sqlite':
+      return { ...source, path: absolute(source.path) };
+    case 'files':
+      return { ...source, paths: source.paths.map(absolute) };
+  }
+}
+
+function toSecret(value: RawSecret, base: string, env: Environment): Secret {
+  if (typeof value === 'string') return new Secret(() => value);
+  if ('env' in value) {
+    const captured = env.variable(value.env);
+    return new Secret(() => {
+      if (captured) return captured;
+      throw new SealiftError('config-invalid', `the environment variable ${value.env} is not set`, {
+        hint: 'the configuration names it as the place of a secret',
+      });
+    });
+  }
+  const path = resolve(base, value.file);
+  const guard = { what: 'secret file', missing: 'config-invalid', refused: 'config-invalid' } as const;
+  return new Secret(() =>
+    readGuarded(path, guard)
+      .toString('utf8')
+      .replace(/\r?\n$/, ''),
+  );
+}
+
+function seconds(duration: string | 0): number {
+  const value = parseDuration(duration);
+  if (value === undefined) throw new Error(`the schema let the duration ${duration} pass`);
+  return value;
+}

@@ -1,0 +1,81 @@
+import { parseDuration } from '../clock.ts';
+import type { ConfigProblem } from './positions.ts';
+import { defaults } from './schema.ts';
+
+/**
+ * What holds between settings. The rules look at the raw data, so that they speak up in the same breath as the
+ * schema; where a type is wrong they are silent, because the schema has said so.
+ */
+export function checkRules(data: unknown): ConfigProblem[] {
+  const config = group(data);
+  return [...checkAges(config), ...checkCredentials(group(config['store'])), ...checkSourceNames(config)];
+}
+
+const daySeconds = 86_400;
+
+/** A >= W + 24 h: between the moment an object may no longer be re-used and its end there must be a day for every reader. */
+function checkAges(config: Group): ConfigProblem[] {
+  const retention = group(config['retention']);
+  const maxAge = parseDuration(retention['maxAge'] ?? defaults.maxAge);
+  const reuseWindow = parseDuration(config['reuseWindow'] ?? defaults.reuseWindow);
+  if (maxAge === undefined || reuseWindow === undefined || maxAge >= reuseWindow + daySeconds) return [];
+  const needed = reuseWindow + daySeconds;
+  // Where only the window is written, it is the window that the reader has in mind.
+  if (retention['maxAge'] === undefined) {
+    const message = `must be at most retention.maxAge - 24 h: ${hours(reuseWindow)} is more than ${hours(maxAge - daySeconds)}, because maxAge is ${defaults.maxAge} by default`;
+    return [{ path: ['reuseWindow'], at: 'value', message }];
+  }
+  const way =
+    maxAge < daySeconds ? '' : `; with reuseWindow: ${hours(maxAge - daySeconds)} or less it would do`;
+  const message = `must be at least reuseWindow + 24 h: ${hours(maxAge)} is less than ${hours(needed)}${way}`;
+  return [{ path: ['retention', 'maxAge'], at: 'value', message }];
+}
+
+function hours(seconds: number): string {
+  return seconds % 3600 === 0 ? `${seconds / 3600}h` : `${seconds}s`;
+}
+
+function checkCredentials(store: Group): ConfigProblem[] {
+  const pair = ['accessKeyId', 'secretAccessKey'] as const;
+  const [missing, ...rest] = pair.filter((name) => store[name] === undefined);
+  const present = pair.find((name) => store[name] !== undefined);
+  if (missing === undefined || rest.length > 0 || present === undefined) return [];
+  return [
+    {
+      path: ['store', present],
+      at: 'key',
+      message: `needs ${missing} beside it; with neither, the usual AWS_* variables, profiles and roles are used`,
+    },
+  ];
+}
+
+/** Names of streams start with the name of their source, so it must be the only one in its job. */
+function checkSourceNames(config: Group): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  for (const [job, settings] of Object.entries(group(config['jobs']))) {
+    const sources: unknown = group(settings)['sources'];
+    if (!Array.isArray(sources)) continue;
+    const first = new Map<string, number>();
+    for (const [index, source] of sources.entries()) {
+      const name = group(source)['name'];
+      if (typeof name !== 'string') continue;
+      const before = first.get(name);
+      if (before === undefined) first.set(name, index);
+      else {
+        const path = ['jobs', job, 'sources', index, 'name'];
+        problems.push({
+          path,
+          at: 'value',
+          message: `"${name}" is already the name of source ${before + 1} of this job`,
+        });
+      }
+    }
+  }
+  return problems;
+}
+
+type Group = Readonly<Record<string, unknown>>;
+
+function group(value: unknown): Group {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Group) : {};
+}

@@ -1,0 +1,69 @@
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { SealiftError, systemCode } from './errors.ts';
+
+/**
+ * Writing small files that must survive a power cut: the bytes are synced before the name appears, and the folder
+ * after. A reader sees the whole file or none.
+ */
+
+/** Makes a new file and never replaces one. Throws `target-exists` if the name is taken, by whatever. */
+export async function writeNew(path: string, data: string | Uint8Array, mode: number): Promise<void> {
+  await throughTemporary(path, data, mode, async (temporary) => {
+    try {
+      await link(temporary, path);
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      throw new SealiftError('target-exists', `${path} is there already and is not overwritten`, {
+        cause: error,
+      });
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  });
+}
+
+/** Writes a file, in place of an older one if there is one. */
+export async function replaceFile(path: string, data: string | Uint8Array, mode: number): Promise<void> {
+  await throughTemporary(path, data, mode, (temporary) => rename(temporary, path));
+}
+
+/** Makes a folder and its parents if they are missing; only a folder that is new gets the mode. */
+export async function makeFolder(path: string, mode: number): Promise<void> {
+  await mkdir(path, { recursive: true, mode });
+}
+
+async function throughTemporary(
+  path: string,
+  data: string | Uint8Array,
+  mode: number,
+  publish: (temporary: string) => Promise<void>,
+): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    const file = await open(temporary, 'wx', mode);
+    try {
+      await file.writeFile(data);
+      await file.chmod(mode);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await publish(temporary);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncFolder(folder);
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

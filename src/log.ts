@@ -1,0 +1,81 @@
+import { pino, type Logger, type SerializedError } from 'pino';
+
+/** Logs go to stderr: readable lines on a terminal, JSON lines (pino's) everywhere else. */
+export type Log = Logger;
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** One readable line per entry instead of JSON. */
+  readonly pretty: boolean;
+  readonly colour: boolean;
+  /** Where lines go; default: stderr, written synchronously so that nothing is lost when the process ends. */
+  readonly sink?: { write(line: string): unknown };
+}
+
+/** A secret is its own type and hides itself; this catches plain values that carry a telling name. */
+const secretNames = [
+  'password',
+  'passphrase',
+  'secret',
+  'secretAccessKey',
+  'accessKeyId',
+  'sessionToken',
+  'sessionKey',
+  'hostSecret',
+  'authorization',
+];
+
+export function createLog(options: LogOptions): Log {
+  const sink = options.sink ?? stderr();
+  const stream = options.pretty
+    ? { write: (line: string) => void sink.write(`${prettyLine(line, options.colour)}\n`) }
+    : { write: (line: string) => void sink.write(line) };
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: {
+        paths: secretNames.flatMap((name) => [name, `*.${name}`, `*.*.${name}`]),
+        censor: '[redacted]',
+      },
+    },
+    stream,
+  );
+}
+
+/** For tests and for functions that are called without a log. */
+export function silentLog(): Log {
+  return pino({ level: 'silent' });
+}
+
+function stderr(): { write(line: string): unknown } {
+  const destination = pino.destination({ dest: 2, sync: true });
+  // A closed stderr must not end a backup.
+  destination.on('error', () => undefined);
+  return destination;
+}
+
+const colours: Record<string, number> = { error: 31, fatal: 31, warn: 33, debug: 2, trace: 2 };
+
+function prettyLine(line: string, colour: boolean): string {
+  const { level, time, msg, err, ...rest } = JSON.parse(line) as {
+    level: string;
+    time: string;
+    msg?: string;
+    err?: SerializedError;
+  };
+  const name = level === 'warn' ? 'warning' : level;
+  const paint = (code: number, text: string): string => (colour ? `\u001B[${code}m${text}\u001B[0m` : text);
+  const label = level === 'info' ? '' : `${paint(colours[level] ?? 0, `${name}:`)} `;
+  const details = Object.entries(rest).map(([key, value]) => `${key}=${plain(value)}`);
+  const stack = err === undefined ? '' : `\n${err.stack ?? err.message}`;
+  const tail = details.length === 0 ? '' : ` ${paint(2, `(${details.join(' ')})`)}`;
+  return `${paint(2, time.slice(11, 19))} ${label}${msg ?? ''}${tail}${stack}`;
+}
+
+function plain(value: unknown): string {
+  return typeof value === 'string' && /^[^\s"]+$/.test(value) ? value : JSON.stringify(value);
+}

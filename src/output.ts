@@ -1,0 +1,117 @@
+import { stripVTControlCharacters, styleText } from 'node:util';
+
+/** Results, on stdout. Logs and progress go to stderr (`log.ts`). */
+export interface Output {
+  /** One document, for `--json`. */
+  json(document: unknown): void;
+  /** One line of a stream of JSON lines. */
+  jsonLine(record: unknown): void;
+  text(line?: string): void;
+  table(columns: readonly Column[], rows: readonly (readonly string[])[]): void;
+  paint(style: Style, text: string): string;
+  /** Columns of the terminal; undefined if it is none, then nothing is cut. */
+  readonly width: number | undefined;
+}
+
+export type Style = 'good' | 'bad' | 'warning' | 'faint' | 'strong';
+
+export interface Column {
+  readonly title: string;
+  readonly align?: 'right';
+  /** Gives way, down to this many characters, when the terminal is too narrow for the table. */
+  readonly shrinkTo?: number;
+}
+
+export interface OutputOptions {
+  readonly write: (text: string) => unknown;
+  readonly colour: boolean;
+  readonly width?: number | undefined;
+}
+
+const styles = { good: 'green', bad: 'red', warning: 'yellow', faint: 'dim', strong: 'bold' } as const;
+
+export function createOutput(options: OutputOptions): Output {
+  const { write, colour, width } = options;
+  const paint = (style: Style, text: string): string =>
+    colour ? styleText(styles[style], text, { validateStream: false }) : text;
+  return {
+    width,
+    paint,
+    json: (document) => void write(`${JSON.stringify(document, null, 2)}\n`),
+    jsonLine: (record) => void write(`${JSON.stringify(record)}\n`),
+    text: (line = '') => void write(`${line}\n`),
+    table: (columns, rows) => {
+      for (const line of layOut(columns, rows, width, paint)) write(`${line}\n`);
+    },
+  };
+}
+
+/** Plain columns two spaces apart; a column without a title above it takes no header line. */
+function layOut(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  width: number | undefined,
+  paint: Output['paint'],
+): string[] {
+  const widths = fit(
+    columns,
+    columns.map(({ title }, index) =>
+      Math.max(title.length, ...rows.map((row) => lengthOf(row[index] ?? ''))),
+    ),
+    width,
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, index) => {
+        const size = widths[index] ?? 0;
+        const text = cut(cell, size);
+        const space = ' '.repeat(Math.max(0, size - lengthOf(text)));
+        return columns[index]?.align === 'right' ? space + text : text + space;
+      })
+      .join('  ')
+      .trimEnd();
+  const header = paint('faint', line(columns.map(({ title }) => title)));
+  return [header, ...rows.map(line)];
+}
+
+function fit(columns: readonly Column[], wanted: readonly number[], width: number | undefined): number[] {
+  const widths = [...wanted];
+  let excess = width === undefined ? 0 : widths.reduce((a, b) => a + b + 2, -2) - width;
+  for (const [index, { shrinkTo }] of columns.entries()) {
+    if (excess <= 0 || shrinkTo === undefined) continue;
+    const has = widths[index] ?? 0;
+    const gives = Math.min(excess, Math.max(0, has - shrinkTo));
+    widths[index] = has - gives;
+    excess -= gives;
+  }
+  return widths;
+}
+
+const lengthOf = (text: string): number => Array.from(stripVTControlCharacters(text)).length;
+
+function cut(text: string, size: number): string {
+  const characters = Array.from(stripVTControlCharacters(text));
+  return characters.length <= size ? text : `${characters.slice(0, Math.max(0, size - 1)).join('')}…`;
+}
+
+/** For people, with binary units: `512 B`, `1.5 KiB`, `628 MiB`. */
+export function formatSize(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+/** `C0DE 1234 ...`: a fingerprint in groups of four, for comparing by eye. */
+export function formatFingerprint(fingerprint: string): string {
+  return fingerprint.match(/.{1,4}/g)?.join(' ') ?? '';
+}
+
+/** Text from elsewhere (a user id, a file name) must not steer the terminal. */
+export function printable(text: string): string {
+  return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '\uFFFD');
+}

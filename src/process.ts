@@ -1,0 +1,338 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { basename, join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { SealiftError, systemCode } from './errors.ts';
+
+/**
+ * Other programs, started without a shell, each as one promise or iterator that ends well only if the program did.
+ *
+ * - Success is exit status 0, no signal, and the natural end of standard output; all else throws.
+ * - Children lead a process group of their own, so that ending one also ends what it started, and Ctrl-C on the
+ *   terminal reaches them only through the signal.
+ * - They see a small environment (`childEnvironment`), never this process's, and stand in `/` unless told otherwise,
+ *   because another user may not be able to enter the current directory.
+ */
+export interface Command {
+  /** The program (a path, or a name for the PATH) and its arguments. Readable by every user of the machine. */
+  readonly argv: readonly string[];
+  /** Added to `childEnvironment`. Readable by the user that the program runs as. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
+  readonly runAs?: SystemUser | undefined;
+  readonly cwd?: string | undefined;
+  /** Written to standard input, which is otherwise empty. */
+  readonly input?: string | undefined;
+}
+
+export interface SystemUser {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups, with the primary one. */
+  readonly groups: readonly number[];
+  readonly home: string;
+}
+
+/** How a program ended badly: the cause of a `tool-failed`. `stderr` holds the last 4 KiB that it wrote there. */
+export class ToolFailure extends Error {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stderr: string;
+
+  constructor(program: string, status: number | null, signal: NodeJS.Signals | null, stderr: string) {
+    super(`${program} ${signal === null ? `ended with status ${status}` : `was ended by ${signal}`}`);
+    this.name = 'ToolFailure';
+    this.status = status;
+    this.signal = signal;
+    this.stderr = stderr;
+  }
+}
+
+const stderrTailBytes = 4096;
+const outputLimitBytes = 16 * 1024 * 1024;
+const graceMs = 5000;
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/**
+ * Standard output of a program. Throws `tool-failed`, `tool-missing` or, when the signal aborts, its reason; the
+ * program has ended by then. A consumer that stops early ends the program too.
+ */
+export async function* readProcess(
+  command: Command,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, void> {
+  await using child = new Child(command, signal);
+  yield* child.output();
+  await child.succeeded();
+}
+
+/** Runs a tool that says little: `tool-failed` if it writes more than 16 MiB. */
+export async function output(
+  command: Command,
+  signal: AbortSignal,
+): Promise<{ stdout: string; stderr: string }> {
+  await using child = new Child(command, signal);
+  const stdout = await collect(child);
+  await child.succeeded();
+  return { stdout, stderr: child.stderr };
+}
+
+/**
+ * Writes `body` to a program's standard input. The last chunk is handed over only once `body` has ended naturally,
+ * so a program that commits at the end of its input cannot do so when `body` throws; it is ended instead.
+ * The program's own failure wins over the broken pipe that it causes.
+ *
+ * With `mayStopReading` a program that succeeds may leave input unread; otherwise that is a failure.
+ */
+export async function feedProcess(
+  command: Omit<Command, 'input'>,
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+  { mayStopReading = false }: { mayStopReading?: boolean } = {},
+): Promise<{ stdout: string; stderr: string }> {
+  await using child = new Child(command, signal, true);
+  const said = collect(child);
+  // Until it is awaited below; the child's failure tells the same more clearly.
+  said.catch(() => {});
+  const tookAll = await feed(child.stdin, body);
+  const stdout = await said;
+  await child.succeeded();
+  if (!tookAll && !mayStopReading)
+    throw new SealiftError('tool-failed', `${child.program} ended before it had read all of its input`);
+  return { stdout, stderr: child.stderr };
+}
+
+/** The first of these directories' programs of that name that can be started. */
+export async function findProgram(name: string, directories: readonly string[]): Promise<string | undefined> {
+  for (const directory of directories) {
+    const path = join(directory, name);
+    const found = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (found) return path;
+  }
+  return undefined;
+}
+
+/** The directories of the PATH, or the usual ones if there is none. */
+export function searchPath(): string[] {
+  return (process.env['PATH'] ?? systemPath).split(':').filter((directory) => directory.startsWith('/'));
+}
+
+/** A user of this machine, from wherever it keeps them (`getent`). Throws `config-invalid` if there is none. */
+export async function systemUser(name: string, signal: AbortSignal): Promise<SystemUser> {
+  const lookUp = (argv: string[]) =>
+    output({ argv }, signal).catch((error: unknown) => {
+      if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) throw error;
+      throw new SealiftError('config-invalid', `this machine has no user "${name}"`, { cause: error });
+    });
+  const [user = '', , uid, gid, , home = '/'] = (await lookUp(['getent', 'passwd', '--', name])).stdout
+    .trim()
+    .split(':');
+  const groups = (await lookUp(['id', '-G', '--', user])).stdout.trim().split(' ').map(Number);
+  return { name: user, uid: Number(uid), gid: Number(gid), groups, home };
+}
+
+/**
+ * What every child sees. An allow-list, because this process's environment may hold the keys of the store: PATH, HOME
+ * and TZ are passed on, and messages are asked for in English, since some of them are told apart by their text.
+ */
+function childEnvironment(runAs: SystemUser | undefined): Record<string, string> {
+  const { PATH = systemPath, TZ } = process.env;
+  const home = runAs?.home ?? homedir();
+  return { PATH, HOME: home, LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8', ...(TZ === undefined ? {} : { TZ }) };
+}
+
+/**
+ * `setpriv` changes the user and then becomes the program, so that signals sent to it reach the program; `runuser`
+ * would stay in between as its parent. Node's own `uid` option would drop the supplementary groups.
+ */
+function commandLine({ argv, runAs }: Command): string[] {
+  if (runAs === undefined || runAs.uid === process.geteuid?.()) return [...argv];
+  if (process.geteuid?.() !== 0)
+    throw new SealiftError('config-invalid', `only root can start programs as the user ${runAs.name}`, {
+      hint: `run sealift as root or as ${runAs.name}, or leave out runAs`,
+    });
+  const groups = runAs.groups.length > 0 ? `--groups=${runAs.groups.join(',')}` : '--clear-groups';
+  return ['setpriv', `--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, groups, '--', ...argv];
+}
+
+/** A running program. Disposing of it ends it, if it has not ended, and waits until it has. */
+class Child implements AsyncDisposable {
+  readonly program: string;
+  readonly #child: ChildProcessByStdio<Writable | null, Readable, Readable>;
+  readonly #signal: AbortSignal;
+  readonly #ended = Promise.withResolvers<{ status: number | null; signal: NodeJS.Signals | null }>();
+  readonly #stderrClosed = Promise.withResolvers<void>();
+  readonly #stop = () => void this.#end();
+  #running = true;
+  #startError: unknown;
+  #stderrTail: Buffer = Buffer.alloc(0);
+  #ending: Promise<void> | undefined;
+
+  constructor(command: Command, signal: AbortSignal, piped = false) {
+    signal.throwIfAborted();
+    this.program = basename(command.argv[0] ?? '');
+    this.#signal = signal;
+    const [file = '', ...args] = commandLine(command);
+    const input = piped || command.input !== undefined ? 'pipe' : 'ignore';
+    this.#child = spawn(file, args, {
+      cwd: command.cwd ?? '/',
+      env: { ...childEnvironment(command.runAs), ...command.env },
+      stdio: [input, 'pipe', 'pipe'],
+      detached: true,
+    }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
+    this.#listen();
+    // A pipe that breaks is told by how the program ended; `feed` sees it by the write that fails.
+    this.#child.stdin?.on('error', () => {});
+    if (command.input !== undefined) this.#child.stdin?.end(command.input);
+  }
+
+  #listen(): void {
+    const child = this.#child;
+    const over = (status: number | null, signal: NodeJS.Signals | null) => {
+      this.#running = false;
+      // What a failed program left running may hold its output open, and has nothing more to say.
+      if (status !== 0) this.#kill('SIGKILL');
+      this.#ended.resolve({ status, signal });
+    };
+    child.once('exit', over);
+    child.once('error', (error) => {
+      if (child.pid !== undefined) return;
+      this.#startError = error;
+      over(null, null);
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      this.#stderrTail = Buffer.concat([this.#stderrTail, chunk]).subarray(-stderrTailBytes);
+    });
+    child.stderr.once('close', this.#stderrClosed.resolve);
+    this.#signal.addEventListener('abort', this.#stop, { once: true });
+  }
+
+  get stdin(): Writable {
+    if (this.#child.stdin === null) throw new Error('this child was started without a pipe to its input');
+    return this.#child.stdin;
+  }
+
+  get stderr(): string {
+    return this.#stderrTail.toString('utf8').trim();
+  }
+
+  /** Ends at the end of standard output, which is not yet success. */
+  async *output(): AsyncGenerator<Buffer, void, void> {
+    try {
+      for await (const chunk of this.#child.stdout as AsyncIterable<Buffer>) {
+        this.#signal.throwIfAborted();
+        yield chunk;
+      }
+    } catch (error) {
+      this.#signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  /** Waits for the end; throws unless it was a success. */
+  async succeeded(): Promise<void> {
+    const { status, signal } = await this.#ended.promise;
+    // Its last words may still be in the pipe; but a daemon that it left behind may hold the pipe open for ever.
+    const waiting = new AbortController();
+    await Promise.race([
+      this.#stderrClosed.promise,
+      delay(1000, undefined, { signal: waiting.signal }).catch(() => {}),
+    ]);
+    waiting.abort();
+    this.#signal.throwIfAborted();
+    if (this.#startError !== undefined) throw this.#notStarted(this.#startError);
+    if (status === 0) return;
+    throw this.#failed(new ToolFailure(this.program, status, signal, this.stderr));
+  }
+
+  #notStarted(cause: unknown): SealiftError {
+    const file = this.#child.spawnfile;
+    if (systemCode(cause) !== 'ENOENT')
+      return new SealiftError('tool-failed', `${file} could not be started`, { cause });
+    const hint = file === 'setpriv' ? 'apt-get install util-linux' : undefined;
+    return new SealiftError('tool-missing', `${file} is not installed, or not on the PATH`, { hint, cause });
+  }
+
+  #failed(failure: ToolFailure): SealiftError {
+    // setpriv's own status for a program that it cannot find.
+    if (failure.status === 127 && failure.stderr.startsWith('setpriv: failed to execute'))
+      return new SealiftError('tool-missing', `${this.program} is not installed`, { cause: failure });
+    const words = printable(failure.stderr);
+    return new SealiftError('tool-failed', words === '' ? failure.message : `${failure.message}: ${words}`, {
+      cause: failure,
+    });
+  }
+
+  /** SIGTERM, and SIGKILL after five seconds, to the program and what it started. */
+  #end(): Promise<void> {
+    this.#ending ??= (async () => {
+      if (this.#running) {
+        this.#kill('SIGTERM');
+        const timer = setTimeout(() => this.#kill('SIGKILL'), graceMs);
+        await this.#ended.promise;
+        clearTimeout(timer);
+      }
+      if (!this.#child.stdout.readableEnded) this.#kill('SIGKILL');
+      // Only now, because a closed pipe could look like the natural end of the input.
+      for (const pipe of this.#child.stdio) pipe?.destroy();
+    })();
+    return this.#ending;
+  }
+
+  #kill(signal: NodeJS.Signals): void {
+    const { pid } = this.#child;
+    if (pid === undefined) return;
+    try {
+      process.kill(-pid, signal);
+    } catch (error) {
+      // ESRCH: all gone. EPERM: it became another user, and ends when its pipes break.
+      if (systemCode(error) !== 'ESRCH' && systemCode(error) !== 'EPERM') throw error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#stop);
+    await this.#end();
+  }
+}
+
+/** Whether the program took it all. */
+async function feed(stdin: Writable, body: AsyncIterable<Uint8Array>): Promise<boolean> {
+  const write = (chunk: Uint8Array) =>
+    new Promise<boolean>((resolve) => stdin.write(chunk, (error) => resolve(!error)));
+  let held: Uint8Array | undefined;
+  for await (const chunk of body) {
+    if (chunk.length === 0) continue;
+    if (held !== undefined && !(await write(held))) return false;
+    held = chunk;
+  }
+  if (held !== undefined && !(await write(held))) return false;
+  stdin.end();
+  return true;
+}
+
+async function collect(child: Child): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of child.output()) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > outputLimitBytes)
+      throw new SealiftError('tool-failed', `${child.program} wrote more than ${outputLimitBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+/** On one line and without control characters, which could play tricks on a terminal. */
+function printable(text: string): string {
+  return text
+    .split(/\s*\n\s*/)
+    .join('; ')
+    .replace(/\p{Cc}/gu, '?');
+}

@@ -1,0 +1,53 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import type { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { SealiftError, systemCode } from '../errors.ts';
+import type { SessionKeyFinder } from './open.ts';
+
+/**
+ * Finds session keys through the system's gpg, so that the key may lie in its key ring, behind its agent's passphrase
+ * dialogue, or on a hardware token. gpg sees the PKESK packets and a dummy in place of the data: it reports the session
+ * key and then complains about the dummy, which is why its exit status says nothing.
+ *
+ * `env` is gpg's whole environment: its home, its terminal and its display.
+ */
+export function findWithGpg(env: Readonly<Record<string, string>>, signal: AbortSignal): SessionKeyFinder {
+  return async (packets) => {
+    const dummy = Buffer.concat([Buffer.from([0xd2, 42, 1]), randomBytes(41)]);
+    const child = spawn(
+      'gpg',
+      ['--batch', '--status-fd', '3', '--show-session-key', '--output', '-', '--decrypt'],
+      { env, stdio: ['pipe', 'ignore', 'pipe', 'pipe'], signal },
+    );
+    const ended = new Promise<void>((resolve, reject) => {
+      child.on('close', () => resolve());
+      child.on('error', reject);
+    });
+    const [stdin, , stderrPipe, statusPipe] = child.stdio as unknown as [Writable, null, Readable, Readable];
+    stdin.on('error', () => undefined); // gpg may stop reading early; what it says decides
+    stdin.end(Buffer.concat([packets, dummy]));
+    try {
+      const [stderr, status] = await Promise.all([text(stderrPipe), text(statusPipe), ended]);
+      return sessionKeyIn(status, stderr);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (systemCode(error) !== 'ENOENT') throw error;
+      throw new SealiftError('tool-missing', 'gpg is not installed, and no private key file was given', {
+        hint: 'Give the private key with --key FILE, or install gpg (apt install gnupg).',
+        cause: error,
+      });
+    }
+  };
+}
+
+function sessionKeyIn(status: string, stderr: string): Uint8Array {
+  const hex = /^\[GNUPG:\] SESSION_KEY 9:([0-9A-F]{64})$/im.exec(status)?.[1];
+  if (hex !== undefined) return new Uint8Array(Buffer.from(hex, 'hex'));
+  const last = stderr.trim().split('\n').slice(-3).join('; ');
+  if (/bad passphrase|BAD_PASSPHRASE/i.test(status + stderr))
+    throw new SealiftError('passphrase-wrong', `gpg could not unlock the private key: ${last}`);
+  throw new SealiftError('key-wrong', `gpg has no private key that opens this backup: ${last}`, {
+    hint: 'Import it (gpg --import FILE), or give it with --key FILE.',
+  });
+}

@@ -1,0 +1,148 @@
+import { readdirSync, statSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import * as openpgp from 'openpgp';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import { type Guard, guardFolder, readGuarded } from '../permissions.ts';
+
+/** What was found in one file: keys, or the reason why it holds none. */
+export interface KeyFile {
+  readonly file: string;
+  readonly keys: readonly openpgp.Key[];
+  readonly problem: string | undefined;
+}
+
+export interface KeyProblem {
+  readonly file: string;
+  readonly message: string;
+}
+
+const extensions = new Set(['.asc', '.gpg', '.pgp', '.key']);
+
+const guard: Guard = { what: 'key file', missing: 'key-missing', refused: 'key-unusable' };
+
+/**
+ * Reads every key file that the paths name: files as they are, folders for their `*.asc`, `*.gpg`, `*.pgp` and `*.key`.
+ * A path that does not exist counts as empty. Nothing is skipped in silence: a file that cannot be trusted or read
+ * comes back with its problem.
+ */
+export async function readKeyFiles(paths: readonly string[]): Promise<KeyFile[]> {
+  const found: KeyFile[] = [];
+  for (const path of paths) {
+    try {
+      for (const file of filesOf(path)) found.push(await readKeyFile(file));
+    } catch (error) {
+      if (!(error instanceof SealiftError)) throw error;
+      found.push({ file: path, keys: [], problem: withHint(error) });
+    }
+  }
+  return found;
+}
+
+/** Reads one file, which must exist. */
+export async function readKeyFile(file: string): Promise<KeyFile> {
+  try {
+    return { file, keys: await parseKeys(readGuarded(file, guard)), problem: undefined };
+  } catch (error) {
+    const problem = error instanceof SealiftError ? withHint(error) : messageOf(error);
+    return { file, keys: [], problem };
+  }
+}
+
+function filesOf(path: string): string[] {
+  try {
+    if (!statSync(path).isDirectory()) return [path];
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw new SealiftError('key-unusable', `${path} cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+  guardFolder(path, { ...guard, what: 'key folder' });
+  return readdirSync(path)
+    .filter((name) => extensions.has(extname(name)) && !name.startsWith('.'))
+    .toSorted()
+    .map((name) => join(path, name));
+}
+
+/** All keys of a file, which may hold several armored blocks, or a binary keyring. Throws an Error that says what is wrong. */
+export async function parseKeys(bytes: Uint8Array): Promise<openpgp.Key[]> {
+  if (bytes.length === 0) throw new Error('the file is empty');
+  const text = Buffer.from(bytes).toString('latin1');
+  if (!text.includes('-----BEGIN PGP ')) return parseBinary(bytes);
+  const blocks = text.match(/^-----BEGIN PGP [\s\S]*?^-----END PGP [A-Z ]+-----/gm) ?? [];
+  const begun = text.match(/^-----BEGIN PGP /gm)?.length ?? 0;
+  if (blocks.length !== begun) throw new Error('the file is cut off: a block has no end line');
+  const keys: openpgp.Key[] = [];
+  for (const block of blocks) keys.push(...(await parseBinary(await unarmor(block))));
+  return keys;
+}
+
+async function unarmor(block: string): Promise<Uint8Array> {
+  try {
+    const { data } = await openpgp.unarmor(block);
+    return data as Uint8Array;
+  } catch (error) {
+    throw new Error(`the armor is damaged: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function parseBinary(binaryKeys: Uint8Array): Promise<openpgp.Key[]> {
+  const expected = countPrimaryKeys(binaryKeys);
+  const keys = await openpgp.readKeys({ binaryKeys });
+  // OpenPGP.js passes over a key whose version or algorithm it does not know: a recipient would be lost in silence.
+  if (keys.length !== expected) {
+    throw new Error(
+      `it holds ${expected} keys, but only ${keys.length} of a version and algorithm that can be used here`,
+    );
+  }
+  return keys;
+}
+
+/** Walks the packet headers (RFC 9580, 4.2) and counts primary keys, public (6) and secret (5). */
+function countPrimaryKeys(bytes: Uint8Array): number {
+  let count = 0;
+  const tags: number[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const { tag, next } = packetAt(bytes, at);
+    tags.push(tag);
+    if (tag === 5 || tag === 6) count++;
+    at = next;
+  }
+  if (count > 0) return count;
+  if (tags.every((tag) => tag === 2))
+    throw new Error('it holds a revocation certificate or signature, not a key');
+  throw new Error('it holds an OpenPGP message, not a key');
+}
+
+function packetAt(bytes: Uint8Array, at: number): { tag: number; next: number } {
+  const byte = (offset: number): number => {
+    const value = bytes[at + offset];
+    if (value === undefined) throw new Error('the file is cut off');
+    return value;
+  };
+  const number = (offset: number, size: number): number => {
+    let value = 0;
+    for (let index = 0; index < size; index++) value = value * 256 + byte(offset + index);
+    return value;
+  };
+  const header = byte(0);
+  if ((header & 0x80) === 0) throw new Error('it is not an OpenPGP key');
+  let length: number;
+  let start: number;
+  if ((header & 0x40) === 0) {
+    const size = [1, 2, 4][header & 3];
+    if (size === undefined) throw new Error('it is not an OpenPGP key');
+    [length, start] = [number(1, size), 1 + size];
+  } else {
+    const first = byte(1);
+    if (first < 192) [length, start] = [first, 2];
+    else if (first < 224) [length, start] = [(first - 192) * 256 + byte(2) + 192, 3];
+    else if (first === 255) [length, start] = [number(2, 4), 6];
+    else throw new Error('it is not an OpenPGP key');
+  }
+  const next = at + start + length;
+  if (next > bytes.length) throw new Error('the file is cut off, or is not an OpenPGP key');
+  return { tag: (header & 0x40) === 0 ? (header >> 2) & 15 : header & 63, next };
+}
+
+function withHint(error: SealiftError): string {
+  return error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
+}

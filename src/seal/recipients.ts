@@ -1,0 +1,217 @@
+import type * as openpgp from 'openpgp';
+import { day, rfc3339 } from '../clock.ts';
+import { messageOf, SealiftError } from '../errors.ts';
+import { readKeyFiles } from './key-files.ts';
+
+/** The fingerprints, upper-case hex, of a recipient's primary key and of the (sub)key that is encrypted to. */
+export interface RecipientId {
+  readonly primary: string;
+  readonly subkey: string;
+}
+
+/** The public keys that a snapshot is sealed to. `keys[n]` belongs to `ids[n]`. */
+export interface Recipients {
+  readonly keys: readonly openpgp.PublicKey[];
+  /** Sorted by primary, then subkey. */
+  readonly ids: readonly RecipientId[];
+  /** When the first of them expires; undefined if none does. */
+  readonly expiresAt: Date | undefined;
+  /** Sentences for the log: a key that expires soon, a key that stock GnuPG 2.2 cannot use. */
+  readonly warnings: readonly string[];
+}
+
+/** What can be said about one key in the recipients' folder, or about a file that holds none. */
+export interface RecipientReport {
+  readonly file: string;
+  readonly key: openpgp.PublicKey | undefined;
+  readonly id: RecipientId | undefined;
+  /** Upper-case hex of the primary key, where there is a key at all. */
+  readonly fingerprint: string | undefined;
+  readonly userId: string | undefined;
+  readonly algorithm: string | undefined;
+  readonly expiresAt: Date | undefined;
+  /** Why backups cannot be sealed to it; usable if empty. */
+  readonly problems: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+const daySeconds = 86_400;
+export const expiryWarningDays = 30;
+
+/**
+ * Loads the recipients and holds them to every rule: one key that cannot be used refuses them all, because a backup
+ * that a person believes they can open, and cannot, is worse than one that fails tonight.
+ * Throws `key-missing` if there are none, `key-unusable` with every problem there is.
+ */
+export async function loadRecipients(paths: readonly string[], now: Date): Promise<Recipients> {
+  const reports = await inspectRecipients(paths, now);
+  const problems = reports.flatMap(({ file, problems }) => problems.map((text) => `${file}: ${text}`));
+  if (problems.length > 0) {
+    const count =
+      problems.length === 1 ? 'a recipient key' : `${problems.length} things about recipient keys`;
+    throw new SealiftError('key-unusable', `${count} must be put right:\n  ${problems.join('\n  ')}`, {
+      hint: '`sealift keys check` shows every key',
+    });
+  }
+  const usable = reports.flatMap(({ key, id }) => (key && id ? [{ key, id }] : []));
+  if (usable.length === 0) {
+    throw new SealiftError('key-missing', `no recipients: no public key in ${paths.join(', ')}`, {
+      hint: 'make a key pair on your own machine with `sealift keys generate`, and copy its public half there',
+    });
+  }
+  usable.sort((a, b) => compare(a.id.primary, b.id.primary) || compare(a.id.subkey, b.id.subkey));
+  return {
+    keys: usable.map(({ key }) => key),
+    ids: usable.map(({ id }) => id),
+    expiresAt: earliest(reports.map(({ expiresAt }) => expiresAt)),
+    warnings: reports.flatMap(({ file, warnings }) => warnings.map((text) => `${file}: ${text}`)),
+  };
+}
+
+/** Looks at every key without refusing any. Two files with one key are merged: the newer self-signatures count. */
+export async function inspectRecipients(paths: readonly string[], now: Date): Promise<RecipientReport[]> {
+  const broken: RecipientReport[] = [];
+  const merged = new Map<string, { file: string; key: openpgp.Key }>();
+  for (const { file, keys, problem } of await readKeyFiles(paths)) {
+    if (problem !== undefined) broken.push({ ...nothing, file, problems: [problem] });
+    for (const key of keys) {
+      const fingerprint = key.getFingerprint();
+      const known = merged.get(fingerprint);
+      const both = known === undefined || key.isPrivate() ? key : await known.key.update(key, now);
+      merged.set(fingerprint, { file: known?.file ?? file, key: both });
+    }
+  }
+  const reports: RecipientReport[] = [];
+  for (const { file, key } of merged.values()) reports.push(await inspect(file, key, now));
+  return [...reports, ...broken];
+}
+
+const nothing = {
+  key: undefined,
+  id: undefined,
+  fingerprint: undefined,
+  userId: undefined,
+  algorithm: undefined,
+  expiresAt: undefined,
+  problems: [],
+  warnings: [],
+} as const;
+
+async function inspect(file: string, key: openpgp.Key, now: Date): Promise<RecipientReport> {
+  const fingerprint = key.getFingerprint().toUpperCase();
+  const facts = { ...nothing, file, fingerprint, userId: key.getUserIDs()[0], algorithm: algorithmName(key) };
+  if (key.isPrivate()) {
+    const text =
+      'is a PRIVATE key. It must not be on this machine: remove the file, copy the public half here instead, ' +
+      'and think about whether somebody may have read it';
+    return { ...facts, problems: [text] };
+  }
+  const primaryExpiry = dateOf(await key.getExpirationTime());
+  try {
+    const target = await encryptionKey(key, now);
+    const subkeyExpiry = 'mainKey' in target ? dateOf(await target.getExpirationTime(now)) : undefined;
+    const expiresAt = earliest([primaryExpiry, subkeyExpiry]);
+    return {
+      ...facts,
+      key,
+      id: { primary: fingerprint, subkey: target.getFingerprint().toUpperCase() },
+      algorithm: algorithmName(target),
+      expiresAt,
+      warnings: [...soon(expiresAt, now), ...strange(key, target)],
+    };
+  } catch (error) {
+    return { ...facts, expiresAt: primaryExpiry, problems: [messageOf(error)] };
+  }
+}
+
+/** The key that OpenPGP.js will encrypt to. Throws an Error with a sentence that continues "FILE: ". */
+async function encryptionKey(key: openpgp.Key, now: Date): Promise<openpgp.Key | openpgp.Subkey> {
+  const bits = [key, ...key.subkeys].map((part) => part.getAlgorithmInfo().bits ?? Infinity);
+  if (Math.min(...bits) < 2047)
+    throw new Error(`has an RSA key of ${Math.min(...bits)} bits; at least 2048 are needed`);
+  if (key.getCreationTime() > now) {
+    throw new Error(
+      `was made in the future (${rfc3339(key.getCreationTime())}): one of the two clocks is wrong`,
+    );
+  }
+  if (await key.isRevoked(undefined, undefined, now)) throw new Error('is revoked');
+  const expiry = dateOf(await key.getExpirationTime());
+  if (expiry !== undefined && expiry <= now) throw new Error(`expired on ${day(expiry)}`);
+  try {
+    return await key.getEncryptionKey(undefined, now);
+  } catch (error) {
+    throw new Error(await whyNot(key, error), { cause: error });
+  }
+}
+
+async function whyNot(key: openpgp.Key, error: unknown): Promise<string> {
+  const text = messageOf(error);
+  if (/subkey is expired/i.test(text)) return 'its encryption subkey expired: ask for a renewed key';
+  if (/revoked/i.test(text)) return 'its encryption subkey is revoked';
+  const everCould = await key.getEncryptionKey(undefined, null).then(
+    () => true,
+    () => false,
+  );
+  return everCould || !/could not find valid encryption key/i.test(text)
+    ? `cannot be encrypted to: ${text}`
+    : 'can only sign: it has no encryption subkey';
+}
+
+function soon(expiresAt: Date | undefined, now: Date): string[] {
+  if (expiresAt === undefined) return [];
+  const days = Math.floor((expiresAt.getTime() - now.getTime()) / 1000 / daySeconds);
+  return days < expiryWarningDays
+    ? [`expires in ${days} days, on ${day(expiresAt)}: no backup runs after that`]
+    : [];
+}
+
+const gnupg22Algorithms = new Set([
+  'rsaEncryptSign',
+  'rsaEncrypt',
+  'rsaSign',
+  'dsa',
+  'ecdsa',
+  'ecdh',
+  'eddsaLegacy',
+]);
+
+function strange(key: openpgp.Key, target: openpgp.Key | openpgp.Subkey): string[] {
+  const parts = [key, target];
+  const known = parts.every(
+    (part) => part.keyPacket.version === 4 && gnupg22Algorithms.has(part.getAlgorithmInfo().algorithm),
+  );
+  return known
+    ? []
+    : [`stock GnuPG 2.2 can't use this key (version ${key.keyPacket.version}, ${algorithmName(target)})`];
+}
+
+const algorithmNames: Record<string, string> = {
+  rsaEncryptSign: 'RSA',
+  rsaEncrypt: 'RSA',
+  rsaSign: 'RSA',
+  eddsaLegacy: 'EdDSA',
+  ecdh: 'ECDH',
+  ecdsa: 'ECDSA',
+  dsa: 'DSA',
+  elgamal: 'ElGamal',
+};
+
+/** `RSA 4096`, `ECDH curve25519`, `x25519`. */
+export function algorithmName(key: openpgp.Key | openpgp.Subkey): string {
+  const { algorithm, bits, curve } = key.getAlgorithmInfo();
+  const detail = bits ?? curve?.replace('Legacy', '');
+  return [algorithmNames[algorithm] ?? algorithm, ...(detail === undefined ? [] : [detail])].join(' ');
+}
+
+function dateOf(time: Date | typeof Infinity | null): Date | undefined {
+  return time instanceof Date ? time : undefined;
+}
+
+function earliest(dates: readonly (Date | undefined)[]): Date | undefined {
+  return dates
+    .filter((date) => date !== undefined)
+    .toSorted((a, b) => a.getTime() - b.getTime())
+    .at(0);
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));

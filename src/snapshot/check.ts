@@ -1,0 +1,53 @@
+import type { HostListing, Snapshot } from './catalog.ts';
+import { objectsOf } from './index.ts';
+import { formatKey, parseSnapshotId } from './object-key.ts';
+
+export interface Failure {
+  readonly snapshot: string;
+  /** The key of the object that is concerned. */
+  readonly key: string;
+  readonly reason: string;
+}
+
+/** Objects that a snapshot names and that a listing does not show, or shows with another size. */
+export function missingObjects({ index }: Snapshot, listing: HostListing): Failure[] {
+  return objectsOf(index).flatMap(({ folder, id, storedBytes }) => {
+    const object = listing.get(folder)?.segments.get(id);
+    if (object?.sizeBytes === storedBytes) return [];
+    const reason = object ? `has ${object.sizeBytes} bytes instead of ${storedBytes}` : 'is missing';
+    const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
+    return [{ snapshot: index.snapshot, key, reason }];
+  });
+}
+
+/**
+ * Where the chain of a job is broken: each snapshot must name its predecessor by the hash of its stored index, and a
+ * predecessor that has not expired must be there. `snapshots` are all that were read, oldest first.
+ */
+export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[] {
+  const bySnapshot = new Map(snapshots.map((snapshot) => [snapshot.index.snapshot, snapshot]));
+  const bySequence = new Map<string, Snapshot>();
+  return snapshots.flatMap((snapshot) => {
+    const { host, job, sequence, previous, maxAge } = snapshot.index;
+    const failure = (reason: string): Failure => ({
+      snapshot: snapshot.index.snapshot,
+      key: formatKey({ type: 'index', host, snapshot: snapshot.index.snapshot }),
+      reason,
+    });
+    const twin = bySequence.get(`${job} ${sequence}`);
+    bySequence.set(`${job} ${sequence}`, snapshot);
+    if (twin) return [failure(`has the same sequence number ${sequence} as ${twin.index.snapshot}`)];
+    if (!previous) return [];
+    const before = bySnapshot.get(previous.snapshot);
+    if (!before) {
+      const startedAt = parseSnapshotId(previous.snapshot)!.startedAt;
+      const expired = startedAt.getTime() + maxAge * 1000 <= now.getTime();
+      return expired ? [] : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
+    }
+    if (before.sha256 !== previous.sha256)
+      return [failure(`its predecessor ${previous.snapshot} was replaced`)];
+    if (before.index.sequence + 1 !== sequence)
+      return [failure(`a snapshot between ${previous.snapshot} and this one is missing`)];
+    return [];
+  });
+}

@@ -1,0 +1,125 @@
+import type { StoreConfig } from '../config/config.ts';
+
+/**
+ * `RESTORE.md`: how to bring everything back with gpg, zstd, jq and a shell, and nothing of ours. Its code blocks,
+ * pasted one after the other, restore the newest snapshot; a test does exactly that.
+ */
+export function restoreGuide(about: { host: string; store: StoreConfig; fingerprint: string }): string {
+  const { host, store, fingerprint } = about;
+  return `# Restoring the backups of ${host} by hand
+
+The backups of **${host}** are made by sealift, but you do not need it to open them. You need \`bash\`, \`gpg\`, \`gpgv\`,
+\`zstd\`, \`jq\`${store.kind === 's3' ? ', `curl`' : ''} and a private key of one of the recipients, imported into gpg (\`gpg --import FILE\`). The file
+\`host.gpg\` of the restore kit must lie in the folder in which you work. Trust the copy of this text that you
+kept with your private key; the one in the store is a convenience.
+
+The backups are at \`${addressOf(store)}\`. The key that signs them is \`${fingerprint}\`.
+
+## 1. Where the backups are
+
+\`\`\`bash
+set -euo pipefail
+HOST=${host}
+${accessOf(store)}
+\`\`\`
+
+## 2. Choose a snapshot
+
+A folder with an \`index.json.gpg\` is a snapshot; its name tells when it began (UTC) and which job made it.
+
+\`\`\`bash
+list_snapshots
+SNAPSHOT=$(list_snapshots | tail -n 1)   # the newest; or write the name of another one here
+echo "restoring $SNAPSHOT"
+\`\`\`
+
+## 3. Check who made it, and what is in it
+
+\`gpgv\` must say "Good signature". It writes the list of contents to \`index.json\`.
+
+\`\`\`bash
+fetch "$HOST/snap/$SNAPSHOT/index.json.gpg" index.json.gpg
+rm -f index.json
+gpgv --keyring ./host.gpg --output index.json index.json.gpg
+jq -e --arg host "$HOST" --arg id "$SNAPSHOT" '.host == $host and .snapshot == $id' index.json
+jq -r '.streams[] | "\\(.name)\\t\\(.bytes) bytes\\t\\(.status)"' index.json
+\`\`\`
+
+## 4. Bring the streams back
+
+Each piece is compared with the signed list before it is opened, because gpg prints what it decrypts before it notices
+that something was changed. When a line fails, everything stops.
+
+\`\`\`bash
+restore_stream() {
+  local folder id sha256
+  mkdir -p "$(dirname "$2")"
+  : > "$2"
+  jq -r --arg name "$1" '.folders as $folders | .streams[] | select(.name == $name) | .segments[]
+      | [$folders[.[0]].snapshot, .[1], .[3]] | @tsv' index.json |
+    while read -r folder id sha256; do
+      fetch "$HOST/snap/$folder/s/$id.zst.gpg" segment.zst.gpg
+      echo "$sha256  segment.zst.gpg" | sha256sum --check --quiet
+      gpg --quiet --decrypt segment.zst.gpg < /dev/null | zstd -q -d >> "$2"
+    done
+}
+
+jq -r '.streams[].name' index.json | while read -r name; do
+  restore_stream "$name" "restored/$name"
+done
+rm -f segment.zst.gpg
+\`\`\`
+
+## 5. Check the result
+
+The private list of contents, \`_/details.jsonl\`, holds the exact size and SHA-256 of every stream.
+
+\`\`\`bash
+jq -r 'select(.type == "stream") | "\\(.sha256)  restored/\\(.name)"' restored/_/details.jsonl | sha256sum --check
+\`\`\`
+
+## 6. Put it back to use
+
+| stream | with |
+| --- | --- |
+| \`*.dump\` | \`createdb NAME\`, then \`pg_restore --exit-on-error --dbname NAME FILE\` (PostgreSQL) |
+| \`globals.sql\` | \`psql -f FILE postgres\`, before the databases: roles and their passwords |
+| \`*.sqlite\` | it is the database file; stop the program, put it in place, give it to its user |
+| \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\` |
+
+With a hardware token, gpg asks it once per piece. To ask it once per folder instead, run
+\`gpg --show-session-key --decrypt PIECE > /dev/null\` on one piece of each folder, and give the line that it prints to
+the others with \`gpg --override-session-key\`.
+`;
+}
+
+const addressOf = (store: StoreConfig): string =>
+  store.kind === 's3' ? `s3://${store.bucket}/${store.prefix}` : store.path;
+
+/** Shell words in single quotes. */
+const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
+
+function accessOf(store: StoreConfig): string {
+  if (store.kind === 'directory')
+    return `STORE=${quote(store.path)}
+fetch() { cp -- "$STORE/$1" "$2"; }
+list_snapshots() { (cd "$STORE/$HOST/snap" && ls -d */index.json.gpg | sed 's,/.*,,' | sort); }`;
+  const endpoint = store.endpoint ?? `https://s3.${store.region}.amazonaws.com`;
+  return `# The keys of an account that may read the bucket:
+: "\${S3_KEY:?}" "\${S3_SECRET:?}"
+BUCKET_URL=${quote(`${endpoint.replace(/\/$/, '')}/${store.bucket}`)}
+PREFIX=${quote(store.prefix)}
+s3() { curl --silent --show-error --fail --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" "$@"; }
+fetch() { s3 --output "$2" "$BUCKET_URL/$PREFIX$1"; }
+list_snapshots() {
+  local folder="$PREFIX$HOST/snap/" after=''
+  while :; do   # a thousand keys a page
+    s3 "$BUCKET_URL?list-type=2&prefix=\${folder//\\//%2F}&start-after=\${after//\\//%2F}" > page.xml
+    grep -o '<Key>[^<]*</Key>' page.xml | sed 's,</\\{0\\,1\\}Key>,,g' > keys.txt || true
+    sed -n 's,.*/\\([^/]*\\)/index\\.json\\.gpg$,\\1,p' keys.txt
+    grep -q '<IsTruncated>true' page.xml || break
+    after=$(tail -n 1 keys.txt)
+  done | sort
+  rm -f page.xml keys.txt
+}`;
+}

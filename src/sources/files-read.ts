@@ -1,0 +1,116 @@
+import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { messageOf, systemCode } from '../errors.ts';
+import { type ByteName, systemPath } from './byte-name.ts';
+import { type Trouble, failure, problem } from './files-walk.ts';
+
+/** Larger files are read piece by piece, never whole. */
+const wholeBytes = 1024 * 1024;
+const pieceBytes = 512 * 1024;
+
+export interface OpenFile {
+  readonly fd: number;
+  readonly path: ByteName;
+  readonly stats: BigIntStats;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Opens what was found as a file. It may have become something else since: a symlink is refused, a pipe or device
+ * does not block and is closed again unread.
+ */
+export function openFile(path: ByteName, at: ByteName): OpenFile | Trouble {
+  let fd: number;
+  try {
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants;
+    fd = openSync(systemPath(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  } catch (error) {
+    // What open(2) says of a socket or a device without a driver.
+    if (systemCode(error) === 'ENXIO' || systemCode(error) === 'ENODEV') return becameSpecial(path);
+    return failure(path, error);
+  }
+  try {
+    const stats = fstatSync(fd, { bigint: true });
+    if (stats.isFile()) return { fd, path, stats, sizeBytes: Number(stats.size) };
+    closeSync(fd);
+    return becameSpecial(path);
+  } catch (error) {
+    closeSync(fd);
+    return failure(path, error);
+  }
+}
+
+const becameSpecial = (path: ByteName): Trouble =>
+  problem('special-file', path, 'became a special file before it was read and was left out');
+
+export const isSmall = (file: OpenFile): boolean => file.sizeBytes <= wholeBytes;
+
+/** Exactly as many bytes as the file had when it was opened, or why there are none. */
+export function readWhole(file: OpenFile): { body: Buffer; trouble?: Trouble } | Trouble {
+  const body = Buffer.allocUnsafe(file.sizeBytes);
+  try {
+    const filled = fill(file, body, 0);
+    body.fill(0, filled);
+    const trouble = changed(file, filled);
+    return trouble === undefined ? { body } : { body, trouble };
+  } catch (error) {
+    return failure(file.path, error);
+  }
+}
+
+/** The same for a large file. Its size is announced by then, so what cannot be read is zeros and said so. */
+export function* readPieces(file: OpenFile, report: (trouble: Trouble) => void): Generator<Buffer> {
+  let at = 0;
+  let broken: Trouble | undefined;
+  let ended = false;
+  while (at < file.sizeBytes) {
+    const piece = Buffer.allocUnsafeSlow(Math.min(pieceBytes, file.sizeBytes - at));
+    let filled = 0;
+    try {
+      if (broken === undefined && !ended) filled = fill(file, piece, at);
+    } catch (error) {
+      const why = systemCode(error) ?? messageOf(error);
+      broken = problem(
+        'unreadable',
+        file.path,
+        `cannot be read from byte ${at} on: ${why}; the rest is saved as zeros`,
+      );
+    }
+    ended ||= filled < piece.length;
+    piece.fill(0, filled);
+    yield piece;
+    at += piece.length;
+  }
+  const trouble = broken ?? changed(file, ended ? undefined : at);
+  if (trouble !== undefined) report(trouble);
+}
+
+/** Reads until the buffer is full or the file ends. */
+function fill(file: OpenFile, buffer: Buffer, position: number): number {
+  let filled = 0;
+  while (filled < buffer.length) {
+    const read = readSync(file.fd, buffer, filled, buffer.length - filled, position + filled);
+    if (read === 0) break;
+    filled += read;
+  }
+  return filled;
+}
+
+function changed(file: OpenFile, readBytes: number | undefined): Trouble | undefined {
+  if (readBytes !== file.sizeBytes) {
+    return problem(
+      'file-changed',
+      file.path,
+      `shrank while it was read; it is padded with zeros to ${file.sizeBytes} bytes`,
+    );
+  }
+  const now = fstatSync(file.fd, { bigint: true });
+  if (now.size > file.stats.size) {
+    return problem(
+      'file-changed',
+      file.path,
+      `grew while it was read; its first ${file.sizeBytes} bytes are saved`,
+    );
+  }
+  if (now.size === file.stats.size && now.mtimeNs === file.stats.mtimeNs) return undefined;
+  return problem('file-changed', file.path, 'changed while it was read');
+}

@@ -1,0 +1,141 @@
+import { type BigIntStats, closeSync, readFileSync, readlinkSync } from 'node:fs';
+import { messageOf } from '../errors.ts';
+import { type ByteName, base64Of, isText, systemPath, textOf } from './byte-name.ts';
+import type { BlockWriter, EntryRecord } from './files-blocks.ts';
+import { excluder } from './files-exclude.ts';
+import { type OpenFile, isSmall, openFile, readPieces, readWhole } from './files-read.ts';
+import type { Place, TarWriter } from './files-tar.ts';
+import { type Found, type Trouble, failure, walk } from './files-walk.ts';
+import type { TarEntry } from './tar-records.ts';
+
+export interface FilesTask {
+  readonly paths: readonly string[];
+  readonly exclude: readonly string[];
+  readonly oneFileSystem: boolean;
+}
+
+type Owners = Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'uname' | 'gname' | 'mtimeNs'>;
+
+/** Walks the paths and writes what is there, with a record of each entry and each problem. */
+export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: FilesTask): Promise<void> {
+  const firstNames = new Map<string, ByteName>();
+  const users = namesIn('/etc/passwd');
+  const groups = namesIn('/etc/group');
+
+  const report = (trouble: Trouble): Promise<void> =>
+    blocks.record({ type: 'problem', code: trouble.code, text: trouble.text });
+
+  for (const found of walk({ ...task, excluded: excluder(task.exclude) })) {
+    if (found.kind === 'problem') await report(found);
+    else if (found.kind === 'directory')
+      await add(found, { kind: 'directory', sizeBytes: 0 }, Buffer.alloc(0));
+    else if (found.kind === 'symlink') await addSymlink(found);
+    else await addFile(found);
+  }
+
+  async function addSymlink(found: Found): Promise<void> {
+    let target: ByteName;
+    try {
+      target = readlinkSync(systemPath(found.at), { encoding: 'latin1' });
+    } catch (error) {
+      return report(failure(found.path, error));
+    }
+    return add(found, { kind: 'symlink', target, sizeBytes: 0 }, Buffer.alloc(0));
+  }
+
+  async function addFile(found: Found): Promise<void> {
+    const inode = found.stats.nlink > 1n ? `${found.stats.dev}:${found.stats.ino}` : undefined;
+    const first = inode === undefined ? undefined : firstNames.get(inode);
+    if (first !== undefined)
+      return add(found, { kind: 'link', target: first, sizeBytes: 0 }, Buffer.alloc(0));
+    const file = openFile(found.path, found.at);
+    if ('kind' in file) return report(file);
+    try {
+      const saved = await addContent({ ...found, stats: file.stats }, file);
+      if (saved && inode === `${file.stats.dev}:${file.stats.ino}`)
+        firstNames.set(inode, nameInTar(found.path));
+    } finally {
+      closeSync(file.fd);
+    }
+    return undefined;
+  }
+
+  async function addContent(found: Found, file: OpenFile): Promise<boolean> {
+    const kind = { kind: 'file', sizeBytes: file.sizeBytes } as const;
+    if (isSmall(file)) {
+      const read = readWhole(file);
+      if ('kind' in read) {
+        await report(read);
+        return false;
+      }
+      await add(found, kind, read.body);
+      if (read.trouble !== undefined) await report(read.trouble);
+      return true;
+    }
+    const troubles: Trouble[] = [];
+    await add(
+      found,
+      kind,
+      readPieces(file, (trouble) => troubles.push(trouble)),
+    );
+    for (const trouble of troubles) await report(trouble);
+    return true;
+  }
+
+  async function add(
+    found: Found,
+    what: Pick<TarEntry, 'kind' | 'target' | 'sizeBytes'>,
+    body: Buffer | Iterable<Buffer>,
+  ): Promise<void> {
+    const entry = { ...what, name: nameInTar(found.path), ...owners(found.stats) };
+    const place = await tar.add(entry, body);
+    await blocks.record(recordOf(found.path, entry, place));
+  }
+
+  function owners(stats: BigIntStats): Owners {
+    const [uid, gid] = [Number(stats.uid), Number(stats.gid)];
+    const mode = Number(stats.mode & 0o7777n);
+    return { mode, uid, gid, uname: users.get(uid), gname: groups.get(gid), mtimeNs: stats.mtimeNs };
+  }
+}
+
+/** As GNU tar has it: `etc/hosts`, and `./` for the root of the file system. */
+const nameInTar = (path: ByteName): ByteName => (path === '/' ? '.' : path.slice(1));
+
+function recordOf(path: ByteName, entry: TarEntry, place: Place): EntryRecord {
+  const target = entry.kind === 'link' ? `/${entry.target}` : entry.target;
+  return {
+    type: 'entry',
+    path: textOf(path),
+    ...(isText(path) ? {} : { rawPath: base64Of(path) }),
+    kind: entry.kind,
+    size: entry.sizeBytes,
+    ...place,
+    mode: entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    mtime: rfc3339(entry.mtimeNs),
+    ...(target === undefined ? {} : { target: textOf(target) }),
+    ...(target === undefined || isText(target) ? {} : { rawTarget: base64Of(target) }),
+  };
+}
+
+function rfc3339(timeNs: bigint): string {
+  const latestMs = 253_402_300_799_000; // the end of 9999, after which the form has no room
+  const ms = Math.min(Math.max(Number(timeNs / 1_000_000n), -62_135_596_800_000), latestMs);
+  return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
+}
+
+/** Names of the local users or groups by number. Others stay numbers, as does everything if the file cannot be read. */
+function namesIn(file: string): Map<number, string> {
+  const names = new Map<number, string>();
+  try {
+    for (const line of readFileSync(file, 'utf8').split('\n')) {
+      const [name, , id] = line.split(':');
+      if (name !== undefined && id !== undefined && !names.has(Number(id))) names.set(Number(id), name);
+    }
+  } catch (error) {
+    process.emitWarning(`${file}: ${messageOf(error)}`);
+  }
+  return names;
+}

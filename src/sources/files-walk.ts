@@ -1,0 +1,158 @@
+import { type BigIntStats, closeSync, fstatSync, lstatSync, readdirSync } from 'node:fs';
+import { messageOf, systemCode } from '../errors.ts';
+import type { ProblemCode } from '../problems.ts';
+import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
+import { type FolderHandle, inside, openFolder } from './folder-handle.ts';
+
+export interface WalkPlan {
+  /** Absolute. */
+  readonly paths: readonly string[];
+  readonly oneFileSystem: boolean;
+  readonly excluded: (path: string) => boolean;
+}
+
+export interface Found {
+  readonly kind: 'file' | 'directory' | 'symlink';
+  /** Absolute. */
+  readonly path: ByteName;
+  /** For system calls, only until the walk goes on. */
+  readonly at: ByteName;
+  readonly stats: BigIntStats;
+}
+
+export interface Trouble {
+  readonly kind: 'problem';
+  readonly code: ProblemCode;
+  readonly text: string;
+}
+
+interface Level {
+  readonly folder: FolderHandle;
+  readonly path: ByteName;
+  readonly device: bigint;
+  readonly names: readonly ByteName[];
+  next: number;
+}
+
+/**
+ * Everything below the paths, a folder before what is in it, the names of each folder in byte order; each file once,
+ * also when one path lies within another. Symlinks are not followed, neither are configured paths that are symlinks.
+ * `exclude` and `oneFileSystem` bind what lies below a configured path, never such a path itself.
+ */
+export function* walk(plan: WalkPlan): Generator<Found | Trouble> {
+  const roots = plan.paths.map(bytesOf).toSorted();
+  const waiting = new Set(roots);
+  for (const root of roots) {
+    if (waiting.has(root)) yield* walkFrom(root, waiting, plan);
+  }
+}
+
+function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Generator<Found | Trouble> {
+  const levels: Level[] = [];
+  try {
+    const first = yield* visit(root, root, undefined, waiting.delete(root));
+    if (first !== undefined) levels.push(first);
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      const name = level.names[level.next];
+      level.next += 1;
+      if (name === undefined) {
+        closeSync(level.folder.fd);
+        levels.pop();
+        continue;
+      }
+      const path = level.path === '/' ? `/${name}` : `${level.path}/${name}`;
+      const isRoot = waiting.delete(path);
+      if (!isRoot && plan.excluded(textOf(path))) continue;
+      if (!isText(name))
+        yield problem(
+          'name-not-utf8',
+          path,
+          'has a name that is not UTF-8; the exact bytes are saved beside it',
+        );
+      const device = plan.oneFileSystem && !isRoot ? level.device : undefined;
+      const below = yield* visit(path, inside(level.folder, name), device, isRoot);
+      if (below !== undefined) levels.push(below);
+    }
+  } finally {
+    for (const level of levels) closeSync(level.folder.fd);
+  }
+}
+
+/** Yields what is there and opens it if it is a folder to go into: on `device`, where that is given. */
+function* visit(
+  path: ByteName,
+  at: ByteName,
+  device: bigint | undefined,
+  isRoot: boolean,
+): Generator<Found | Trouble, Level | undefined> {
+  let stats: BigIntStats;
+  try {
+    stats = lstatSync(systemPath(at), { bigint: true });
+  } catch (error) {
+    // A configured path that is not there is data that was asked for.
+    yield isRoot ? problem('unreadable', path, `cannot be read: ${messageOf(error)}`) : failure(path, error);
+    return undefined;
+  }
+  if (stats.isDirectory()) return yield* enter(path, at, device, stats);
+  if (stats.isFile()) yield { kind: 'file', path, at, stats };
+  else if (stats.isSymbolicLink()) {
+    if (isRoot)
+      yield problem('special-file', path, 'is a symlink: it is saved itself, what it points to is not');
+    yield { kind: 'symlink', path, at, stats };
+  } else yield problem('special-file', path, `is ${kindOf(stats)} and was left out`);
+  return undefined;
+}
+
+function* enter(
+  path: ByteName,
+  at: ByteName,
+  device: bigint | undefined,
+  before: BigIntStats,
+): Generator<Found | Trouble, Level | undefined> {
+  const elsewhere = (stats: BigIntStats): boolean => device !== undefined && stats.dev !== device;
+  // Not even opened, for that would mount an automount.
+  if (elsewhere(before)) {
+    yield { kind: 'directory', path, at, stats: before };
+    return undefined;
+  }
+  let folder: FolderHandle | undefined;
+  try {
+    folder = openFolder(at);
+    const stats = fstatSync(folder.fd, { bigint: true });
+    yield { kind: 'directory', path, at: folder.at, stats };
+    const names = elsewhere(stats)
+      ? []
+      : readdirSync(systemPath(folder.at), { encoding: 'latin1' }).toSorted();
+    const level: Level = { folder, path, device: stats.dev, names, next: 0 };
+    folder = undefined;
+    return level;
+  } catch (error) {
+    if (folder === undefined && !isGone(error)) yield { kind: 'directory', path, at, stats: before };
+    yield failure(path, error);
+    return undefined;
+  } finally {
+    if (folder !== undefined) closeSync(folder.fd);
+  }
+}
+
+const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '');
+
+/** What an error on a file or folder means for the backup. */
+export function failure(path: ByteName, error: unknown): Trouble {
+  const code = systemCode(error);
+  if (code === 'ENOENT') return problem('file-vanished', path, 'vanished before it was read');
+  if (isGone(error)) return problem('file-vanished', path, 'became something else before it was read');
+  return problem('unreadable', path, `cannot be read: ${code ?? messageOf(error)}`);
+}
+
+export const problem = (code: ProblemCode, path: ByteName, text: string): Trouble => ({
+  kind: 'problem',
+  code,
+  text: `"${textOf(path)}" ${text}`,
+});
+
+function kindOf(stats: BigIntStats): string {
+  if (stats.isFIFO()) return 'a named pipe';
+  if (stats.isSocket()) return 'a socket';
+  return stats.isBlockDevice() || stats.isCharacterDevice() ? 'a device' : 'of an unknown kind';
+}

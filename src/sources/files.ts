@@ -1,0 +1,100 @@
+import { on } from 'node:events';
+import { lstatSync } from 'node:fs';
+import { extname, resolve } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { FilesConfig } from '../config/config.ts';
+import { SealiftError, messageOf, systemCode } from '../errors.ts';
+import type { BlockMessage } from './files-blocks.ts';
+import { excluder } from './files-exclude.ts';
+import type { FilesTask } from './files-tree.ts';
+import type { Source, SourceContext } from './source.ts';
+
+/**
+ * Trees of files as one tar, `files.tar`: owners, modes, times, symlinks, hard links and names as they are. Two runs
+ * over an unchanged tree give the same bytes. Not kept: access control lists, extended attributes, holes.
+ *
+ * What cannot be read, vanishes or changes meanwhile is a problem, not the end.
+ */
+export function filesSource(config: FilesConfig): Source {
+  const task: FilesTask = {
+    paths: [...new Set(config.paths.map((path) => resolve(path)))],
+    exclude: config.exclude,
+    oneFileSystem: config.oneFileSystem,
+  };
+  return {
+    name: config.name,
+    kind: config.kind,
+    async streams() {
+      excluder(task.exclude);
+      demandOnePath(config.name, task.paths);
+      return [{ file: 'files.tar', open: (context) => readTree(config.name, task, context) }];
+    },
+  };
+}
+
+function demandOnePath(name: string, paths: readonly string[]): void {
+  const errors: unknown[] = [];
+  for (const path of paths) {
+    try {
+      lstatSync(path);
+      return;
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  const denied = errors.some((error) => systemCode(error) === 'EACCES');
+  const list = paths.map((path) => `"${path}"`).join(', ');
+  throw new SealiftError(
+    denied ? 'source-denied' : 'source-unavailable',
+    `The files of "${name}" are not there: ${list}`,
+    { hint: denied ? 'Run sealift as a user who may read them' : 'Correct `paths`', cause: errors[0] },
+  );
+}
+
+async function* readTree(name: string, task: FilesTask, context: SourceContext): AsyncGenerator<Uint8Array> {
+  const { signal } = context;
+  signal.throwIfAborted();
+  // The same file name in the source tree (.ts) and in the package (.js).
+  const worker = new Worker(new URL(`./files-worker${extname(import.meta.url)}`, import.meta.url), {
+    name: `files ${name}`,
+    workerData: task,
+  });
+  try {
+    const entries = yield* takeBlocks(name, worker, context);
+    if (entries === 0)
+      throw new SealiftError('source-empty', `Nothing of the files of "${name}" could be read`);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof SealiftError) throw error;
+    throw new SealiftError(
+      'source-unavailable',
+      `The files of "${name}" could not be read: ${messageOf(error)}`,
+      { cause: error },
+    );
+  } finally {
+    await worker.terminate();
+  }
+}
+
+/** Returns the number of entries. */
+async function* takeBlocks(
+  name: string,
+  worker: Worker,
+  context: SourceContext,
+): AsyncGenerator<Uint8Array, number, undefined> {
+  let entries = 0;
+  for await (const [message] of on(worker, 'message', { signal: context.signal, close: ['exit'] })) {
+    const { block, records, last } = message as BlockMessage;
+    for (const record of records) {
+      if (record.type === 'problem') context.problem(record.code, record.text);
+      else {
+        entries += 1;
+        await context.detail({ ...record, type: 'entry', source: name });
+      }
+    }
+    if (block !== undefined) yield block;
+    if (last) return entries;
+    worker.postMessage('taken', []);
+  }
+  throw new Error('the thread that reads them ended before its time');
+}

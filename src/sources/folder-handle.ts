@@ -1,0 +1,28 @@
+import { constants, existsSync, openSync } from 'node:fs';
+import { type ByteName, systemPath } from './byte-name.ts';
+
+/**
+ * An open folder. Names are resolved below the handle, as openat(2) does, so that a folder that somebody replaces by
+ * a symlink in the middle of a walk cannot lead the walk elsewhere, and so that depth is not bound by PATH_MAX.
+ * Where there is no /proc (not Linux) names are resolved from the path again, without that protection.
+ */
+export interface FolderHandle {
+  readonly fd: number;
+  /** The prefix for system calls on what lies in it. */
+  readonly at: ByteName;
+}
+
+const anchored = existsSync('/proc/self/fd');
+
+/** Throws ENOTDIR or ELOOP if it is not, or no longer, a folder. The caller closes `fd`. */
+export function openFolder(at: ByteName): FolderHandle {
+  const fd = openSync(systemPath(at), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  return folderHandle(fd, at);
+}
+
+export const folderHandle = (fd: number, at: ByteName): FolderHandle => ({
+  fd,
+  at: anchored ? `/proc/self/fd/${fd}` : at,
+});
+
+export const inside = (folder: FolderHandle, name: ByteName): ByteName => `${folder.at}/${name}`;

@@ -1,0 +1,223 @@
+import { chmod, chown, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Secret } from '../config/secrets.ts';
+import { SealiftError } from '../errors.ts';
+import {
+  type Command,
+  findProgram,
+  output,
+  searchPath,
+  type SystemUser,
+  systemUser,
+  ToolFailure,
+} from '../process.ts';
+
+/** How PostgreSQL's own programs reach one server. */
+export interface Server {
+  /** A host name, or the directory of a socket; the system's usual socket if there is none. */
+  readonly host: string | undefined;
+  readonly port: number | undefined;
+  readonly user: string | undefined;
+  /** A file in libpq's format that holds the password. */
+  readonly passFile: string | undefined;
+  readonly runAs: SystemUser | undefined;
+  /** Where to look for the programs: the first that is new enough is taken. */
+  readonly directories: readonly string[];
+}
+
+export interface ServerAddress {
+  readonly host?: string | undefined;
+  readonly port?: number | undefined;
+  readonly user?: string | undefined;
+  readonly password?: Secret | undefined;
+  readonly passFile?: string | undefined;
+  readonly runAs?: string | undefined;
+}
+
+export interface Surroundings {
+  readonly signal: AbortSignal;
+  temporary(): Promise<string>;
+}
+
+/** Decides as whom to connect, and lays down the password where only the programs can read it. */
+export async function reach(
+  address: ServerAddress,
+  directories: readonly string[] | undefined,
+  around: Surroundings,
+): Promise<Server> {
+  const { signal } = around;
+  const { host, port, user, password } = address;
+  const runAs = await runAsUser(address, signal);
+  const passFile =
+    password === undefined
+      ? address.passFile
+      : await writePassFile(password, await around.temporary(), runAs, signal);
+  return { host, port, user, passFile, runAs, directories: directories ?? (await programDirectories()) };
+}
+
+/**
+ * The system user that the programs run as. Debian's server lets the system user `postgres`, and nobody else, in by
+ * its socket without a password; so root becomes that user if nothing else is configured and there is such a user.
+ */
+async function runAsUser(address: ServerAddress, signal: AbortSignal): Promise<SystemUser | undefined> {
+  if (address.runAs !== undefined) return systemUser(address.runAs, signal);
+  const onSocket = address.host === undefined || address.host.startsWith('/');
+  const hasPassword = address.password !== undefined || address.passFile !== undefined;
+  if (process.geteuid?.() !== 0 || !onSocket || hasPassword) return undefined;
+  return systemUser('postgres', signal).catch((error: unknown) => {
+    if (error instanceof SealiftError && error.code === 'config-invalid') return undefined;
+    throw error;
+  });
+}
+
+/** https://www.postgresql.org/docs/current/libpq-pgpass.html */
+async function writePassFile(
+  password: Secret,
+  directory: string,
+  runAs: SystemUser | undefined,
+  signal: AbortSignal,
+): Promise<string> {
+  const text = password.reveal();
+  if (/[\r\n]/.test(text))
+    throw new SealiftError('config-invalid', 'a password for PostgreSQL cannot hold a line break');
+  const path = join(directory, 'pgpass');
+  await writeFile(path, `*:*:*:*:${text.replace(/[\\:]/g, '\\$&')}\n`, { mode: 0o600, flag: 'wx' });
+  if (runAs === undefined || runAs.uid === process.geteuid?.()) return path;
+  await chown(path, runAs.uid, runAs.gid);
+  await chown(directory, runAs.uid, runAs.gid);
+  await chmod(directory, 0o700);
+  // libpq passes over a file that it cannot see, and the server would then complain of a missing password.
+  await output({ argv: ['test', '-r', path], runAs }, signal).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    throw new SealiftError('config-invalid', `the user ${runAs.name} cannot enter ${directory}`, {
+      hint: 'leave out runAs where a password is given, or let that user pass through the folders above it',
+      cause,
+    });
+  });
+  return path;
+}
+
+/** Debian keeps each version's programs in a folder of its own: newest first, then what is on the PATH. */
+async function programDirectories(): Promise<string[]> {
+  const root = '/usr/lib/postgresql';
+  const versions = (await readdir(root).catch(() => [])).filter((name) => /^\d+(\.\d+)?$/.test(name));
+  versions.sort((a, b) => Number(b) - Number(a));
+  return [...versions.map((version) => join(root, version, 'bin')), ...searchPath()];
+}
+
+/** The first program of that name whose major version is at least that of the server. */
+export async function program(
+  server: Server,
+  name: string,
+  signal: AbortSignal,
+  serverMajor = 0,
+): Promise<{ path: string; version: string }> {
+  let newest = 0;
+  for (const directory of server.directories) {
+    const path = await findProgram(name, [directory]);
+    if (path === undefined) continue;
+    const { stdout } = await output({ argv: [path, '--version'] }, signal);
+    const version = /\d+[.\w]*/.exec(stdout)?.[0] ?? '0';
+    if (parseInt(version, 10) >= serverMajor) return { path, version };
+    newest = Math.max(newest, parseInt(version, 10));
+  }
+  if (newest === 0)
+    throw new SealiftError('tool-missing', `${name} is not installed`, {
+      hint: 'apt-get install postgresql-client',
+    });
+  throw new SealiftError(
+    'tool-too-old',
+    `the server is PostgreSQL ${serverMajor}, but the newest ${name} here is ${newest}`,
+    {
+      hint: `apt-get install postgresql-client-${serverMajor} (from apt.postgresql.org if Debian has it not)`,
+    },
+  );
+}
+
+/**
+ * A connection string. The name of the database always stands in quotes in one, because the programs would take a
+ * bare name that holds `=` or begins with `postgres://` for a connection string itself.
+ */
+export function conninfo(server: Server, database: string): string {
+  const settings: Record<string, string | number | undefined> = {
+    dbname: database,
+    host: server.host,
+    port: server.port,
+    user: server.user,
+    // A server that falls silent is noticed after about two minutes, not two hours.
+    connect_timeout: 30,
+    keepalives_idle: 60,
+    keepalives_interval: 10,
+    keepalives_count: 6,
+    application_name: 'sealift',
+  };
+  return Object.entries(settings)
+    .flatMap(([key, value]) => (value === undefined ? [] : [setting(key, String(value))]))
+    .join(' ');
+}
+
+export const setting = (key: string, value: string): string => `${key}='${value.replace(/['\\]/g, '\\$&')}'`;
+
+/** A call of one of PostgreSQL's programs. */
+export function command(server: Server, argv: string[], env: Record<string, string> = {}): Command {
+  const passFile = server.passFile === undefined ? {} : { PGPASSFILE: server.passFile };
+  return { argv, env: { ...passFile, ...env }, runAs: server.runAs };
+}
+
+/** The options of a psql that reads no start-up file, asks nothing and stops at the first error. */
+export function psqlOptions(server: Server, database: string): string[] {
+  return ['-XAtq', '--no-password', '--set=ON_ERROR_STOP=1', `--dbname=${conninfo(server, database)}`];
+}
+
+/** The answer to a query that yields one JSON value. */
+export async function ask(
+  server: Server,
+  database: string,
+  query: string,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const { path } = await program(server, 'psql', signal);
+  const argv = [path, ...psqlOptions(server, database), `--command=${query}`];
+  try {
+    const { stdout } = await output(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), signal);
+    return stdout.trim() === '' ? undefined : JSON.parse(stdout);
+  } catch (error) {
+    throw explain(error, server, database);
+  }
+}
+
+const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
+  {
+    says: /authentication failed|no password supplied|no pg_hba\.conf entry|fe_sendauth|FATAL: {2}role /i,
+    code: 'source-denied',
+    hint: 'check user, password and pg_hba.conf of the server; for a socket, the system user (runAs) has to match',
+  },
+  { says: /permission denied|must be (superuser|owner)|FATAL: {2}user /i, code: 'source-denied' },
+  { says: /database .* does not exist|cannot connect to invalid database/s, code: 'source-unavailable' },
+  {
+    says: /canceling statement due to (statement|lock) timeout/,
+    code: 'source-unavailable',
+    hint: 'something held a lock on a table for too long: see pg_stat_activity',
+  },
+  {
+    says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,
+    code: 'source-unavailable',
+    hint: 'is the server running, and are host and port right?',
+  },
+];
+
+/** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
+export function explain(error: unknown, server: Server, database: string): unknown {
+  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
+  const { stderr } = error.cause;
+  const known = explanations.find(({ says }) => says.test(stderr));
+  const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
+  return new SealiftError(known?.code ?? 'tool-failed', `${where}: ${error.message}`, {
+    hint: known?.hint,
+    cause: error.cause,
+  });
+}
+
+export function describe({ host, port }: Server): string {
+  return `the PostgreSQL server ${host === undefined ? 'on the local socket' : `at ${host}`}${port === undefined ? '' : `, port ${port}`}`;
+}

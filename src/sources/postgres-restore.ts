@@ -1,0 +1,257 @@
+import type { Secret } from '../config/secrets.ts';
+import { messageOf, SealiftError } from '../errors.ts';
+import { feedProcess, output, ToolFailure } from '../process.ts';
+import {
+  ask,
+  command,
+  conninfo,
+  describe,
+  explain,
+  program,
+  psqlOptions,
+  reach,
+  type Server,
+  type ServerAddress,
+  type Surroundings,
+} from './postgres-connection.ts';
+import { type Contents, definition, type LoadStream, readContents } from './postgres-contents.ts';
+import { loadGlobals } from './postgres-globals.ts';
+import { nameOf } from './source.ts';
+
+export interface LoadOptions extends Surroundings {
+  /** Load into databases that are not empty: what the dump holds is dropped there first. */
+  readonly force: boolean;
+  readonly password?: Secret | undefined;
+  /** A file in libpq's format (PGPASSFILE). */
+  readonly passFile?: string | undefined;
+  /** Where to look for the programs. */
+  readonly directories?: readonly string[] | undefined;
+}
+
+/**
+ * Loads streams of a `postgres` source into a server.
+ *
+ * - `postgres://user@host:port/db`: one dump, into that database, which is made if it is missing.
+ * - `postgres://user@host:port`: every dump into the database it came from, after the roles in `globals.sql`.
+ * - `?host=/run/postgresql` names the directory of a socket. A password is refused: it would be seen by others.
+ *
+ * Each database is loaded in one transaction: a load that fails leaves it as it was, and one that was made for it is
+ * dropped again. Throws `target-exists` for a database that is not empty, before anything is loaded.
+ * Returns what was done, one line each.
+ */
+export async function loadPostgres(
+  url: string,
+  streams: readonly LoadStream[],
+  options: LoadOptions,
+): Promise<{ lines: string[] }> {
+  const { address, database } = parseTarget(url);
+  const { password, passFile, directories, signal } = options;
+  const dumps = streams.filter(({ file }) => file.endsWith('.dump'));
+  const globals = streams.find(({ file }) => file === 'globals.sql');
+  if (database !== undefined && dumps.length !== 1)
+    throw new SealiftError(
+      'usage',
+      `${dumps.length} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
+      { hint: 'choose one with --include, or leave the database out of the URL to load each into its own' },
+    );
+  if (dumps.length === 0) throw new SealiftError('usage', 'there is no dump to load');
+
+  const server = await reach({ ...address, password, passFile }, directories, options);
+  const targets = dumps.map((dump): Target => {
+    const name = database ?? nameOf(dump.file, '.dump');
+    return { server, name, dump, whole: database === undefined, options };
+  });
+  const { facts, maintenance } = await look(server, targets, signal);
+  for (const target of targets) await refuseToOverwrite(target, facts);
+
+  const lines: string[] = [];
+  if (globals !== undefined && database === undefined)
+    lines.push(
+      ...(await loadGlobals(server, maintenance, globals.open(), signal).catch(failed('the roles'))),
+    );
+  for (const target of targets) {
+    const loaded = lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`;
+    lines.push(
+      ...(await load(target, facts, maintenance).catch(
+        failed(`database ${JSON.stringify(target.name)}`, loaded),
+      )),
+    );
+  }
+  return { lines };
+}
+
+interface Target {
+  readonly server: Server;
+  readonly name: string;
+  readonly dump: LoadStream;
+  /** The database is put back as it was, with its owner, settings and grants; else only its content. */
+  readonly whole: boolean;
+  readonly options: LoadOptions;
+}
+
+interface Facts {
+  readonly major: number;
+  readonly superuser: boolean;
+  readonly databases: readonly string[];
+}
+
+/** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME]`; messages do not repeat the URL. */
+export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
+  const target = URL.parse(url);
+  if (target === null || !['postgres:', 'postgresql:'].includes(target.protocol))
+    throw new SealiftError('usage', 'the URL must look like postgres://user@host:port/database');
+  const { searchParams } = target;
+  if (target.password !== '' || searchParams.has('password'))
+    throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
+      hint: 'use PGPASSFILE, ~/.pgpass or PGPASSWORD, or wait to be asked',
+    });
+  const unknown = [...searchParams.keys()].find((key) => !['host', 'port', 'user'].includes(key));
+  if (unknown !== undefined)
+    throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
+  const part = (key: string, value: string) => searchParams.get(key) ?? (decode(value) || undefined);
+  const port = part('port', target.port);
+  if (port !== undefined && !/^\d{1,5}$/.test(port))
+    throw new SealiftError('usage', `"${port}" is not a port`);
+  return {
+    address: {
+      host: part('host', target.hostname.replace(/^\[(.*)\]$/, '$1')),
+      port: port === undefined ? undefined : Number(port),
+      user: part('user', target.username),
+    },
+    database: decode(target.pathname.slice(1)) || undefined,
+  };
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new SealiftError('usage', 'the URL holds a % that is not followed by two hex digits', { cause });
+  }
+}
+
+/** Asks the first database that lets us in; databases are made and dropped from there. */
+async function look(
+  server: Server,
+  targets: readonly Target[],
+  signal: AbortSignal,
+): Promise<{ facts: Facts; maintenance: string }> {
+  const query = `
+    SELECT json_build_object(
+      'major', current_setting('server_version_num')::int / 10000,
+      'superuser', (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+      'databases', (SELECT json_agg(datname) FROM pg_catalog.pg_database))`;
+  let first: unknown;
+  for (const maintenance of new Set(['postgres', 'template1', ...targets.map(({ name }) => name)])) {
+    try {
+      return { facts: (await ask(server, maintenance, query, signal)) as Facts, maintenance };
+    } catch (error) {
+      first ??= error;
+      if (!messageOf(error).includes('FATAL:  ')) throw error;
+    }
+  }
+  throw first;
+}
+
+/** 16384 is the first number that PostgreSQL gives to an object of a user. */
+const holdsSomething = `
+  SELECT to_json(EXISTS (SELECT FROM pg_class WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_proc WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_type WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384)
+    OR EXISTS (SELECT FROM pg_extension WHERE oid >= 16384) OR EXISTS (SELECT FROM pg_largeobject_metadata))`;
+
+async function refuseToOverwrite({ server, name, options }: Target, facts: Facts): Promise<void> {
+  if (options.force || !facts.databases.includes(name)) return;
+  if ((await ask(server, name, holdsSomething, options.signal)) === false) return;
+  throw new SealiftError(
+    'target-exists',
+    `database ${JSON.stringify(name)} of ${describe(server)} is not empty`,
+    {
+      hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
+    },
+  );
+}
+
+async function load(target: Target, facts: Facts, maintenance: string): Promise<string[]> {
+  const { server, name, dump, whole, options } = target;
+  const { signal, force } = options;
+  const contents = await readContents(server, dump, options);
+  const missing = !facts.databases.includes(name);
+  const { how, properties, lost } = await definition(contents, dump, whole ? name : undefined, options);
+  // Only a superuser can give things to others; on a rented server everything belongs to whoever loads it.
+  const bare = facts.superuser ? [] : ['--no-owner', '--no-acl'];
+  const clean = force && !missing ? ['--clean', '--if-exists'] : [];
+  const argv = [
+    contents.pgRestore,
+    '--exit-on-error',
+    '--single-transaction',
+    '--no-password',
+    ...clean,
+    ...bare,
+  ];
+
+  if (missing) await run(server, maintenance, [`CREATE DATABASE ${quoted(name)} ${how}`], signal);
+  try {
+    await feedProcess(command(server, [...argv, `--dbname=${conninfo(server, name)}`]), dump.open(), signal);
+    // Afterwards, because a setting such as default_transaction_read_only would get in the way of the load.
+    if (whole && facts.superuser) await run(server, maintenance, properties, signal);
+  } catch (error) {
+    if (missing) await dropAgain(server, maintenance, name, facts);
+    throw withAdvice(explain(error, server, name), contents, facts);
+  }
+  const without = bare.length > 0 ? ', without owners and grants: the login is no superuser' : '';
+  const done = `database ${JSON.stringify(name)} ${missing ? 'made and ' : ''}loaded`;
+  return [[`${done}${without}`, lost].filter((part) => part !== '').join('; ')];
+}
+
+/** Statements are given on standard input, where psql has been kept from seeing commands of its own in them. */
+async function run(
+  server: Server,
+  database: string,
+  statements: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const { path } = await program(server, 'psql', signal);
+  const argv = [path, ...psqlOptions(server, database), '--file=-'];
+  const body = Buffer.from(statements.map((statement) => `${statement};\n`).join(''));
+  await feedProcess(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), one(body), signal);
+}
+
+async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+  yield body;
+}
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+/** Has a signal of its own: an interrupted load has to be cleaned up too. */
+async function dropAgain(server: Server, maintenance: string, name: string, { major }: Facts): Promise<void> {
+  const force = major >= 13 ? ' WITH (FORCE)' : '';
+  const signal = AbortSignal.timeout(60_000);
+  const { path } = await program(server, 'psql', signal);
+  const argv = [path, ...psqlOptions(server, maintenance), `--command=DROP DATABASE ${quoted(name)}${force}`];
+  await output(command(server, argv), signal);
+}
+
+function withAdvice(error: unknown, { dumpedByMajor }: Contents, { major }: Facts): unknown {
+  if (!(error instanceof SealiftError)) return error;
+  const hint = /role .* does not exist/.test(error.message)
+    ? 'load the roles first (a URL without a database, with globals.sql), or create them: CREATE ROLE'
+    : dumpedByMajor > major
+      ? `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand`
+      : error.hint;
+  return new SealiftError(error.code, error.message, { hint, cause: error.cause });
+}
+
+/** Tells what was being loaded. An abort and errors that say enough are passed on. */
+const failed =
+  (what: string, more = '') =>
+  (error: unknown): never => {
+    const translate =
+      error instanceof SealiftError &&
+      error.cause instanceof ToolFailure &&
+      !error.code.startsWith('source-');
+    if (!translate) throw error;
+    throw new SealiftError('restore-failed', `loading ${what} failed: ${error.message}${more}`, {
+      hint: error.hint,
+      cause: error.cause,
+    });
+  };

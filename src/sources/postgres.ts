@@ -1,0 +1,198 @@
+import type { PostgresConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { readProcess } from '../process.ts';
+import {
+  ask,
+  command,
+  conninfo,
+  describe,
+  explain,
+  program,
+  reach,
+  type Server,
+  setting,
+} from './postgres-connection.ts';
+import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
+
+/**
+ * A PostgreSQL server: `globals.sql` (roles and tablespaces, as SQL) and one `.dump` per database.
+ *
+ * Dumps are in pg_dump's custom format, uncompressed: it restores from a pipe, in one transaction, and psql never
+ * gets to interpret it (CVE-2025-8714). Each database is consistent in itself (one repeatable-read transaction);
+ * two databases of one server are not saved at the same instant.
+ */
+export function postgresSource(config: PostgresConfig, directories?: readonly string[]): Source {
+  return { name: config.name, kind: 'postgres', streams: (context) => streams(config, context, directories) };
+}
+
+/** A dump locks every table against being altered. It gives up when it cannot have a lock for this long. */
+const lockWaitMs = 5 * 60 * 1000;
+
+interface Facts {
+  readonly version: string;
+  readonly major: number;
+  readonly readsPasswords: boolean;
+  readonly databases: readonly Database[];
+}
+
+interface Database {
+  readonly name: string;
+  readonly encoding: string;
+  readonly collation: string;
+  readonly sizeBytes: number | null;
+  /** Allows connections and is no template. */
+  readonly ordinary: boolean;
+}
+
+async function streams(
+  config: PostgresConfig,
+  context: SourceContext,
+  directories: readonly string[] | undefined,
+): Promise<SourceStream[]> {
+  const { signal } = context;
+  const server = await reach(config, directories, context);
+  const { facts, asked } = await inspect(server, config, signal);
+  const names = wanted(config, facts);
+  if (names.length === 0)
+    throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
+
+  const pgDump = await program(server, 'pg_dump', signal, facts.major);
+  const { version } = facts;
+  await context.detail({ type: 'server', source: config.name, version, dumpedBy: pgDump.version });
+  for (const { ordinary: _, ...database } of facts.databases.filter(({ name }) => names.includes(name)))
+    await context.detail({ type: 'database', source: config.name, ...database });
+
+  const dumps = names.map((name): SourceStream => ({
+    file: fileName(name, '.dump'),
+    open: ({ signal }) => dump(server, pgDump.path, name, signal),
+  }));
+  if (!config.globals) return dumps;
+  const pgDumpall = await program(server, 'pg_dumpall', signal, facts.major);
+  const globals: SourceStream = {
+    file: 'globals.sql',
+    open: (context) => dumpGlobals(server, pgDumpall.path, asked, facts, context),
+  };
+  return [globals, ...dumps];
+}
+
+/** What the server is and has, asked of the first database that lets us in. */
+async function inspect(
+  server: Server,
+  { databases }: PostgresConfig,
+  signal: AbortSignal,
+): Promise<{ facts: Facts; asked: string }> {
+  const query = `
+    SELECT json_build_object(
+      'version', current_setting('server_version'),
+      'major', current_setting('server_version_num')::int / 10000,
+      'readsPasswords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
+      'databases', (SELECT json_agg(json_build_object(
+          'name', datname, 'encoding', pg_encoding_to_char(encoding), 'collation', datcollate,
+          'sizeBytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,
+          'ordinary', datallowconn AND NOT datistemplate AND datconnlimit <> -2
+        ) ORDER BY datname) FROM pg_catalog.pg_database))`;
+  let first: unknown;
+  for (const asked of new Set(['postgres', ...(databases === 'all' ? [] : databases), 'template1'])) {
+    try {
+      return { facts: (await ask(server, asked, query, signal)) as Facts, asked };
+    } catch (error) {
+      first ??= error;
+      // A login may be good for its own database only; a server that is down is down for all of them.
+      const refused = error instanceof SealiftError && /FATAL: {2}/.test(error.message);
+      if (!refused) throw error;
+    }
+  }
+  throw first;
+}
+
+/** The databases to save. A listed one that does not exist stays in: its stream fails when it is opened. */
+function wanted({ databases, exclude }: PostgresConfig, facts: Facts): string[] {
+  const names =
+    databases === 'all'
+      ? facts.databases.filter(({ ordinary }) => ordinary).map(({ name }) => name)
+      : databases;
+  return [...new Set(names)].filter((name) => !exclude.includes(name));
+}
+
+async function* dump(
+  server: Server,
+  pgDump: string,
+  database: string,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const argv = [
+    pgDump,
+    '--format=custom',
+    '--compress=0',
+    '--no-password',
+    `--lock-wait-timeout=${lockWaitMs}`,
+    `--dbname=${conninfo(server, database)}`,
+  ];
+  const what = `the dump of database ${JSON.stringify(database)}`;
+  try {
+    yield* withEvidence(readProcess(command(server, argv), signal), what, /^PGDMP/);
+  } catch (error) {
+    throw explain(error, server, database);
+  }
+}
+
+async function* dumpGlobals(
+  server: Server,
+  pgDumpall: string,
+  database: string,
+  { readsPasswords }: Facts,
+  context: SourceContext,
+): AsyncGenerator<Uint8Array, void, void> {
+  if (!readsPasswords)
+    context.problem(
+      'globals-without-passwords',
+      `roles of ${describe(server)} are saved without their passwords: reading those needs a superuser`,
+    );
+  const argv = [
+    pgDumpall,
+    '--globals-only',
+    '--no-password',
+    ...(readsPasswords ? [] : ['--no-role-passwords']),
+    `--lock-wait-timeout=${lockWaitMs}`,
+    `--dbname=${conninfo(server, database)}`,
+    // This too may be a connection string, and is taken for one if it looks like it.
+    `--database=${setting('dbname', database)}`,
+  ];
+  const begins = /^--\n-- PostgreSQL database cluster dump\n/;
+  const ends = /\n-- PostgreSQL database cluster dump complete\n/;
+  try {
+    yield* withEvidence(readProcess(command(server, argv), context.signal), 'globals.sql', begins, ends);
+  } catch (error) {
+    throw explain(error, server, database);
+  }
+}
+
+const evidenceBytes = 512;
+
+/** Passes a dump on; at its end it must have begun, and ended, as such a dump does. */
+async function* withEvidence(
+  dump: AsyncIterable<Buffer>,
+  what: string,
+  begins: RegExp,
+  ends?: RegExp,
+): AsyncGenerator<Buffer, void, void> {
+  let head: Buffer = Buffer.alloc(0);
+  let tail: Buffer = Buffer.alloc(0);
+  for await (const chunk of dump) {
+    if (head.length < evidenceBytes) head = Buffer.concat([head, chunk]).subarray(0, evidenceBytes);
+    if (ends !== undefined) tail = Buffer.concat([tail, chunk]).subarray(-evidenceBytes);
+    yield chunk;
+  }
+  if (head.length === 0)
+    throw new SealiftError('source-empty', `${what} is empty, although its program reported success`);
+  const lacks = !begins.test(head.toString('latin1'))
+    ? 'begin'
+    : ends?.test(tail.toString('latin1')) === false
+      ? 'end'
+      : undefined;
+  if (lacks !== undefined)
+    throw new SealiftError(
+      'source-damaged',
+      `${what} does not ${lacks} as it should, although its program reported success`,
+    );
+}

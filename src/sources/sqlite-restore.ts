@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, chown, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { SealiftError } from '../errors.ts';
+import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
+
+/**
+ * Puts a saved SQLite database in place: written and checked beside the target, which is replaced in one step, or not
+ * at all. `into` is `sqlite:/path` or a path.
+ *
+ * An existing database, or a log that one left behind, is replaced only with `force`, and only if no program is at
+ * work in it; it hands down its owner and mode. Returns what was done, one line each.
+ */
+export async function loadSqlite(
+  into: string,
+  body: AsyncIterable<Uint8Array>,
+  { force, signal }: { force: boolean; signal: AbortSignal },
+): Promise<{ lines: string[] }> {
+  const target = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/, ''));
+  const previous = await stat(target).catch(() => undefined);
+  if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);
+  if (!force) await refuseToOverwrite(target);
+
+  const directory = dirname(target);
+  const written = join(directory, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
+  try {
+    await write(written, body, signal);
+    await check(written, directory, signal);
+    if (previous !== undefined) {
+      await chown(written, previous.uid, previous.gid);
+      await chmod(written, previous.mode);
+      await release(target, directory, signal);
+    } else if (!force) await refuseToOverwrite(target);
+    signal.throwIfAborted();
+    // Before the rename: SQLite would take an old log for a part of the new database.
+    for (const leftover of leftovers(target)) await rm(leftover, { force: true });
+    await rename(written, target);
+    await sync(directory);
+  } finally {
+    await rm(written, { force: true });
+  }
+  const mode =
+    previous === undefined ? ', readable by its owner only: give it to the program that uses it' : '';
+  return { lines: [`${target} ${previous === undefined ? 'made' : 'replaced'}${mode}`] };
+}
+
+const leftovers = (target: string): string[] => ['-wal', '-shm', '-journal'].map((suffix) => target + suffix);
+
+async function refuseToOverwrite(target: string): Promise<void> {
+  for (const path of [target, ...leftovers(target)])
+    if (await stat(path).catch(() => undefined))
+      throw new SealiftError('target-exists', `${path} exists`, {
+        hint: 'give another path, or use --force',
+      });
+}
+
+async function write(path: string, body: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  let head = Buffer.alloc(0);
+  for await (const chunk of body) {
+    signal.throwIfAborted();
+    if (head.length < 16) head = Buffer.concat([head, chunk]).subarray(0, 16);
+    for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
+  }
+  if (head.toString('latin1') !== 'SQLite format 3\0')
+    throw new SealiftError('restore-failed', 'the stream is no SQLite database');
+  await file.sync();
+}
+
+async function check(path: string, directory: string, signal: AbortSignal): Promise<void> {
+  try {
+    await sqlite({ do: 'check', path }, 'the restored database', directory, signal);
+  } catch (error) {
+    if (!(error instanceof SealiftError && error.cause instanceof SqliteFailure)) throw error;
+    throw new SealiftError('restore-failed', error.message, { hint: error.hint, cause: error.cause });
+  }
+}
+
+/** Throws if a program is at work in the database that is about to be replaced. A damaged one is in nobody's way. */
+async function release(target: string, directory: string, signal: AbortSignal): Promise<void> {
+  try {
+    await sqlite({ do: 'release', path: target }, target, directory, signal);
+  } catch (error) {
+    const inUse =
+      error instanceof SealiftError &&
+      error.cause instanceof SqliteFailure &&
+      error.cause.resultCode === sqliteBusy;
+    signal.throwIfAborted();
+    if (!inUse) return;
+    throw new SealiftError('target-exists', `${target} is in use`, {
+      hint: 'stop the program that uses it',
+      cause: error,
+    });
+  }
+}
+
+async function sync(directory: string): Promise<void> {
+  await using handle = await open(directory);
+  await handle.sync();
+}

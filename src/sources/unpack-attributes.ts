@@ -1,0 +1,40 @@
+import { fchmodSync, fchownSync, futimesSync, lchownSync, lutimesSync } from 'node:fs';
+import { type ByteName, systemPath } from './byte-name.ts';
+import type { TarEntry } from './tar-records.ts';
+
+/** Owner, mode and time of an open file or folder, in this order: a change of owner takes setuid away. */
+export function setAttributes(fd: number, entry: TarEntry, sameOwner: boolean): void {
+  if (sameOwner) fchownSync(fd, entry.uid, entry.gid);
+  fchmodSync(fd, permittedMode(entry.mode, sameOwner));
+  const time = timeForNode(entry.mtimeNs);
+  futimesSync(fd, time, time);
+}
+
+export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: boolean): void {
+  const path = systemPath(at);
+  if (sameOwner) lchownSync(path, entry.uid, entry.gid);
+  const time = timeForNode(entry.mtimeNs);
+  lutimesSync(path, time, time);
+}
+
+/** Without the owner it was meant for, a setuid or setgid file would lend the rights of whoever restores. */
+const permittedMode = (mode: number, sameOwner: boolean): number =>
+  sameOwner && process.geteuid?.() === 0 ? mode : mode & 0o1777;
+
+/**
+ * Node takes times as floating seconds, which lie 0.24 µs apart in this century: nanoseconds cannot be set, but the
+ * microsecond always comes out right. Times before 1970 must be a Date, in whole milliseconds.
+ */
+export function timeForNode(timeNs: bigint): number | Date {
+  if (timeNs < 0n) return new Date(Math.max(Math.floor(Number(timeNs) / 1e6), -8.64e15));
+  const whole = Number(timeNs / 1_000_000_000n);
+  const microseconds = Number((timeNs / 1000n) % 1_000_000n);
+  let seconds = whole + Number(timeNs % 1_000_000_000n) / 1e9;
+  const step = 2 ** (Math.floor(Math.log2(Math.max(seconds, 1))) - 52);
+  // How libuv splits it again, truncating.
+  const got = (): number => Math.floor(Math.trunc((seconds - whole) * 1e9) / 1000);
+  if (step > 5e-7) return seconds;
+  while (got() < microseconds) seconds += step;
+  while (got() > microseconds) seconds -= step;
+  return seconds;
+}

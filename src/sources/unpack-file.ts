@@ -1,0 +1,54 @@
+import { closeSync, constants, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { type ByteName, systemPath } from './byte-name.ts';
+import type { TarEntry } from './tar-records.ts';
+import { setAttributes } from './unpack-attributes.ts';
+
+const pieceBytes = 64 * 1024;
+const zeros = Buffer.alloc(pieceBytes);
+
+/**
+ * Writes one new file; what is not complete with all its attributes is removed again. Long runs of zeros become
+ * holes, so that a sparse file of a terabyte fits where it came from.
+ */
+export async function writeFile(
+  at: ByteName,
+  entry: TarEntry,
+  body: AsyncIterable<Uint8Array>,
+  sameOwner: boolean,
+): Promise<void> {
+  const path = systemPath(at);
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  let complete = false;
+  try {
+    let position = 0;
+    if (entry.sizeBytes > 0) {
+      for await (const chunk of body) {
+        writeChunk(fd, chunk, position);
+        position += chunk.length;
+      }
+    }
+    if (position !== entry.sizeBytes) throw new Error(`${position} of ${entry.sizeBytes} bytes arrived`);
+    ftruncateSync(fd, position);
+    setAttributes(fd, entry, sameOwner);
+    complete = true;
+  } finally {
+    closeSync(fd);
+    if (!complete) unlinkSync(path);
+  }
+}
+
+function writeChunk(fd: number, chunk: Uint8Array, position: number): void {
+  let start = 0;
+  for (let at = 0; at < chunk.length; at += pieceBytes) {
+    const end = Math.min(at + pieceBytes, chunk.length);
+    if (zeros.compare(chunk, at, end, 0, end - at) !== 0) continue;
+    writeAll(fd, chunk, start, at, position);
+    start = end;
+  }
+  writeAll(fd, chunk, start, chunk.length, position);
+}
+
+function writeAll(fd: number, chunk: Uint8Array, from: number, to: number, position: number): void {
+  for (let at = from; at < to;) at += writeSync(fd, chunk, at, to - at, position + at);
+}

@@ -1,0 +1,66 @@
+import { closeSync, mkdirSync, openSync, rmdirSync, unlinkSync } from 'node:fs';
+import { systemCode } from '../errors.ts';
+import { type ByteName, systemPath } from './byte-name.ts';
+import { type FolderHandle, folderHandle, inside, openFolder } from './folder-handle.ts';
+
+/**
+ * The way from the target down to the folder that is being filled, one open handle per level. Each step is taken
+ * from the handle above it and never through a symlink, so no name in an archive and nobody who moves folders
+ * meanwhile can lead outside.
+ */
+export class UnpackFolders implements Disposable {
+  readonly #target: FolderHandle;
+  readonly #overwrite: boolean;
+  #levels: { readonly name: ByteName; readonly folder: FolderHandle }[] = [];
+
+  constructor(target: string, overwrite: boolean) {
+    this.#target = folderHandle(openSync(target, 'r'), target);
+    this.#overwrite = overwrite;
+  }
+
+  /**
+   * The folder of these names below the target; valid until the next call. One that is not there is made, with mode
+   * 0700: nobody else comes in before its own entry has said who may. Something else in its place is removed if
+   * `overwrite`, else it is an error.
+   */
+  enter(names: readonly ByteName[]): FolderHandle {
+    let common = 0;
+    while (common < names.length && this.#levels[common]?.name === names[common]) common += 1;
+    for (const level of this.#levels.splice(common)) closeSync(level.folder.fd);
+    let folder = this.#levels.at(-1)?.folder ?? this.#target;
+    for (const name of names.slice(common)) {
+      folder = this.#step(inside(folder, name));
+      this.#levels.push({ name, folder });
+    }
+    return folder;
+  }
+
+  #step(at: ByteName): FolderHandle {
+    try {
+      return openFolder(at);
+    } catch (error) {
+      const code = systemCode(error);
+      const other = code === 'ENOTDIR' || code === 'ELOOP';
+      if (code !== 'ENOENT' && !(other && this.#overwrite)) throw error;
+      if (other) unlinkSync(systemPath(at));
+    }
+    mkdirSync(systemPath(at), { mode: 0o700 });
+    return openFolder(at);
+  }
+
+  [Symbol.dispose](): void {
+    for (const level of this.#levels.splice(0)) closeSync(level.folder.fd);
+    closeSync(this.#target.fd);
+  }
+}
+
+/** Makes room for something that is not a folder. What is in a folder is never removed. */
+export function removeOld(at: ByteName): void {
+  try {
+    unlinkSync(systemPath(at));
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EISDIR' || code === 'EPERM') rmdirSync(systemPath(at));
+    else if (code !== 'ENOENT') throw error;
+  }
+}

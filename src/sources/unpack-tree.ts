@@ -1,0 +1,153 @@
+import { linkSync, symlinkSync } from 'node:fs';
+import { SealiftError, messageOf, systemCode } from '../errors.ts';
+import { type ByteName, systemPath, textOf } from './byte-name.ts';
+import { inside } from './folder-handle.ts';
+import type { TarEntry } from './tar-records.ts';
+import { setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
+import { writeFile } from './unpack-file.ts';
+import { UnpackFolders, removeOld } from './unpack-folders.ts';
+import type { UnpackOptions, Unpacked } from './unpack.ts';
+
+type Named = TarEntry & { readonly names: readonly ByteName[] };
+
+/** Puts the entries of an archive in their places below the target. */
+export class TreeWriter implements Disposable {
+  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [] };
+  readonly #options: UnpackOptions;
+  readonly #folders: UnpackFolders;
+  /** A second way down, for the other end of a hard link. */
+  readonly #firsts: UnpackFolders;
+  readonly #written = new Set<ByteName>();
+  readonly #directories = new Map<ByteName, Named>();
+  readonly #symlinks: Named[] = [];
+
+  constructor(target: string, options: UnpackOptions) {
+    this.#options = options;
+    this.#folders = new UnpackFolders(target, options.overwrite);
+    this.#firsts = new UnpackFolders(target, options.overwrite);
+  }
+
+  async add(entry: TarEntry | undefined, shownName: string, body: AsyncIterable<Uint8Array>): Promise<void> {
+    if (entry === undefined) return this.#skip(shownName, 'neither a file nor a folder nor a link');
+    const names = namesOf(entry.name);
+    if (typeof names === 'string') return this.#skip(textOf(entry.name), names);
+    const named = { ...entry, names };
+    if (entry.kind === 'directory') return this.#addDirectory(named);
+    if (names.length === 0) return this.#skip(textOf(entry.name), 'has no name');
+    if (entry.kind === 'file') return this.#addFile(named, body);
+    if (entry.kind === 'link') return this.#addLink(named);
+    this.#symlinks.push(named);
+    return undefined;
+  }
+
+  /** Symlinks, then the attributes of folders, those within before those around them. */
+  finish(): void {
+    for (const entry of this.#symlinks) {
+      try {
+        attempt(entry, () => this.#addSymlink(entry));
+      } catch (error) {
+        // Two entries of one archive for one place: this is how a hostile one tries to write through a symlink.
+        if (!this.#isOurs(entry.names.join('/'))) throw error;
+        this.#skip(textOf(entry.name), 'another entry of the archive has its place');
+      }
+    }
+    const byName = [...this.#directories.values()].toSorted((a, b) => compareNames(a.names, b.names));
+    for (const entry of byName.toReversed()) {
+      attempt(entry, () =>
+        setAttributes(this.#folders.enter(entry.names).fd, entry, this.#options.sameOwner),
+      );
+    }
+  }
+
+  #addDirectory(entry: Named): void {
+    if (entry.names.length === 0) return;
+    attempt(entry, () => this.#folders.enter(entry.names));
+    this.#directories.set(entry.names.join('/'), entry);
+  }
+
+  async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
+    const at = attempt(entry, () => this.#placeFor(entry));
+    try {
+      await writeFile(at, entry, body, this.#options.sameOwner);
+    } catch (error) {
+      throw failed(entry, error);
+    }
+    this.#written.add(entry.names.join('/'));
+    this.result.files += 1;
+    this.result.bytes += entry.sizeBytes;
+  }
+
+  #addLink(entry: Named): void {
+    const first = namesOf(entry.target ?? '');
+    if (typeof first === 'string' || !this.#written.has(first.join('/'))) {
+      return this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
+    }
+    attempt(entry, () => {
+      const existing = inside(this.#firsts.enter(first.slice(0, -1)), first.at(-1)!);
+      linkSync(systemPath(existing), systemPath(this.#placeFor(entry)));
+    });
+    this.#written.add(entry.names.join('/'));
+    this.result.files += 1;
+    return undefined;
+  }
+
+  #addSymlink(entry: Named): void {
+    const at = this.#placeFor(entry);
+    symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
+    setSymlinkAttributes(at, entry, this.#options.sameOwner);
+    this.result.files += 1;
+  }
+
+  /** Where it goes, with its folder made and, if so wished, what was there removed. */
+  #placeFor(entry: Named): ByteName {
+    const at = inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
+    if (this.#options.overwrite) removeOld(at);
+    return at;
+  }
+
+  #isOurs(name: ByteName): boolean {
+    if (this.#written.has(name) || this.#directories.has(name)) return true;
+    return [...this.#written].some((written) => written.startsWith(`${name}/`));
+  }
+
+  #skip(path: string, reason: string): void {
+    this.result.skipped.push({ path, reason });
+  }
+
+  [Symbol.dispose](): void {
+    this.#folders[Symbol.dispose]();
+    this.#firsts[Symbol.dispose]();
+  }
+}
+
+/** The names on the way down, or why this way is not taken. */
+function namesOf(path: ByteName): ByteName[] | string {
+  if (path.startsWith('/')) return 'an absolute path';
+  if (path.includes('\0')) return 'a zero byte in the name';
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  return names.includes('..') ? 'a path that leads outside' : names;
+}
+
+/** A folder before what is in it. */
+function compareNames(a: readonly ByteName[], b: readonly ByteName[]): number {
+  const [left, right] = [a.join('\0'), b.join('\0')];
+  return left < right ? -1 : Number(left > right);
+}
+
+function attempt<T>(entry: TarEntry, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw failed(entry, error);
+  }
+}
+
+function failed(entry: TarEntry, cause: unknown): SealiftError {
+  const code = systemCode(cause);
+  const occupied = ['EEXIST', 'ENOTDIR', 'ELOOP', 'ENOTEMPTY'].includes(code ?? '');
+  const hint = occupied ? 'Choose an empty folder, or overwrite with --force' : undefined;
+  return new SealiftError('restore-failed', `"${textOf(entry.name)}": ${code ?? messageOf(cause)}`, {
+    hint,
+    cause,
+  });
+}

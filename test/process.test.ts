@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { SealiftError } from '../src/errors.ts';
+import { feedProcess, findProgram, output, readProcess, systemUser, ToolFailure } from '../src/process.ts';
+
+const bin = join(import.meta.dirname, 'fixtures/bin');
+const fixture = (name: string, ...args: string[]) => ({ argv: [join(bin, name), ...args] });
+const never = new AbortController().signal;
+const isRoot = process.geteuid?.() === 0;
+
+async function sizeOf(chunks: AsyncIterable<Uint8Array>): Promise<number> {
+  let sizeBytes = 0;
+  for await (const chunk of chunks) sizeBytes += chunk.length;
+  return sizeBytes;
+}
+
+/** Processes whose command line holds the text: none once a program and all that it started have ended. */
+function running(text: string): string[] {
+  const found = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry) && Number(entry) !== process.pid);
+  return found.filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text);
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function* zeros(count: number): AsyncGenerator<Uint8Array> {
+  for (let i = 0; i < count; i++) yield Buffer.alloc(65_536);
+}
+
+async function* drops() {
+  for (const byte of 'drop by drop') yield Buffer.from(byte);
+  yield Buffer.alloc(0);
+}
+
+async function* damaged() {
+  yield Buffer.from('first\n');
+  yield Buffer.from('last\n');
+  await delay(200);
+  throw new Error('the hash does not match');
+}
+
+const failsWith = (code: string, message: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof SealiftError);
+  assert.equal(error.code, code);
+  assert.match(error.message, message);
+  return true;
+};
+
+suite('reading a program', () => {
+  test('arguments arrive as they are, without a shell', async () => {
+    const odd = ['a b', '$HOME', '"', "'", '-x', ';', 'ü\n'];
+    const { stdout } = await output(fixture('ok', ...odd), never);
+    assert.equal(stdout, `${odd.join('\n')}\n`);
+  });
+
+  test('large output arrives whole', async () => {
+    assert.equal(
+      await sizeOf(readProcess({ argv: ['head', '-c', '300M', '/dev/zero'] }, never)),
+      300 * 2 ** 20,
+    );
+  });
+
+  test('a program that is killed midway does not end naturally', async () => {
+    await assert.rejects(
+      sizeOf(readProcess(fixture('dies-midway'), never)),
+      failsWith('tool-failed', /SIGKILL/),
+    );
+  });
+
+  test('a valid ending with a bad status does not end naturally, and the error quotes the program', async () => {
+    await assert.rejects(
+      sizeOf(readProcess(fixture('fails-at-the-end'), never)),
+      failsWith('tool-failed', /^fails-at-the-end ended with status 1: the disk of the server is broken$/),
+    );
+  });
+
+  test('a flood on standard error neither blocks nor fills memory, and its last word is kept', async () => {
+    const before = process.memoryUsage().rss;
+    assert.equal((await output(fixture('floods-stderr'), never)).stdout, 'PGDMP');
+    assert.ok(process.memoryUsage().rss - before < 100e6);
+    await assert.rejects(output(fixture('floods-stderr', '1'), never), (error: unknown) => {
+      assert.ok(error instanceof SealiftError && error.cause instanceof ToolFailure);
+      assert.ok(error.cause.stderr.endsWith('the last word') && error.cause.stderr.length <= 4096);
+      return true;
+    });
+  });
+
+  test('a missing program is told from one that fails', async () => {
+    const missing = failsWith('tool-missing', /sealift-no-such-tool is not installed/);
+    await assert.rejects(output({ argv: ['sealift-no-such-tool'] }, never), missing);
+    if (isRoot) {
+      const runAs = await systemUser('nobody', never);
+      await assert.rejects(output({ argv: ['sealift-no-such-tool'], runAs }, never), missing);
+    }
+  });
+
+  test('control characters in messages do not reach the terminal', async () => {
+    await assert.rejects(
+      output({ argv: ['sh', '-c', String.raw`printf 'bad\033[2Jline\nnext' >&2; exit 1`] }, never),
+      failsWith('tool-failed', /bad\?\[2Jline; next$/),
+    );
+  });
+
+  test('a slow reader holds the program back', async () => {
+    const chunks = readProcess({ argv: ['sh', '-c', 'while :; do echo; done'] }, never);
+    await chunks.next();
+    const before = process.memoryUsage().rss;
+    await delay(500);
+    assert.ok(process.memoryUsage().rss - before < 20e6);
+    await chunks.return();
+  });
+
+  test('a reader that stops early ends the program', async () => {
+    const mark = `600.${process.pid}1`;
+    for await (const _ of readProcess({ argv: ['sh', '-c', `echo; sleep ${mark} & sleep ${mark}`] }, never))
+      break;
+    assert.deepEqual(running(mark), []);
+  });
+
+  test('an abort ends a program that ignores SIGTERM, with its children, and throws the reason', async () => {
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    const chunks = readProcess(fixture('hangs'), abort.signal);
+    await chunks.next();
+    const startedAt = performance.now();
+    abort.abort(reason);
+    await assert.rejects(chunks.next(), reason);
+    assert.ok(performance.now() - startedAt < 7000);
+    assert.deepEqual(running(join(bin, 'hangs')), []);
+  });
+
+  test('an abort while the reader does something else ends the program at once', async () => {
+    const abort = new AbortController();
+    const mark = `600.${process.pid}2`;
+    const chunks = readProcess({ argv: ['sh', '-c', `echo; sleep ${mark}`] }, abort.signal);
+    await chunks.next();
+    abort.abort(new Error('enough'));
+    for (let i = 0; running(mark).length > 0 && i < 50; i++) await delay(20);
+    assert.deepEqual(running(mark), []);
+    await assert.rejects(chunks.next(), /enough/);
+  });
+
+  test('a signal that has already aborted starts nothing', async () => {
+    await assert.rejects(output(fixture('ok'), AbortSignal.abort(new Error('before'))), /before/);
+  });
+
+  test('a short tool that talks without end is stopped', async () => {
+    await assert.rejects(output({ argv: ['yes'] }, never), failsWith('tool-failed', /more than/));
+  });
+});
+
+suite('the environment of a program', () => {
+  test('holds nothing of this process but PATH, HOME and TZ', async () => {
+    process.env['SEALIFT_TEST_CANARY'] = 'canary-secret';
+    try {
+      const { stdout } = await output({ argv: ['env'], env: { GIVEN: 'yes' } }, never);
+      const names = stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split('=')[0]);
+      assert.deepEqual(
+        names.filter((name) => name !== 'TZ').toSorted((a = '', b = '') => a.localeCompare(b)),
+        ['GIVEN', 'HOME', 'LANG', 'LC_ALL', 'PATH'],
+      );
+    } finally {
+      delete process.env['SEALIFT_TEST_CANARY'];
+    }
+  });
+
+  test(
+    'another user runs it with all groups, as the process that gets the signals',
+    { skip: !isRoot },
+    async () => {
+      const runAs = await systemUser('nobody', never);
+      const script = 'id -u; id -g; id -G; echo $HOME; pwd; ps -o ppid= -p $$';
+      const { stdout } = await output(
+        { argv: ['sh', '-c', script], runAs: { ...runAs, groups: [runAs.gid, 4] } },
+        never,
+      );
+      const [uid, gid, groups, home, cwd, parent] = stdout.trim().split('\n');
+      assert.deepEqual([Number(uid), Number(gid)], [runAs.uid, runAs.gid]);
+      assert.deepEqual(groups?.split(' ').map(Number), [runAs.gid, 4]);
+      assert.deepEqual([home, cwd, Number(parent)], [runAs.home, '/', process.pid]);
+    },
+  );
+
+  test('a user that does not exist is a mistake in the configuration', async () => {
+    await assert.rejects(
+      systemUser('no-such-user', never),
+      failsWith('config-invalid', /no user "no-such-user"/),
+    );
+    await assert.rejects(systemUser('-x', never), failsWith('config-invalid', /no user "-x"/));
+  });
+
+  test('programs are found by directory, in order', async () => {
+    assert.equal(await findProgram('ok', ['/nonexistent', bin]), join(bin, 'ok'));
+    assert.equal(await findProgram('ok', ['/nonexistent']), undefined);
+  });
+});
+
+suite('feeding a program', () => {
+  test('it gets all of a body, however it is cut', async () => {
+    assert.equal((await feedProcess({ argv: ['cat'] }, drops(), never)).stdout, 'drop by drop');
+    assert.equal((await feedProcess({ argv: ['wc', '-c'] }, zeros(1000), never)).stdout.trim(), '65536000');
+    assert.equal((await feedProcess({ argv: ['wc', '-c'] }, zeros(0), never)).stdout.trim(), '0');
+  });
+
+  test('a program that fails while it is fed is reported by its own error', async () => {
+    const argv = ['sh', '-c', 'head -c 100 >/dev/null; echo "no room" >&2; exit 4'];
+    await assert.rejects(
+      feedProcess({ argv }, zeros(10_000), never),
+      failsWith('tool-failed', /status 4: no room/),
+    );
+  });
+
+  test('success without reading everything is a failure, unless it was expected', async () => {
+    const argv = ['head', '-c', '1'];
+    await assert.rejects(feedProcess({ argv }, zeros(10_000), never), failsWith('tool-failed', /read all/));
+    await feedProcess({ argv }, zeros(10_000), never, { mayStopReading: true });
+  });
+
+  test('a body that throws at its very end keeps the last chunk and the end of input from the program', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'sealift-test-'));
+    const argv = ['sh', '-c', 'read a; touch began; read b; touch committed'];
+    await assert.rejects(feedProcess({ argv, cwd: directory }, damaged(), never), /the hash does not match/);
+    assert.deepEqual(readdirSync(directory), ['began']);
+    await rm(directory, { recursive: true });
+  });
+
+  test('an abort ends the program and throws the reason', async () => {
+    const feeding = feedProcess({ argv: ['sleep', '600'] }, zeros(10_000), AbortSignal.timeout(100));
+    await assert.rejects(feeding, /timeout/);
+  });
+});

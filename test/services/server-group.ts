@@ -1,0 +1,122 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync, closeSync, readFileSync, readdirSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const startLimitMs = 60_000;
+const stopLimitMs = 10_000;
+
+export interface Program {
+  command: string;
+  args: string[];
+  /** The user to become; needs root. Absent: whoever runs the tests. */
+  user?: string | undefined;
+  env?: NodeJS.ProcessEnv;
+  input?: string;
+}
+
+/**
+ * The processes of one service. Whatever stops the start (a server that dies, the limit, the caller's signal)
+ * aborts `signal`, and with it every step that waits. Disposal ends the servers, newest first.
+ */
+export class ServerGroup implements AsyncDisposable {
+  readonly signal: AbortSignal;
+  readonly #logDir: string;
+  readonly #died = new AbortController();
+  readonly #servers: { child: ChildProcess; endSignal: NodeJS.Signals }[] = [];
+  #ending = false;
+
+  constructor(logDir: string, callerSignal: AbortSignal) {
+    this.#logDir = logDir;
+    this.signal = AbortSignal.any([callerSignal, this.#died.signal, AbortSignal.timeout(startLimitMs)]);
+  }
+
+  /** Starts a server that stays in the foreground; `endSignal` is the one that makes it go. */
+  async start(name: string, program: Program, endSignal: NodeJS.Signals): Promise<void> {
+    this.signal.throwIfAborted();
+    const log = openSync(join(this.#logDir, `${name}.out`), 'a');
+    // A session of its own: Ctrl-C reaches the runner alone, which ends the tests before their servers.
+    const [command, args, env] = commandLine(program, endSignal);
+    const child = spawn(command, args, { env, detached: true, stdio: ['ignore', log, log] });
+    closeSync(log);
+    await once(child, 'spawn');
+    this.#servers.push({ child, endSignal });
+    child.once('exit', (code, signal) => {
+      if (this.#ending) return;
+      const reason = `${name} ended by itself with ${signal ?? `status ${code}`}`;
+      process.stderr.write(`${reason}\n`);
+      this.#died.abort(new Error(reason));
+    });
+  }
+
+  /** Runs a program to its end and returns what it wrote to stdout. */
+  async run(program: Program): Promise<string> {
+    const [command, args, env] = commandLine(program, 'SIGKILL');
+    const options = { env, signal: this.signal, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
+    const done = promisify(execFile)(command, args, options);
+    done.child.stdin?.end(program.input);
+    return (await done).stdout;
+  }
+
+  /** What stopped the start, with the last lines of every log. */
+  failure(what: string, error: unknown): Error {
+    const cause: unknown = this.signal.aborted ? this.signal.reason : error;
+    const logs = readdirSync(this.#logDir).toSorted();
+    const tails = logs.flatMap((name) => {
+      const tail = readFileSync(join(this.#logDir, name), 'utf8').trimEnd().split('\n').slice(-8).join('\n');
+      return tail ? [`--- ${name}`, tail] : [];
+    });
+    const reason = cause instanceof Error ? cause.message.trimEnd() : String(cause);
+    const seconds = startLimitMs / 1000;
+    const late = cause instanceof DOMException && cause.name === 'TimeoutError' ? ` after ${seconds} s` : '';
+    return new Error([`${what} did not start${late}: ${reason}`, ...tails].join('\n'), { cause });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending = true;
+    for (const { child, endSignal } of this.#servers.toReversed()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const gone = once(child, 'exit');
+      child.kill(endSignal);
+      const kill = setTimeout(() => child.kill('SIGKILL'), stopLimitMs);
+      await gone;
+      clearTimeout(kill);
+    }
+  }
+}
+
+/**
+ * Through setpriv, which replaces itself by the program, so that the process id is the program's own (runuser
+ * stays in between), and which lets the kernel end it when the runner vanishes without a chance to do so.
+ * The environment is the program's alone: PG* and CEPH_* variables of the operator must not reach it.
+ */
+function commandLine(program: Program, endSignal: NodeJS.Signals): [string, string[], NodeJS.ProcessEnv] {
+  const user = program.user ? ['--reuid', program.user, '--regid', program.user, '--init-groups'] : [];
+  const ending = ['--pdeathsig', endSignal.replace('SIG', '')];
+  const env = { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8', ...program.env };
+  return ['setpriv', [...user, ...ending, '--', program.command, ...program.args], env];
+}
+
+/**
+ * Loopback ports that nobody listens on, below Linux's range for outgoing connections, so that none of those
+ * takes one before its server does.
+ */
+export async function freePorts(count: number): Promise<number[]> {
+  const held = [];
+  try {
+    while (held.length < count) {
+      const port = 20_000 + Math.floor(Math.random() * 12_000);
+      const server = createServer().listen({ port, host: '127.0.0.1', exclusive: true });
+      const free = await once(server, 'listening').then(
+        () => true,
+        () => false,
+      );
+      if (free) held.push({ port, server });
+    }
+    return held.map(({ port }) => port);
+  } finally {
+    for (const { server } of held) server.close();
+  }
+}

@@ -1,0 +1,491 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  closeSync,
+  linkSync,
+  lutimesSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openFile, readWhole } from '../../src/sources/files-read.ts';
+import { walk } from '../../src/sources/files-walk.ts';
+import { openFolder } from '../../src/sources/folder-handle.ts';
+import { Backup, describe, isRoot, run, scratch, unpack } from './tree-fixture.ts';
+
+const megabyte = 1024 * 1024;
+
+/** One of everything that a server's tree holds. */
+function plantTree(root: string): void {
+  mkdirSync(join(root, 'deep', 'er'), { recursive: true });
+  mkdirSync(join(root, 'empty'));
+  writeFileSync(join(root, 'plain'), 'hello\n');
+  writeFileSync(join(root, 'zero'), '');
+  for (const size of [1, 511, 512, 513, 1024, megabyte - 1, megabyte, megabyte + 1, 5 * megabyte + 3]) {
+    writeFileSync(join(root, 'deep', `size-${size}`), randomBytes(size));
+  }
+  writeFileSync(join(root, 'deep', 'er', 'readonly'), 'x', { mode: 0o400 });
+  symlinkSync('plain', join(root, 'link'));
+  symlinkSync('../../../nowhere/at/./all', join(root, 'deep', 'dangling'));
+  symlinkSync('/etc', join(root, 'deep', 'to-folder'));
+  symlinkSync(`long/${'t'.repeat(180)}/target`, join(root, 'long-target'));
+  linkSync(join(root, 'plain'), join(root, 'deep', 'second-name'));
+  linkSync(join(root, 'plain'), join(root, 'third-name'));
+  for (const name of [
+    'new\nline',
+    'back\\slash',
+    'c:colon',
+    '-dash',
+    ' blank ',
+    'ünïcödé ✓ 🦭',
+    '%41',
+    'tab\t',
+    'quo"te',
+    '*',
+  ]) {
+    writeFileSync(join(root, 'deep', name), name);
+  }
+  mkdirSync(join(root, 'back\\slash folder\\'));
+  writeFileSync(join(root, 'back\\slash folder\\', 'in it'), 'x');
+  const long = join(root, 'l'.repeat(200), 'm'.repeat(200), 'n'.repeat(200));
+  mkdirSync(long, { recursive: true });
+  writeFileSync(join(long, 'o'.repeat(255)), 'far down');
+  for (const mode of [0o000, 0o4755, 0o2755, 0o1777, 0o7777, 0o600]) {
+    writeFileSync(join(root, `mode-${mode.toString(8)}`), 'm');
+    chmodSync(join(root, `mode-${mode.toString(8)}`), mode);
+  }
+  mkdirSync(join(root, 'sticky'));
+  chmodSync(join(root, 'sticky'), 0o3777);
+  mkdirSync(join(root, 'closed'));
+  chmodSync(join(root, 'closed'), isRoot ? 0o000 : 0o500);
+  if (isRoot) {
+    chownSync(join(root, 'plain'), 33, 34);
+    chownSync(join(root, 'empty'), 65_534, 65_534);
+    chownSync(join(root, 'zero'), 3_000_000_000, 2_097_152);
+    chmodSync(join(root, 'plain'), 0o6755);
+  }
+  utimesSync(join(root, 'zero'), 0, 0);
+  utimesSync(join(root, 'mode-600'), new Date(-86_400_500), new Date(-86_400_500));
+  utimesSync(join(root, 'mode-4755'), 5_000_000_000.25, 5_000_000_000.25);
+  lutimesSync(join(root, 'link'), 1_234_567_890.123456, 1_234_567_890.123456);
+  utimesSync(join(root, 'empty'), 1_111_111_111.999999, 1_111_111_111.999999);
+}
+
+function plantBadNames(root: string): void {
+  const bad = (text: string): Buffer => Buffer.concat([Buffer.from(`${root}/`), Buffer.from(text, 'latin1')]);
+  mkdirSync(bad('latin-\xe9'));
+  writeFileSync(bad('latin-\xe9/caf\xe9'), 'x');
+  writeFileSync(bad('latin-\xe9/caf\xe9 au lait'), 'y');
+  symlinkSync(Buffer.from('caf\xe9', 'latin1'), bad('latin-\xe9/link'));
+  linkSync(bad('latin-\xe9/caf\xe9'), bad('latin-\xe9/second'));
+  writeFileSync(bad('\xff\xfe'), 'z');
+  writeFileSync(bad('%FF%FE'), 'not the same');
+}
+
+test('a tree comes back as it was: content, owners, modes, times, links, names', async (t) => {
+  const [from, to] = [scratch(t), scratch(t)];
+  plantTree(from);
+  plantBadNames(from);
+  const backup = await Backup.of(from);
+  assert.deepEqual(
+    backup.codes().filter((code) => code !== 'name-not-utf8'),
+    isRoot ? [] : ['unreadable'],
+  );
+
+  const result = await unpack(backup.tar, to);
+  assert.deepEqual(result.skipped, []);
+  const restored = join(to, from);
+  assert.deepEqual(describe(restored), describe(from));
+  if (isRoot) assert.equal(run('diff', '-r', '--no-dereference', from, restored), '');
+  const files = backup.entries.filter((entry) => entry.kind !== 'directory');
+  assert.equal(result.files, files.length);
+  assert.equal(
+    result.bytes,
+    files.reduce((sum, entry) => sum + entry.size, 0),
+  );
+});
+
+test('GNU tar brings the tree back too, with nanoseconds', { skip: !isRoot && 'needs root' }, async (t) => {
+  const [from, to] = [scratch(t), scratch(t)];
+  plantTree(from);
+  const file = join(to, 'files.tar');
+  writeFileSync(file, (await Backup.of(from)).tar);
+  run('tar', '--numeric-owner', '-xpf', file, '-C', to);
+  assert.deepEqual(describe(join(to, from), 1n), describe(from, 1n));
+  const listing = run('tar', '-tvf', file);
+  assert.match(listing, /-rws--s--x|-rwsr-sr-x (www-data|33)\/(backup|34)/);
+  assert.match(listing, /----------.*mode-0/);
+  assert.match(listing, /hrw.* link to /);
+});
+
+test('names that are not UTF-8 stand escaped in the tar and exact beside it, and are noted', async (t) => {
+  const from = scratch(t);
+  plantBadNames(from);
+  const backup = await Backup.of(from);
+  assert.deepEqual(backup.codes(), Array(4).fill('name-not-utf8'));
+  const entry = backup.entry(`${from}/latin-%E9/caf%E9 au lait`);
+  assert.equal(
+    Buffer.from(entry.rawPath!, 'base64').toString('latin1'),
+    `${from}/latin-\xe9/caf\xe9 au lait`,
+  );
+  assert.equal(backup.entry(`${from}/%FF%FE`).rawPath, undefined);
+  const file = join(scratch(t), 'files.tar');
+  writeFileSync(file, backup.tar);
+  assert.match(run('tar', '--warning=no-unknown-keyword', '-tf', file), /latin-%E9\/caf%E9 au lait\n/);
+});
+
+test('two runs over an unchanged tree give the same bytes', async (t) => {
+  const from = scratch(t);
+  plantTree(from);
+  plantBadNames(from);
+  const [one, two] = [await Backup.of(from), await Backup.of(from)];
+  assert.ok(one.tar.equals(two.tar));
+  assert.deepEqual(one.entries, two.entries);
+});
+
+test('entries come in byte order, a folder before what is in it', async (t) => {
+  const from = scratch(t);
+  for (const name of ['b', 'a', 'a-', 'Z', 'ä', 'a.d']) mkdirSync(join(from, name));
+  for (const name of ['a/z', 'a/b', 'a-/x']) writeFileSync(join(from, name), '');
+  const names = (await Backup.of(from)).entries.map((entry) => entry.path.slice(from.length));
+  assert.deepEqual(names, ['', '/Z', '/a', '/a/b', '/a/z', '/a-', '/a-/x', '/a.d', '/b', '/ä']);
+});
+
+test('the details say where in the tar each entry begins and its data lies', async (t) => {
+  const from = scratch(t);
+  plantTree(from);
+  plantBadNames(from);
+  const backup = await Backup.of(from);
+  const { tar, entries } = backup;
+  let end = 0;
+  for (const entry of entries) {
+    assert.equal(entry.offset, end, entry.path);
+    assert.equal(tar.toString('latin1', entry.offset + 257, entry.offset + 262), 'ustar');
+    assert.equal(tar.toString('latin1', entry.offset + 156, entry.offset + 157), 'x');
+    const checksum = tar
+      .subarray(entry.data - 512, entry.data)
+      .reduce((sum, byte, at) => sum + (at >= 148 && at < 156 ? 32 : byte), 0);
+    assert.equal(
+      Number.parseInt(tar.toString('latin1', entry.data - 512 + 148, entry.data - 512 + 154), 8),
+      checksum,
+    );
+    end = entry.data + Math.ceil(entry.size / 512) * 512;
+    if (entry.kind !== 'file') continue;
+    const at = entry.rawPath === undefined ? entry.path : Buffer.from(entry.rawPath, 'base64');
+    assert.ok(tar.subarray(entry.data, entry.data + entry.size).equals(readFileSync(at)), entry.path);
+  }
+  assert.equal(tar.length, end + 1024);
+  assert.ok(tar.subarray(end).every((byte) => byte === 0));
+  assert.deepEqual(
+    { ...backup.entry(join(from, 'mode-4755')), offset: 0, data: 0, uid: 0, gid: 0 },
+    {
+      type: 'entry',
+      source: 'tree',
+      path: join(from, 'mode-4755'),
+      kind: 'file',
+      size: 1,
+      offset: 0,
+      data: 0,
+      mode: 0o4755,
+      uid: 0,
+      gid: 0,
+      mtime: '2128-06-11T08:53:20Z',
+    },
+  );
+  assert.equal(backup.entry(join(from, 'plain')).target, join(from, 'deep/second-name'));
+});
+
+test('pipes, sockets and devices are never opened, but noted', { timeout: 20_000 }, async (t) => {
+  const from = scratch(t);
+  run('mkfifo', join(from, 'pipe'));
+  if (isRoot) run('mknod', join(from, 'null'), 'c', '1', '3');
+  const server = createServer().listen(join(from, 'socket'));
+  t.after(() => server.close());
+  const backup = await Backup.of(from);
+  assert.deepEqual(
+    backup.entries.map((entry) => entry.kind),
+    ['directory'],
+  );
+  assert.deepEqual(backup.codes(), Array(isRoot ? 3 : 2).fill('special-file'));
+  assert.match(backup.problems.at(-1)!.text, /socket" is a socket/);
+});
+
+test(
+  'a file that becomes a pipe, a socket or a symlink after it was seen does not block and is not followed',
+  { timeout: 20_000 },
+  async (t) => {
+    const from = scratch(t);
+    run('mkfifo', join(from, 'pipe'));
+    symlinkSync('/etc/passwd', join(from, 'link'));
+    const server = createServer().listen(join(from, 'socket'));
+    t.after(() => server.close());
+    const code = (name: string): unknown => {
+      const result = openFile(join(from, name), join(from, name));
+      return 'code' in result ? result.code : 'opened';
+    };
+    assert.deepEqual(['pipe', 'link', 'socket', 'none'].map(code), [
+      'special-file',
+      'file-vanished',
+      'special-file',
+      'file-vanished',
+    ]);
+  },
+);
+
+test('a folder that is replaced by a symlink in the middle of the walk leads nowhere else', (t) => {
+  const from = scratch(t);
+  mkdirSync(join(from, 'top', 'a'), { recursive: true });
+  writeFileSync(join(from, 'top', 'a', 'mine'), 'mine');
+  mkdirSync(join(from, 'top', 'b'));
+  const seen: string[] = [];
+  for (const found of walk({ paths: [join(from, 'top')], oneFileSystem: true, excluded: () => false })) {
+    if (found.kind === 'problem') assert.fail(found.text);
+    seen.push(`${found.kind} ${found.path.slice(from.length)}`);
+    if (found.path.endsWith('/a')) {
+      renameSync(join(from, 'top', 'a'), join(from, 'moved'));
+      symlinkSync('/etc', join(from, 'top', 'a'));
+      rmSync(join(from, 'top', 'b'), { recursive: true });
+      symlinkSync('/etc', join(from, 'top', 'b'));
+    }
+    if (found.kind === 'file') assert.equal(readFileSync(found.at, 'utf8'), 'mine');
+  }
+  assert.deepEqual(seen, ['directory /top', 'directory /top/a', 'file /top/a/mine', 'symlink /top/b']);
+});
+
+test('a folder that becomes a symlink between being seen and being opened is not opened', (t) => {
+  const from = scratch(t);
+  symlinkSync('/etc', join(from, 'link'));
+  assert.throws(() => openFolder(join(from, 'link')), { code: 'ENOTDIR' });
+});
+
+/** A large file is in the middle of being read when the first block has arrived: only some MiB ahead are read. */
+async function whileReading(
+  t: Parameters<typeof scratch>[0],
+  change: (large: string, next: string) => void,
+): Promise<Backup> {
+  const from = scratch(t);
+  const [large, next] = [join(from, 'large'), join(from, 'next')];
+  writeFileSync(large, Buffer.alloc(32 * megabyte, 'x'));
+  writeFileSync(next, 'next');
+  const backup = await Backup.start(from);
+  await backup.take();
+  await sleep(200);
+  change(large, next);
+  await backup.rest();
+  return backup;
+}
+
+test('a file that shrinks while it is read is padded and noted', async (t) => {
+  const backup = await whileReading(t, (large) => truncateSync(large, 20 * megabyte + 5));
+  assert.deepEqual(backup.codes(), ['file-changed']);
+  assert.match(backup.problems[0]!.text, /large" shrank/);
+  const { data, size } = backup.entries.find((entry) => entry.path.endsWith('large'))!;
+  assert.equal(size, 32 * megabyte);
+  const content = backup.tar.subarray(data, data + size);
+  assert.ok(content.subarray(0, 20 * megabyte + 5).every((byte) => byte === 0x78));
+  assert.ok(content.subarray(20 * megabyte + 5).every((byte) => byte === 0));
+  const to = scratch(t);
+  assert.equal((await unpack(backup.tar, to)).files, 2);
+});
+
+test('a file that grows while it is read is cut and noted', async (t) => {
+  const backup = await whileReading(t, (large) => appendFileSync(large, 'y'.repeat(megabyte)));
+  assert.deepEqual(backup.codes(), ['file-changed']);
+  assert.match(backup.problems[0]!.text, /large" grew/);
+  const { data, size } = backup.entries.find((entry) => entry.path.endsWith('large'))!;
+  assert.ok(backup.tar.subarray(data, data + size).every((byte) => byte === 0x78));
+  assert.equal((await unpack(backup.tar, scratch(t))).files, 2);
+});
+
+test('a file that vanishes before it is read is noted and the rest is saved', async (t) => {
+  const backup = await whileReading(t, (_large, next) => unlinkSync(next));
+  assert.deepEqual(backup.codes(), ['file-vanished']);
+  assert.equal(backup.entries.length, 2);
+});
+
+test('a small file that changes while it is read is saved as announced and noted', (t) => {
+  const path = join(scratch(t), 'small');
+  const read = (change: () => void): unknown => {
+    writeFileSync(path, 'twelve bytes');
+    const file = openFile(path, path);
+    assert.ok('fd' in file);
+    change();
+    const result = readWhole(file);
+    closeSync(file.fd);
+    return 'body' in result ? [result.body.toString(), result.trouble?.code] : result;
+  };
+  assert.deepEqual(
+    read(() => truncateSync(path, 3)),
+    ['twe\0\0\0\0\0\0\0\0\0', 'file-changed'],
+  );
+  assert.deepEqual(
+    read(() => appendFileSync(path, '!')),
+    ['twelve bytes', 'file-changed'],
+  );
+  assert.deepEqual(
+    read(() => utimesSync(path, 1, 1)),
+    ['twelve bytes', 'file-changed'],
+  );
+  assert.deepEqual(
+    read(() => unlinkSync(path)),
+    ['twelve bytes', undefined],
+  );
+});
+
+test('files and folders that may not be read are problems, and the rest is saved', (t) => {
+  const from = scratch(t);
+  chmodSync(from, 0o755);
+  writeFileSync(join(from, 'open'), 'x');
+  writeFileSync(join(from, 'shut'), 'x', { mode: 0o000 });
+  mkdirSync(join(from, ...Array<string>(10).fill('down')), { recursive: true });
+  mkdirSync(join(from, ...Array<string>(10).fill('down'), 'locked'), { mode: 0o000 });
+  const print = join(import.meta.dirname, 'files-print.ts');
+  const [command, ...args] = isRoot
+    ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', process.execPath, print, from]
+    : [process.execPath, print, from];
+  const { entries, problems } = JSON.parse(execFileSync(command!, args, { encoding: 'utf8' })) as Backup;
+  assert.deepEqual(
+    problems.map(({ code }) => code),
+    ['unreadable', 'unreadable'],
+  );
+  assert.match(problems[0]!.text, /locked" cannot be read: EACCES/);
+  assert.match(problems[1]!.text, /shut" cannot be read: EACCES/);
+  const kinds = entries.map((entry) => `${entry.kind} ${entry.path.slice(-6)}`);
+  assert.deepEqual(
+    kinds.slice(-2),
+    ['directory locked', 'file /open'].map((line) =>
+      line.replace('/open', `${join(from, 'open').slice(-6)}`),
+    ),
+  );
+});
+
+test('what `exclude` matches is left out, and not even looked into', async (t) => {
+  const from = scratch(t);
+  for (const name of ['keep', 'cache/deep', '.hidden']) mkdirSync(join(from, name), { recursive: true });
+  for (const name of ['a.bak', 'keep/b.bak', '.hidden/c.bak', 'cache/deep/d', 'keep/e'])
+    writeFileSync(join(from, name), '');
+  const backup = await Backup.of(from, { exclude: ['**/*.bak', `${from}/cache`] });
+  const names = backup.entries.map((entry) => entry.path.slice(from.length));
+  assert.deepEqual(names, ['', '/.hidden', '/keep', '/keep/e']);
+  assert.deepEqual(backup.problems, []);
+});
+
+test('another file system is kept as an empty folder, unless it is asked for', async (t) => {
+  const from = scratch(t);
+  mkdirSync(join(from, 'mount'));
+  try {
+    run('mount', '-t', 'tmpfs', 'none', join(from, 'mount'));
+  } catch {
+    t.skip('cannot mount here');
+    return;
+  }
+  try {
+    writeFileSync(join(from, 'mount', 'inner'), '');
+    const names = async (paths: string[], oneFileSystem: boolean): Promise<string[]> =>
+      (await Backup.of(paths, { oneFileSystem })).entries.map((entry) => entry.path.slice(from.length));
+    assert.deepEqual(await names([from], true), ['', '/mount']);
+    assert.deepEqual(await names([from], false), ['', '/mount', '/mount/inner']);
+    assert.deepEqual(await names([join(from, 'mount'), from], true), ['', '/mount', '/mount/inner']);
+  } finally {
+    run('umount', join(from, 'mount'));
+  }
+});
+
+test('a path within another is saved once; a path that is missing is a problem', async (t) => {
+  const from = scratch(t);
+  mkdirSync(join(from, 'a', 'b'), { recursive: true });
+  const backup = await Backup.of([join(from, 'a', 'b'), join(from, 'none'), `${from}/a/`, join(from, 'a')]);
+  assert.deepEqual(
+    backup.entries.map((entry) => entry.path.slice(from.length)),
+    ['/a', '/a/b'],
+  );
+  assert.deepEqual(backup.codes(), ['unreadable']);
+  assert.match(backup.problems[0]!.text, /none" cannot be read: ENOENT/);
+});
+
+test('a path that is a symlink is saved as a symlink, and this is noted', async (t) => {
+  const from = scratch(t);
+  symlinkSync('/etc', join(from, 'link'));
+  const backup = await Backup.of(join(from, 'link'));
+  assert.deepEqual(
+    backup.entries.map((entry) => [entry.kind, entry.target]),
+    [['symlink', '/etc']],
+  );
+  assert.deepEqual(backup.codes(), ['special-file']);
+});
+
+test('a source of which no path exists is an error that names it', async () => {
+  await assert.rejects(Backup.of(['/none/one', '/none/two']), {
+    code: 'source-unavailable',
+    message: /"\/none\/one", "\/none\/two"/,
+  });
+});
+
+test('a source whose paths all went away meanwhile is an error, not an empty tar', async (t) => {
+  const from = scratch(t);
+  const backup = await Backup.start(join(from));
+  rmSync(from, { recursive: true });
+  await assert.rejects(backup.rest(), { code: 'source-empty' });
+});
+
+test('a file of more than 8 GiB is announced in full', async (t) => {
+  const from = scratch(t);
+  const size = 9 * 1024 ** 3 + 7;
+  writeFileSync(join(from, 'huge'), '');
+  truncateSync(join(from, 'huge'), size);
+  const backup = await Backup.start(from);
+  await backup.take();
+  await backup.take();
+  backup.abort.abort();
+  await assert.rejects(backup.rest());
+  const file = join(scratch(t), 'files.tar');
+  writeFileSync(file, backup.tar);
+  const listing = execFileSync('sh', ['-c', `tar -tvf "$1" 2>/dev/null || true`, 'sh', file], {
+    encoding: 'utf8',
+  });
+  assert.match(listing, new RegExp(` ${size} .*huge`));
+});
+
+test('an aborted backup throws the reason and leaves no thread and no open file', async (t) => {
+  const from = scratch(t);
+  writeFileSync(join(from, 'large'), Buffer.alloc(32 * megabyte));
+  await Backup.of(from);
+  const count = (): string =>
+    `${readdirSync('/proc/self/task').length} ${readdirSync('/proc/self/fd').length}`;
+  const before = count();
+  for (const how of ['abort', 'return'] as const) {
+    const backup = await Backup.start(from);
+    await backup.take();
+    if (how === 'abort') {
+      backup.abort.abort(new Error('enough'));
+      await assert.rejects(backup.rest(), /enough/);
+    } else await backup.chunks.return!();
+    assert.equal(count(), before);
+  }
+});
+
+test('no more than a few MiB are read ahead of the consumer', async (t) => {
+  const from = scratch(t);
+  for (let index = 0; index < 100; index += 1) writeFileSync(join(from, `f${index}`), Buffer.alloc(megabyte));
+  const backup = await Backup.start(from);
+  await backup.take();
+  await sleep(300);
+  for (const name of readdirSync(from)) unlinkSync(join(from, name));
+  const tar = await backup.rest();
+  assert.ok(tar.length < 10 * megabyte, `${tar.length} bytes`);
+});

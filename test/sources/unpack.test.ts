@@ -1,0 +1,342 @@
+import assert from 'node:assert/strict';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type Header, pack } from 'tar-stream';
+import { SealiftError } from '../../src/errors.ts';
+import { timeForNode } from '../../src/sources/unpack-attributes.ts';
+import { unpackTree } from '../../src/sources/unpack.ts';
+import { inPieces, isRoot, run, scratch, unpack } from './tree-fixture.ts';
+
+type Item = Partial<Header> & { name: string; body?: string };
+
+async function tarOf(...items: Item[]): Promise<Buffer> {
+  const packer = pack();
+  for (const { body, ...header } of items) packer.entry({ mode: 0o644, ...header }, body ?? '');
+  packer.finalize();
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of packer as AsyncIterable<Uint8Array>) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+test('names that lead outside are skipped with the reason, and what is sound is unpacked', async (t) => {
+  const outer = scratch(t);
+  const target = join(outer, 'target');
+  const raw = Buffer.from('../raw').toString('base64');
+  const items: Item[] = [
+    { name: '../dots', body: 'x' },
+    { name: '/absolute', body: 'x' },
+    { name: 'a/../../dots', body: 'x' },
+    { name: 'a/..', type: 'directory' },
+    { name: 'innocent', pax: { 'SEALIFT.path': raw }, body: 'x' },
+    { name: 'innocent', pax: { path: `${outer}/absolute` }, body: 'x' },
+    { name: 'zero', pax: { 'SEALIFT.path': Buffer.from('a\0b').toString('base64') }, body: 'x' },
+    { name: './good//name', body: 'x' },
+    { name: './', type: 'directory', mode: 0o777 },
+    { name: '.', body: 'x' },
+  ];
+  const result = await unpack(await tarOf(...items), target);
+  assert.deepEqual(
+    result.skipped.map(({ reason }) => reason),
+    [
+      'a path that leads outside',
+      'an absolute path',
+      'a path that leads outside',
+      'a path that leads outside',
+      'a path that leads outside',
+      'an absolute path',
+      'a zero byte in the name',
+      'has no name',
+    ],
+  );
+  assert.deepEqual(readdirSync(outer), ['target']);
+  assert.deepEqual(readdirSync(target, { recursive: true }).toSorted(), ['good', 'good/name']);
+  assert.equal(result.files, 1);
+  assert.equal(statSync(target).mode & 0o777, 0o700);
+});
+
+test('nothing is written through a symlink of the archive', async (t) => {
+  const outer = scratch(t);
+  mkdirSync(join(outer, 'victim'));
+  const target = join(outer, 'target');
+  const result = await unpack(
+    await tarOf(
+      { name: 'door', type: 'symlink', linkname: '../victim' },
+      { name: 'door/file', body: 'x' },
+      { name: 'file-door', type: 'symlink', linkname: '../victim/new' },
+      { name: 'file-door', body: 'x' },
+      { name: 'other', type: 'symlink', linkname: join(outer, 'victim') },
+      { name: 'other', type: 'directory', mode: 0o777 },
+      { name: 'sound', type: 'symlink', linkname: 'anywhere/../at all' },
+    ),
+    target,
+  );
+  assert.deepEqual(readdirSync(join(outer, 'victim')), []);
+  assert.deepEqual(
+    result.skipped.map(({ path }) => path),
+    ['door', 'file-door', 'other'],
+  );
+  assert.equal(readFileSync(join(target, 'door', 'file'), 'utf8'), 'x');
+  assert.equal(readlinkSync(join(target, 'sound')), 'anywhere/../at all');
+  assert.equal(result.files, 3);
+});
+
+test('hard links are made to files of the archive only', async (t) => {
+  const outer = scratch(t);
+  writeFileSync(join(outer, 'secret'), 'secret');
+  const target = join(outer, 'target');
+  mkdirSync(target);
+  writeFileSync(join(target, 'old'), 'old');
+  symlinkSync(join(outer, 'secret'), join(target, 'way'));
+  const link = (name: string, linkname: string): Item => ({ name, type: 'link', linkname });
+  const result = await unpack(
+    await tarOf(
+      link('1', '../secret'),
+      link('2', join(outer, 'secret')),
+      link('3', 'old'),
+      link('4', 'way'),
+      link('5', 'late'),
+      { name: 'a/late', body: 'x' },
+      link('b/6', './a/late'),
+      link('7', 'b/6'),
+    ),
+    target,
+  );
+  assert.deepEqual(
+    result.skipped.map(({ path }) => path),
+    ['1', '2', '3', '4', '5'],
+  );
+  assert.equal(statSync(join(target, '7')).nlink, 3);
+  assert.equal(result.files, 3);
+});
+
+test('devices and pipes are skipped', async (t) => {
+  const target = scratch(t);
+  const items: Item[] = (['character-device', 'block-device', 'fifo'] as const).map((type) => ({
+    name: type,
+    type,
+  }));
+  const result = await unpack(await tarOf(...items, { name: 'file', body: 'x' }), target);
+  assert.deepEqual(
+    result.skipped.map(({ path }) => path),
+    ['character-device', 'block-device', 'fifo'],
+  );
+  assert.deepEqual(readdirSync(target), ['file']);
+});
+
+test('what is there stays, and the error names it, unless it is to be overwritten', async (t) => {
+  const target = scratch(t);
+  writeFileSync(join(target, 'file'), 'old');
+  linkSync(join(target, 'file'), join(target, 'other-name'));
+  const tar = await tarOf({ name: 'file', body: 'new' });
+  await assert.rejects(unpack(tar, target), {
+    code: 'restore-failed',
+    message: '"file": EEXIST',
+    hint: /--force/,
+  });
+  assert.equal(readFileSync(join(target, 'file'), 'utf8'), 'old');
+  await unpack(tar, target, { overwrite: true });
+  assert.equal(readFileSync(join(target, 'file'), 'utf8'), 'new');
+  assert.equal(readFileSync(join(target, 'other-name'), 'utf8'), 'old');
+});
+
+test('existing symlinks are replaced, never written through', async (t) => {
+  const outer = scratch(t);
+  for (const name of ['victim', 'target']) mkdirSync(join(outer, name));
+  writeFileSync(join(outer, 'victim', 'file'), 'safe');
+  const target = join(outer, 'target');
+  symlinkSync('../victim', join(target, 'folder'));
+  symlinkSync('../victim/file', join(target, 'file'));
+  symlinkSync('../victim', join(target, 'implied'));
+  const tar = await tarOf(
+    { name: 'folder/', type: 'directory', mode: 0o755 },
+    { name: 'folder/file', body: 'new' },
+    { name: 'file', body: 'new' },
+    { name: 'implied/file', body: 'new' },
+  );
+  await assert.rejects(unpack(tar, target), { code: 'restore-failed', message: '"folder/": ENOTDIR' });
+  await unpack(tar, target, { overwrite: true });
+  assert.deepEqual(readdirSync(join(outer, 'victim')), ['file']);
+  assert.equal(readFileSync(join(outer, 'victim', 'file'), 'utf8'), 'safe');
+  for (const name of ['folder', 'implied']) assert.ok(lstatSync(join(target, name)).isDirectory());
+  assert.ok(lstatSync(join(target, 'file')).isFile());
+});
+
+test('a folder with something in it never gives way to a file or a symlink', async (t) => {
+  const target = scratch(t);
+  mkdirSync(join(target, 'full', 'of'), { recursive: true });
+  for (const item of [
+    { name: 'full', body: 'x' },
+    { name: 'full', type: 'symlink', linkname: 'x' } as const,
+  ]) {
+    const tar = await tarOf(item);
+    await assert.rejects(unpack(tar, target, { overwrite: true }), {
+      code: 'restore-failed',
+      message: '"full": ENOTEMPTY',
+    });
+  }
+  assert.ok(existsSync(join(target, 'full', 'of')));
+});
+
+test('setuid and setgid come back only with the owner', async (t) => {
+  const tar = await tarOf(
+    { name: 'tool', mode: 0o6755, body: 'x' },
+    { name: 'tmp', type: 'directory', mode: 0o1777 },
+  );
+  const modes = async (sameOwner: boolean): Promise<string[]> => {
+    const target = scratch(t);
+    await unpack(tar, target, { sameOwner });
+    return ['tool', 'tmp'].map((name) => (statSync(join(target, name)).mode & 0o7777).toString(8));
+  };
+  assert.deepEqual(await modes(false), ['755', '1777']);
+  if (isRoot) assert.deepEqual(await modes(true), ['6755', '1777']);
+});
+
+test('a folder without an entry of its own is closed to others', async (t) => {
+  const target = scratch(t);
+  await unpack(await tarOf({ name: 'a/b', body: 'x' }), target);
+  assert.equal(statSync(join(target, 'a')).mode & 0o7777, 0o700);
+});
+
+test('attributes of folders are right whatever the order of the entries', async (t) => {
+  const target = scratch(t);
+  const mtime = new Date(1_000_000_000_000);
+  await unpack(
+    await tarOf(
+      { name: 'a/b/c', body: 'x' },
+      { name: 'a', type: 'directory', mode: 0o500, mtime },
+      { name: 'a/b', type: 'directory', mode: 0o700, mtime },
+      { name: 'a/b', type: 'directory', mode: 0o550, mtime },
+      { name: 'a/b/link', type: 'symlink', linkname: 'c' },
+    ),
+    target,
+  );
+  for (const [name, mode] of [
+    ['a', 0o500],
+    ['a/b', 0o550],
+  ] as const) {
+    const stats = statSync(join(target, name));
+    assert.deepEqual([stats.mode & 0o7777, stats.mtimeMs], [mode, mtime.getTime()]);
+  }
+});
+
+test('an archive that is cut off or damaged fails, and leaves no partial file', async (t) => {
+  const tar = await tarOf({ name: 'one', body: 'x' }, { name: 'two', body: 'y'.repeat(5000) });
+  for (const length of [700, 1024 + 300, 2048 + 10, 1024 + 512 + 4999]) {
+    const target = scratch(t);
+    await assert.rejects(unpack(tar.subarray(0, length), target), { code: 'restore-failed' }, `${length}`);
+    assert.ok(!existsSync(join(target, 'two')));
+  }
+  const damaged = Buffer.from(tar);
+  damaged[1024 + 3]! ^= 1;
+  await assert.rejects(unpack(damaged, scratch(t)), {
+    code: 'restore-failed',
+    message: /archive is damaged/,
+  });
+});
+
+test('an error of what delivers the archive rises as it is', async (t) => {
+  const tar = await tarOf({ name: 'file', body: 'y'.repeat(50_000) });
+  const target = scratch(t);
+  const broken = new SealiftError('verify-failed', 'segment 2 is damaged');
+  async function* body(): AsyncGenerator<Uint8Array> {
+    yield tar.subarray(0, 20_000);
+    throw broken;
+  }
+  const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+  await assert.rejects(unpackTree(body(), target, options), (error) => error === broken);
+  assert.deepEqual(readdirSync(target), []);
+});
+
+test('an abort throws the reason, ends the delivery and leaves no partial file', async (t) => {
+  const tar = await tarOf({ name: 'first', body: 'x' }, { name: 'file', body: 'y'.repeat(50_000) });
+  const target = scratch(t);
+  const abort = new AbortController();
+  let ended = false;
+  async function* body(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* inPieces(tar.subarray(0, 20_000), 4000);
+      abort.abort(new Error('enough'));
+      yield* inPieces(tar.subarray(20_000), 4000);
+    } finally {
+      ended = true;
+    }
+  }
+  await assert.rejects(
+    unpackTree(body(), target, { signal: abort.signal, sameOwner: false, overwrite: false }),
+    /enough/,
+  );
+  assert.ok(ended);
+  assert.ok(!existsSync(join(target, 'file')));
+});
+
+test('a failed write ends the delivery and names the file', { skip: !isRoot && 'needs root' }, async (t) => {
+  const target = scratch(t);
+  run('mount', '-t', 'tmpfs', '-o', 'size=1m', 'none', target);
+  try {
+    const tar = await tarOf({ name: 'fits', body: 'x' }, { name: 'does-not', body: 'y'.repeat(3_000_000) });
+    await assert.rejects(unpack(tar, target), { code: 'restore-failed', message: '"does-not": ENOSPC' });
+    assert.deepEqual(readdirSync(target), ['fits']);
+  } finally {
+    run('umount', target);
+  }
+});
+
+test('long runs of zeros take no room', async (t) => {
+  const target = scratch(t);
+  const body = `${'\0'.repeat(4_000_000)}x${'\0'.repeat(4_000_000)}`;
+  await unpack(await tarOf({ name: 'sparse', body }), target);
+  assert.equal(readFileSync(join(target, 'sparse'), 'latin1'), body);
+  assert.ok(statSync(join(target, 'sparse')).blocks * 512 < 1_000_000);
+});
+
+test('the same result whatever the pieces in which the archive arrives', async (t) => {
+  const tar = await tarOf(
+    { name: 'a', body: 'x'.repeat(513) },
+    { name: 'é'.repeat(90), body: '' },
+    { name: 'b', body: 'y' },
+  );
+  for (const size of [1, 7, 511, 512, 513, 10_000]) {
+    const target = scratch(t);
+    const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+    const result = await unpackTree(inPieces(tar, size), target, options);
+    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [] });
+    assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));
+  }
+});
+
+test('files of GNU tar are read', async (t) => {
+  const [from, target] = [scratch(t), scratch(t)];
+  writeFileSync(join(from, 'n'.repeat(150)), 'long');
+  symlinkSync('t'.repeat(150), join(from, 'link'));
+  for (const format of ['gnu', 'pax', 'ustar']) {
+    if (format === 'ustar') run('sh', '-c', 'rm "$1"/*', 'sh', from);
+    run('tar', `--format=${format}`, '-cf', join(target, format), '-C', from, '.');
+    const to = join(target, `from-${format}`);
+    await unpack(readFileSync(join(target, format)), to);
+    assert.equal(run('diff', '-r', '--no-dereference', from, to), '');
+  }
+});
+
+test('the microsecond of a time survives the way through floating seconds', () => {
+  for (let index = 0; index < 20_000; index += 1) {
+    const ns = 1_700_000_000_000_000_000n + BigInt(index) * 50_123n + BigInt(index % 1000);
+    const seconds = timeForNode(ns) as number;
+    const got =
+      BigInt(Math.trunc(seconds)) * 1_000_000n + BigInt(Math.floor(Math.trunc((seconds % 1) * 1e9) / 1000));
+    assert.equal(got, ns / 1000n);
+  }
+  assert.deepEqual(timeForNode(-1_500_000_000n), new Date(-1500));
+  assert.equal(timeForNode(0n), 0);
+});
