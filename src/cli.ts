@@ -95,10 +95,10 @@ function addCommands(program: Command, run: Run): void {
   keys
     .command('trust')
     .description('pin the key of a host, by the fingerprint that `sealift init` printed there')
-    .argument('<fingerprint>', 'all 40 digits')
+    .argument('<fingerprint...>', 'all 40 digits, with or without spaces')
     .action(
-      run((context, [fingerprint = '']) =>
-        import('./commands/keys-trust.ts').then((command) => command.trustFromStore(context, fingerprint)),
+      run((context, args) =>
+        import('./commands/keys-trust.ts').then((command) => command.trustFromStore(context, args.join(''))),
       ),
     );
 

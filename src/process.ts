@@ -85,7 +85,8 @@ export async function output(
  * so a program that commits at the end of its input cannot do so when `body` throws; it is ended instead.
  * The program's own failure wins over the broken pipe that it causes.
  *
- * With `mayStopReading` a program that succeeds may leave input unread; otherwise that is a failure.
+ * With `mayStopReading` a program that succeeds may leave input unread, which otherwise is a failure, and nothing is
+ * held back: for programs that look at the head of a stream and change nothing.
  */
 export async function feedProcess(
   command: Omit<Command, 'input'>,
@@ -97,7 +98,7 @@ export async function feedProcess(
   const said = collect(child);
   // Until it is awaited below; the child's failure tells the same more clearly.
   said.catch(() => {});
-  const tookAll = await feed(child.stdin, body);
+  const tookAll = await feed(child.stdin, body, !mayStopReading);
   const stdout = await said;
   await child.succeeded();
   if (!tookAll && !mayStopReading)
@@ -302,8 +303,8 @@ class Child implements AsyncDisposable {
   }
 }
 
-/** Whether the program took it all. */
-async function feed(stdin: Writable, body: AsyncIterable<Uint8Array>): Promise<boolean> {
+/** Whether the program took it all. With `holdBack` it gets the last chunk only once the body has ended. */
+async function feed(stdin: Writable, body: AsyncIterable<Uint8Array>, holdBack: boolean): Promise<boolean> {
   const write = (chunk: Uint8Array) =>
     new Promise<boolean>((resolve) => stdin.write(chunk, (error) => resolve(!error)));
   let held: Uint8Array | undefined;
@@ -311,6 +312,9 @@ async function feed(stdin: Writable, body: AsyncIterable<Uint8Array>): Promise<b
     if (chunk.length === 0) continue;
     if (held !== undefined && !(await write(held))) return false;
     held = chunk;
+    if (holdBack) continue;
+    if (!(await write(held))) return false;
+    held = undefined;
   }
   if (held !== undefined && !(await write(held))) return false;
   stdin.end();

@@ -45,7 +45,7 @@ async function runWithProgress(context: Context, session: HostSession, job: JobC
     totalBytes: undefined,
     jsonLine: output.jsonLine,
   });
-  return runJob(session, job, { signal, clock, log, progress });
+  return await runJob(session, job, { signal, clock, log, progress });
 }
 
 function report({ output }: Context, result: JobResult): void {

@@ -4,6 +4,7 @@ import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
 import { ByteBudget } from '../segments/budget.ts';
 import { WorkerPool } from '../segments/pool.ts';
+import { SlabShelf } from '../segments/slabs.ts';
 import { openState, type State } from '../state.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
@@ -21,6 +22,7 @@ export interface HostSession extends AsyncDisposable {
   readonly store: Store;
   readonly pool: WorkerPool;
   readonly budget: ByteBudget;
+  readonly shelf: SlabShelf;
 }
 
 /** Plaintext and objects that are in flight at one time, for all jobs together. */
@@ -46,6 +48,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     pool,
     budget: new ByteBudget(budgetBytes),
+    shelf: new SlabShelf(),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

@@ -38,7 +38,8 @@ export async function init(context: Context, options: InitOptions): Promise<Outc
     hosts: keyFolder(config.hosts, 'hosts'),
   };
   const key = await hostKey(config, host, clock(), ledger);
-  await ledger.make(join(folders.hosts, `${host}.asc`), () => pinHostKey(folders.hosts, key.publicKey));
+  const pin = await pinHostKey(folders.hosts, key.publicKey);
+  (pin.isNew ? ledger.created : ledger.kept).push(pin.file);
   await makeFolder(folders.recipients, 0o755);
   await copyRecipients(newcomers, folders.recipients, ledger);
   const kit = join(dirname(config.file), 'restore-kit');
@@ -124,7 +125,11 @@ function parsed(file: string, text: string, env: Context['environment'], store: 
   try {
     return parseConfig(file, text, env);
   } catch (error) {
-    const reason = messageOf(error).replaceAll(/^.*?: store\./gm, '');
+    const reason = messageOf(error)
+      .split('\n')
+      .slice(1)
+      .map((line) => line.replace(/^.*?: store\./, ''))
+      .join('; ');
     throw new SealiftError('usage', `--store ${store}: ${reason}`, {
       hint: `a store is written as ${storeUrlForms}`,
       cause: error,

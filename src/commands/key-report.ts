@@ -1,4 +1,4 @@
-import { day, rfc3339 } from '../clock.ts';
+import { rfc3339 } from '../clock.ts';
 import { printable } from '../output.ts';
 import { hostFingerprint } from '../seal/host-key.ts';
 import { inspectRecipients, type RecipientReport } from '../seal/recipients.ts';
@@ -69,9 +69,9 @@ export function printKeys({ output, clock }: Context, { recipients, hosts }: Key
       [
         { title: 'state' },
         { title: 'fingerprint' },
-        { title: 'algorithm' },
+        { title: 'algorithm', shrinkTo: 8 },
         { title: 'expires' },
-        { title: 'user id', shrinkTo: 12 },
+        { title: 'user id', shrinkTo: 5 },
       ],
       recipients.map(({ problems, warnings, fingerprint, algorithm, expiresAt, userId }) => [
         state(problems, warnings),
@@ -109,8 +109,8 @@ export function printKeys({ output, clock }: Context, { recipients, hosts }: Key
 
 function expiry(expiresAt: Date | undefined, now: Date): string {
   const days = daysTo(expiresAt, now);
-  if (expiresAt === undefined || days === undefined) return 'never';
-  return days < 0 ? `${day(expiresAt)} (past)` : `${day(expiresAt)} (${days} days)`;
+  if (days === undefined) return 'never';
+  return days < 0 ? 'past' : `in ${days} days`;
 }
 
 function daysTo(expiresAt: Date | undefined, now: Date): number | undefined {

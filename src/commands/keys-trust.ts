@@ -21,5 +21,5 @@ export async function trustFromStore(context: Context, fingerprint: string): Pro
       }
     }
   }
-  return trust(context, fingerprint, readHostKeys);
+  return await trust(context, fingerprint, readHostKeys);
 }

@@ -110,7 +110,7 @@ export async function trust(
     seen.push(`${stored.host} ${stored.fingerprint}`);
     if (stored.fingerprint !== fingerprint) continue;
     const key = await readStored(stored);
-    const file = await pinHostKey(keyFolder(config.hosts, 'hosts'), key);
+    const { file } = await pinHostKey(keyFolder(config.hosts, 'hosts'), key);
     if (context.json) return context.output.json({ host: stored.host, fingerprint, file });
     context.output.text(`Host ${stored.host} is trusted with key ${formatFingerprint(fingerprint)}`);
     context.output.text(`  ${file}`);

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
-import { SealiftError } from '../errors.ts';
+import { pipeline } from 'node:stream/promises';
+import { SealiftError, systemCode } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
@@ -180,6 +181,8 @@ async function toStdout(items: readonly RestoreItem[]): Promise<Outcome> {
     throw new SealiftError('usage', `--stdout takes one stream, and ${items.length} are meant`, {
       hint: `Choose one: ${items.map(({ name }) => `--source ${name}`).join(', ')}`,
     });
-  const { pipeline } = await import('node:stream/promises');
-  await pipeline(item.open, process.stdout, { end: false });
+  await pipeline(item.open, process.stdout, { end: false }).catch((error: unknown) => {
+    if (systemCode(error) !== 'EPIPE') throw error;
+    throw new SealiftError('restore-failed', 'whoever read standard output stopped before its end');
+  });
 }

@@ -78,6 +78,7 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
     const writer = createSegmentWriter({
       pool: session.pool,
       budget: session.budget,
+      shelf: session.shelf,
       idKey: segmentIdKey(state.hostSecret),
       gear: gearTable(state.hostSecret),
       seal: await createSeal([...recipients.keys]),

@@ -80,7 +80,9 @@ function validate(file: string, text: string, env: Environment): ConfigFile {
       const setting = path.length === 0 ? '' : `${settingName(path)}: `;
       return `${shown}:${line}:${column}: ${setting}${message}`;
     });
-  throw new SealiftError('config-invalid', [...new Set(report)].join('\n'));
+  const unique = [...new Set(report)];
+  const count = unique.length === 1 ? 'a problem' : `${unique.length} problems`;
+  throw new SealiftError('config-invalid', `the configuration has ${count}:\n${unique.join('\n')}`);
 }
 
 function describe(

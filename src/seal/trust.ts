@@ -97,21 +97,24 @@ function pinNames(host: string, key: openpgp.Key): [string, string] {
 }
 
 /**
- * Pins a host's public key in a folder; resolves to the file, which may have been there. Nothing is overwritten: a
+ * Pins a host's public key in a folder; resolves to the file. Nothing is overwritten: a
  * second key of a host gets the longer name. Throws `key-unusable` for what is no host key.
  */
-export async function pinHostKey(folder: string, key: openpgp.Key): Promise<string> {
+export async function pinHostKey(
+  folder: string,
+  key: openpgp.Key,
+): Promise<{ file: string; isNew: boolean }> {
   const publicKey = key.toPublic();
   const host = hostOfKey(publicKey);
   if (host === undefined) throw new SealiftError('key-unusable', 'this is not the key of a host');
   await makeFolder(folder, 0o755);
   const [short, long] = pinNames(host, publicKey).map((name) => join(folder, name)) as [string, string];
   for (const file of [short, long]) {
-    if (existsSync(file) && (await holds(file, publicKey))) return file;
+    if (existsSync(file) && (await holds(file, publicKey))) return { file, isNew: false };
   }
   const file = existsSync(short) ? long : short;
   await writeNew(file, publicKey.armor(), 0o644);
-  return file;
+  return { file, isNew: true };
 }
 
 async function holds(file: string, key: openpgp.PublicKey): Promise<boolean> {

@@ -33,6 +33,9 @@ const largeSizes: CutSizes = {
   loose: topBits(21),
 };
 
+/** The longest segment that any stream is cut into. */
+export const longestSegmentBytes = largeSizes.max;
+
 /** Streams are cut finely up to here, coarsely after it, so that large ones keep their object count sane. */
 export const fineUpTo = 2 ** 30;
 
@@ -48,14 +51,18 @@ export function gearTable(hostSecret: Uint8Array): Int32Array {
 /** The hash forgets a byte after 32 shifts, so hashing may begin this far before the first possible cut. */
 const memory = 32;
 
+/** Bytes that belong to the open segment; with `cut` they are its last ones. */
+export interface Piece {
+  readonly bytes: Uint8Array;
+  readonly cut: boolean;
+}
+
 /**
- * Cuts one stream. `push` takes bytes as they come, in pieces of any size, and returns the segments that they
- * complete, each in a buffer of its own that the caller may transfer; `end` returns the rest, if there is any.
+ * Finds where one stream is cut. `push` takes bytes as they come, in amounts of any size, and divides them at the cuts;
+ * what has been pushed since the last cut is the open segment, which ends with the stream at the latest.
  */
 export class Cutter {
   readonly #gear: Int32Array;
-  /** Pieces of the segment that is being filled. */
-  #pieces: Uint8Array[] = [];
   #length = 0;
   #hash = 0;
   #start = 0;
@@ -65,19 +72,15 @@ export class Cutter {
     this.#gear = gear;
   }
 
-  *push(bytes: Uint8Array): Generator<Uint8Array<ArrayBuffer>> {
+  *push(bytes: Uint8Array): Generator<Piece> {
     let rest = bytes;
     while (rest.length > 0) {
-      const taken = this.#scan(rest);
-      this.#pieces.push(rest.subarray(0, taken.count));
-      this.#length += taken.count;
-      if (taken.cut) yield this.#take();
-      rest = rest.subarray(taken.count);
+      const { count, cut } = this.#scan(rest);
+      this.#length += count;
+      if (cut) this.#next();
+      yield { bytes: rest.subarray(0, count), cut };
+      rest = rest.subarray(count);
     }
-  }
-
-  end(): Uint8Array<ArrayBuffer> | undefined {
-    return this.#length > 0 ? this.#take() : undefined;
   }
 
   /** How many of these bytes belong to the open segment, and whether it ends there. */
@@ -103,18 +106,10 @@ export class Cutter {
     return { count: end, cut: length + end === max };
   }
 
-  #take(): Uint8Array<ArrayBuffer> {
-    const segment = new Uint8Array(this.#length);
-    let offset = 0;
-    for (const piece of this.#pieces) {
-      segment.set(piece, offset);
-      offset += piece.length;
-    }
+  #next(): void {
     this.#start += this.#length;
-    this.#pieces = [];
     this.#length = 0;
     this.#hash = 0;
     this.#sizes = sizesAt(this.#start);
-    return segment;
   }
 }

@@ -1,6 +1,5 @@
 import { Worker } from 'node:worker_threads';
 import { SealiftError } from '../errors.ts';
-import { transferable } from './transferable.ts';
 import type { Reply, Results, Task } from './worker.ts';
 
 /** As compiled the worker is JavaScript, in a checkout TypeScript; `new URL` is not rewritten by the compiler. */
@@ -19,8 +18,7 @@ interface Member {
 
 /**
  * Worker threads that hash, compress, encrypt and open, so that the main thread only reads and cuts. Every job of the
- * process shares one pool. Threads start when they are first needed. The bytes of a task are transferred: the caller
- * must not use them afterwards.
+ * process shares one pool. Threads start when they are first needed.
  */
 export class WorkerPool implements AsyncDisposable {
   readonly size: number;
@@ -46,9 +44,7 @@ export class WorkerPool implements AsyncDisposable {
       const next = member && this.#queue.shift();
       if (!next) return;
       member.current = next;
-      const field = next.task.type === 'open' ? 'object' : 'plaintext';
-      const bytes = transferable(next.task.type === 'open' ? next.task.object : next.task.plaintext);
-      member.worker.postMessage({ ...next.task, [field]: bytes }, [bytes.buffer]);
+      member.worker.postMessage(next.task);
     }
   }
 

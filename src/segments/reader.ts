@@ -6,7 +6,7 @@ import type { WorkerPool } from './pool.ts';
 import type { StoredSegment } from './writer.ts';
 
 /** How much of what follows is fetched and opened while the consumer is busy. */
-const aheadBytes = 32 * 2 ** 20;
+const aheadBytes = 16 * 2 ** 20;
 /** A small object costs its round trip, not its bytes: at most this many are asked for at once. */
 const smallestCostBytes = aheadBytes / 16;
 

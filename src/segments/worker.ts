@@ -4,52 +4,87 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
 import { openBytes } from '../seal/open.ts';
 import { sealBytes, type Seal } from '../seal/seal.ts';
+import { longestSegmentBytes } from './chunker.ts';
 import { padFrame } from './padding.ts';
 import { segmentId } from './segment-id.ts';
-import { transferable } from './transferable.ts';
 
-/** What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. */
+/**
+ * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. Plaintext
+ * comes in shared memory and stays there; objects are transferred.
+ */
 export type Task =
-  | { readonly type: 'identify'; readonly plaintext: Uint8Array; readonly idKey: Uint8Array }
-  | { readonly type: 'seal'; readonly plaintext: Uint8Array; readonly seal: Seal }
+  | {
+      readonly type: 'identify';
+      readonly plaintext: Uint8Array<SharedArrayBuffer>;
+      readonly idKey: Uint8Array;
+    }
+  | { readonly type: 'seal'; readonly plaintext: Uint8Array<SharedArrayBuffer>; readonly seal: Seal }
   | { readonly type: 'open'; readonly object: Uint8Array; readonly sessionKey: Uint8Array };
 
 export interface Results {
-  identify: { id: string; plaintext: Uint8Array };
+  identify: { readonly id: string };
   /** The object and the lower-case hex SHA-256 of it. */
-  seal: { object: Uint8Array; sha256: string };
-  open: { plaintext: Uint8Array };
+  seal: { readonly object: Uint8Array; readonly sha256: string };
+  open: { readonly plaintext: Uint8Array };
 }
 
 export type Reply =
   | { readonly ok: true; readonly value: Results[Task['type']] }
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
-/** The longest segment that any stream is cut into (chunker.ts), and so the most that an object may expand to. */
-const longestSegmentBytes = 16 * 2 ** 20;
 const compressionLevel = 1;
 
 function compress(plaintext: Uint8Array): Buffer {
   return zstdCompressSync(plaintext, {
     // With the default of 16 KiB the output is collected in many small pieces, at up to twice the time.
-    chunkSize: plaintext.length + 1024,
+    chunkSize: Math.max(1024, plaintext.length >> 1),
     pledgedSrcSize: plaintext.length,
     params: { [constants.ZSTD_c_compressionLevel]: compressionLevel, [constants.ZSTD_c_checksumFlag]: 1 },
   });
 }
 
+/** The size that a zstd frame declares for its content (RFC 8878, 3.1.1.1), if it does: just how much to allocate. */
+function frameContentSize(frame: Uint8Array): number | undefined {
+  const view = new DataView(frame.buffer, frame.byteOffset, Math.min(frame.byteLength, 18));
+  if (view.byteLength < 18) return undefined;
+  const descriptor = view.getUint8(4);
+  const singleSegment = (descriptor & 0x20) !== 0;
+  const at = 5 + (singleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
+  switch (descriptor >> 6) {
+    case 0:
+      return singleSegment ? view.getUint8(at) : undefined;
+    case 1:
+      return view.getUint16(at, true) + 256;
+    case 2:
+      return view.getUint32(at, true);
+    default:
+      return Number(view.getBigUint64(at, true));
+  }
+}
+
 async function perform(task: Task): Promise<Results[Task['type']]> {
   switch (task.type) {
     case 'identify':
-      return { id: segmentId(task.idKey, task.plaintext), plaintext: task.plaintext };
+      return { id: segmentId(task.idKey, task.plaintext) };
     case 'seal': {
-      const object = await sealBytes(task.seal, padFrame(compress(task.plaintext)));
+      const object = sealBytes(task.seal, padFrame(compress(task.plaintext)));
       return { object, sha256: createHash('sha256').update(object).digest('hex') };
     }
     case 'open': {
       const content = await openBytes(task.object, task.sessionKey);
-      const chunkSize = Math.min(longestSegmentBytes, 8 * content.length);
-      return { plaintext: zstdDecompressSync(content, { maxOutputLength: longestSegmentBytes, chunkSize }) };
+      const chunkSize = Math.max(
+        1024,
+        Math.min(longestSegmentBytes, frameContentSize(content) ?? 4 * content.length),
+      );
+      try {
+        return {
+          plaintext: zstdDecompressSync(content, { maxOutputLength: longestSegmentBytes, chunkSize }),
+        };
+      } catch (error) {
+        throw new SealiftError('verify-failed', `the object holds no segment: ${messageOf(error)}`, {
+          cause: error,
+        });
+      }
     }
   }
 }
@@ -58,9 +93,10 @@ parentPort?.on('message', (task: Task) => {
   const port = parentPort!;
   perform(task).then(
     (value) => {
-      const field = 'object' in value ? 'object' : 'plaintext';
-      const bytes = transferable('object' in value ? value.object : value.plaintext);
-      port.postMessage({ ok: true, value: { ...value, [field]: bytes } }, [bytes.buffer]);
+      const bytes = 'object' in value ? value.object : 'plaintext' in value ? value.plaintext : undefined;
+      // Small results lie in a pool that Node shares and does not transfer; those are copied.
+      const whole = bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
+      port.postMessage({ ok: true, value } satisfies Reply, whole ? [bytes.buffer] : []);
     },
     (error: unknown) => {
       const code = error instanceof SealiftError ? error.code : 'failed';

@@ -3,6 +3,7 @@ import type { Seal } from '../seal/seal.ts';
 import type { ByteBudget } from './budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';
+import type { Slab, SlabShelf } from './slabs.ts';
 
 /** A segment as the store has it. */
 export interface StoredSegment {
@@ -25,6 +26,7 @@ export interface WrittenStream {
 export interface SegmentWriterOptions {
   readonly pool: WorkerPool;
   readonly budget: ByteBudget;
+  readonly shelf: SlabShelf;
   readonly idKey: Uint8Array;
   readonly gear: Int32Array;
   readonly seal: Seal;
@@ -43,27 +45,32 @@ export interface SegmentWriterOptions {
  * however often it occurs and however many streams meet it at the same time.
  */
 export function createSegmentWriter(options: SegmentWriterOptions) {
-  const { pool, budget, idKey, gear, seal, folder, reusable, put, progress } = options;
+  const { pool, budget, shelf, idKey, gear, seal, folder, reusable, put, progress } = options;
   const added = new Map<string, Promise<StoredSegment>>();
 
-  async function sealAndPut(id: string, plaintext: Uint8Array): Promise<StoredSegment> {
-    const { object, sha256 } = await pool.run<'seal'>({ type: 'seal', plaintext, seal });
+  async function sealAndPut(id: string, slab: Slab): Promise<StoredSegment> {
+    const { length } = slab;
+    const plaintext = slab.bytes.subarray(0, length);
+    const { object, sha256 } = await pool
+      .run<'seal'>({ type: 'seal', plaintext, seal })
+      .finally(() => shelf.give(slab));
     const segment = { id, folder, storedBytes: object.length, sha256 };
     await put(segment, object);
     return segment;
   }
 
-  async function store(segment: Uint8Array): Promise<StoredSegment & { bytes: number }> {
-    const bytes = segment.length;
+  /** Takes over the slab. Its share of the budget stays taken until the store has the object. */
+  async function store(slab: Slab): Promise<StoredSegment & { bytes: number }> {
+    const bytes = slab.length;
     try {
-      const { id, plaintext } = await pool.run<'identify'>({ type: 'identify', plaintext: segment, idKey });
-      const known = reusable.get(id);
-      let stored = known ?? added.get(id);
+      const plaintext = slab.bytes.subarray(0, bytes);
+      const { id } = await pool.run<'identify'>({ type: 'identify', plaintext, idKey });
+      let stored = reusable.get(id) ?? added.get(id);
       const isNew = stored === undefined;
       if (stored === undefined) {
-        stored = sealAndPut(id, plaintext);
+        stored = sealAndPut(id, slab);
         added.set(id, stored);
-      }
+      } else shelf.give(slab);
       const result = { ...(await stored), bytes };
       progress?.(bytes, isNew ? result.storedBytes : 0);
       return result;
@@ -86,9 +93,10 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       const segments: Promise<StoredSegment & { bytes: number }>[] = [];
       let failure: { error: unknown } | undefined;
       let total = 0;
-      const add = async (segment: Uint8Array): Promise<void> => {
-        await budget.take(segment.length);
-        const stored = store(segment);
+      let slab: Slab | undefined;
+      const send = async (full: Slab): Promise<void> => {
+        await budget.take(full.length);
+        const stored = store(full);
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);
       };
@@ -97,10 +105,17 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
           if (failure) throw failure.error;
           hash.update(bytes);
           total += bytes.length;
-          for (const segment of cutter.push(bytes)) await add(segment);
+          for (const piece of cutter.push(bytes)) {
+            slab ??= shelf.take();
+            slab.bytes.set(piece.bytes, slab.length);
+            slab.length += piece.bytes.length;
+            if (!piece.cut) continue;
+            const full = slab;
+            slab = undefined;
+            await send(full);
+          }
         }
-        const last = cutter.end();
-        if (last) await add(last);
+        if (slab) await send(slab);
       } catch (error) {
         await Promise.allSettled(segments);
         throw error;

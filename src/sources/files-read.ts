@@ -1,7 +1,7 @@
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { type Trouble, failure, problem } from './files-walk.ts';
+import { type Trouble, becameOther, failure, problem } from './files-walk.ts';
 
 /** Larger files are read piece by piece, never whole. */
 const wholeBytes = 1024 * 1024;
@@ -41,6 +41,16 @@ export function openFile(path: ByteName, at: ByteName): OpenFile | Trouble {
 
 const becameSpecial = (path: ByteName): Trouble =>
   problem('special-file', path, 'became a special file before it was read and was left out');
+
+/** What a symlink holds. */
+export function readTarget(path: ByteName, at: ByteName): ByteName | Trouble {
+  try {
+    return readlinkSync(systemPath(at), { encoding: 'latin1' });
+  } catch (error) {
+    // What readlink(2) says of anything that is not a symlink.
+    return systemCode(error) === 'EINVAL' ? becameOther(path) : failure(path, error);
+  }
+}
 
 export const isSmall = (file: OpenFile): boolean => file.sizeBytes <= wholeBytes;
 

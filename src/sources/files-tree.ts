@@ -1,11 +1,10 @@
-import { type BigIntStats, closeSync, readFileSync, readlinkSync } from 'node:fs';
-import { messageOf } from '../errors.ts';
-import { type ByteName, base64Of, isText, systemPath, textOf } from './byte-name.ts';
+import { type BigIntStats, closeSync, existsSync, readFileSync } from 'node:fs';
+import { type ByteName, base64Of, isText, textOf } from './byte-name.ts';
 import type { BlockWriter, EntryRecord } from './files-blocks.ts';
 import { excluder } from './files-exclude.ts';
-import { type OpenFile, isSmall, openFile, readPieces, readWhole } from './files-read.ts';
+import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
 import type { Place, TarWriter } from './files-tar.ts';
-import { type Found, type Trouble, failure, walk } from './files-walk.ts';
+import { type Found, type Trouble, walk } from './files-walk.ts';
 import type { TarEntry } from './tar-records.ts';
 
 export interface FilesTask {
@@ -34,12 +33,8 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
   }
 
   async function addSymlink(found: Found): Promise<void> {
-    let target: ByteName;
-    try {
-      target = readlinkSync(systemPath(found.at), { encoding: 'latin1' });
-    } catch (error) {
-      return report(failure(found.path, error));
-    }
+    const target = readTarget(found.path, found.at);
+    if (typeof target !== 'string') return report(target);
     return add(found, { kind: 'symlink', target, sizeBytes: 0 }, Buffer.alloc(0));
   }
 
@@ -126,16 +121,13 @@ function rfc3339(timeNs: bigint): string {
   return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-/** Names of the local users or groups by number. Others stay numbers, as does everything if the file cannot be read. */
+/** Names of the local users or groups by number. The numbers are what counts, so doing without a name is no problem. */
 function namesIn(file: string): Map<number, string> {
   const names = new Map<number, string>();
-  try {
-    for (const line of readFileSync(file, 'utf8').split('\n')) {
-      const [name, , id] = line.split(':');
-      if (name !== undefined && id !== undefined && !names.has(Number(id))) names.set(Number(id), name);
-    }
-  } catch (error) {
-    process.emitWarning(`${file}: ${messageOf(error)}`);
+  if (!existsSync(file)) return names;
+  for (const line of readFileSync(file, 'utf8').split('\n')) {
+    const [name, , id] = line.split(':');
+    if (name !== undefined && id !== undefined && !names.has(Number(id))) names.set(Number(id), name);
   }
   return names;
 }

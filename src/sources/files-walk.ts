@@ -141,9 +141,12 @@ const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].inclu
 export function failure(path: ByteName, error: unknown): Trouble {
   const code = systemCode(error);
   if (code === 'ENOENT') return problem('file-vanished', path, 'vanished before it was read');
-  if (isGone(error)) return problem('file-vanished', path, 'became something else before it was read');
+  if (isGone(error)) return becameOther(path);
   return problem('unreadable', path, `cannot be read: ${code ?? messageOf(error)}`);
 }
+
+export const becameOther = (path: ByteName): Trouble =>
+  problem('file-vanished', path, 'became something else before it was read');
 
 export const problem = (code: ProblemCode, path: ByteName, text: string): Trouble => ({
   kind: 'problem',

@@ -99,7 +99,9 @@ interface Facts {
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
   const target = URL.parse(url);
   if (target === null || !['postgres:', 'postgresql:'].includes(target.protocol))
-    throw new SealiftError('usage', 'the URL must look like postgres://user@host:port/database');
+    throw new SealiftError('usage', 'the URL must look like postgres://user@host:port/database', {
+      hint: 'for a socket: postgres:///database?host=/run/postgresql&user=NAME',
+    });
   const { searchParams } = target;
   if (target.password !== '' || searchParams.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {

@@ -153,7 +153,6 @@ async function* dumpGlobals(
     '--globals-only',
     '--no-password',
     ...(readsPasswords ? [] : ['--no-role-passwords']),
-    `--lock-wait-timeout=${lockWaitMs}`,
     `--dbname=${conninfo(server, database)}`,
     // This too may be a connection string, and is taken for one if it looks like it.
     `--database=${setting('dbname', database)}`,

@@ -44,7 +44,8 @@ async function* save(
     signal.throwIfAborted();
     throw error;
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    // Early, to give the room back. The run removes it too, so a failure here shall not hide another error.
+    await rm(directory, { recursive: true, force: true }).catch(() => {});
   }
 }
 
@@ -61,7 +62,8 @@ async function copyTo(from: string, to: string, directory: string, signal: Abort
   // If somebody wrote meanwhile, an error means as little as success.
   await Promise.allSettled([attempt]);
   const untouched = (await fingerprint(from)) === before && !(await exists(`${from}-wal`));
-  if (untouched) return attempt;
+  // An immutable database has no journal; what it is by nature stands in its header.
+  if (untouched) return { ...(await attempt), journalMode: 'wal' };
   signal.throwIfAborted();
   await rm(to, { force: true });
   return sqlite({ do: 'copy', from, to, immutable: false }, from, directory, signal);

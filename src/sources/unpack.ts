@@ -33,8 +33,7 @@ export async function unpackTree(
   options: UnpackOptions,
 ): Promise<Unpacked> {
   options.signal.throwIfAborted();
-  mkdirSync(target, { recursive: true, mode: 0o700 });
-  using tree = new TreeWriter(target, options);
+  using tree = openTarget(target, options);
   const parser = extract();
   const feeding = feed(body, parser, options.signal);
   try {
@@ -58,20 +57,28 @@ export async function unpackTree(
   return tree.result;
 }
 
+function openTarget(target: string, options: UnpackOptions): TreeWriter {
+  try {
+    mkdirSync(target, { recursive: true, mode: 0o700 });
+    return new TreeWriter(target, options);
+  } catch (cause) {
+    throw new SealiftError('restore-failed', `Cannot restore to "${target}": ${messageOf(cause)}`, { cause });
+  }
+}
+
 /** Returns what the body threw, unless the parser had already failed by itself. */
 async function feed(
   body: AsyncIterable<Uint8Array>,
   parser: Extract,
   signal: AbortSignal,
 ): Promise<{ error?: unknown }> {
-  const closed = new Promise<void>((resolve) => parser.once('close', resolve));
+  let wake: (() => void) | undefined;
+  for (const event of ['drain', 'close'] as const) parser.on(event, () => wake?.());
   try {
     for await (const chunk of body) {
       if (parser.destroying) return {};
       signal.throwIfAborted();
-      if (!parser.write(chunk)) {
-        await Promise.race([closed, new Promise<void>((resolve) => parser.once('drain', resolve))]);
-      }
+      if (!parser.write(chunk)) await new Promise<void>((resolve) => (wake = resolve));
     }
     parser.end(null);
     return {};

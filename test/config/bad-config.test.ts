@@ -268,7 +268,9 @@ for (const [fact, text, expected] of cases) {
     put(join(cwd, 'sealift.yaml'), text);
     const error = assertThrows(() => loadConfig(undefined, environment({ HOME: cwd }, cwd)));
     assert.equal(error.code, 'config-invalid');
-    const lines = error.message.split('\n').map((line) => line.replace(/^sealift\.yaml:/, ''));
+    const [headline = '', ...reported] = error.message.split('\n');
+    assert.match(headline, /^the configuration has (a problem|\d+ problems):$/);
+    const lines = reported.map((line) => line.replace(/^sealift\.yaml:/, ''));
     assert.equal(lines.length, expected.length, error.message);
     for (const [index, line] of lines.entries()) {
       const want = expected[index];

@@ -106,7 +106,7 @@ for (const [name, options] of [
     const dir = temporary(t);
     const { publicKey } = await makeKey(options);
     put(join(dir, 'a.asc'), publicKey.armor());
-    const { warnings, ids } = await loadRecipients([dir], now);
+    const { warnings, ids } = await loadRecipients([dir], new Date());
     assert.match(warnings.join('\n'), /stock GnuPG 2\.2 can't use this key/);
     assert.match(ids[0]?.primary ?? '', /^[0-9A-F]{40,64}$/);
   });

@@ -39,9 +39,10 @@ test("a host's own key counts for it without a file, and once if there is one", 
 test('pinning writes <host>.asc, a second key of the host gets the longer name, and both count', async (t) => {
   const dir = join(temporary(t), 'hosts');
   const [first, second] = [await makeHost(t, 'web'), await makeHost(t, 'web')];
-  assert.equal(await pinHostKey(dir, first.publicKey), join(dir, 'web.asc'));
+  assert.deepEqual(await pinHostKey(dir, first.publicKey), { file: join(dir, 'web.asc'), isNew: true });
   const long = `web-${second.fingerprint.slice(-16)}.asc`;
-  assert.equal(await pinHostKey(dir, second.publicKey), join(dir, long));
+  assert.deepEqual(await pinHostKey(dir, second.publicKey), { file: join(dir, long), isNew: true });
+  assert.equal((await pinHostKey(dir, second.publicKey)).isNew, false);
   assert.deepEqual(new Set((await shown([dir]))['web']), new Set([first.fingerprint, second.fingerprint]));
   assert.equal(statSync(join(dir, long)).mode & 0o777, 0o644);
 });
@@ -57,7 +58,7 @@ test('pinning twice changes nothing', async (t) => {
 test('what is pinned is the public half, even if the private one is handed in', async (t) => {
   const dir = join(temporary(t), 'hosts');
   const web = await makeHost(t, 'web');
-  const file = await pinHostKey(dir, web.privateKey);
+  const { file } = await pinHostKey(dir, web.privateKey);
   assert.match(readFileSync(file, 'utf8'), /BEGIN PGP PUBLIC KEY BLOCK/);
 });
 

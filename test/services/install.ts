@@ -1,13 +1,13 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 
 /** Debian packages by what they are for, with the process names that show such a server already at work. */
 const packageSets = {
   postgres: { packages: ['postgresql'], servers: /^(postgres|postmaster)$/ },
   s3: {
-    packages: ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-mgr', 'ceph-common'],
+    packages: ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
     servers: /^(radosgw|ceph-(mon|osd|mgr|mds).*)$/,
   },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
@@ -28,7 +28,9 @@ export async function installMissing(sets: PackageSet[]): Promise<void> {
 
   const commandLine = `apt-get install --no-install-recommends ${missing.join(' ')}`;
   if (process.getuid?.() !== 0)
-    throw new Error(`the tests need packages that are not installed, and this is not root; run: ${commandLine}`);
+    throw new Error(
+      `the tests need packages that are not installed, and this is not root; run: ${commandLine}`,
+    );
   if (!process.env['CI'] && process.env['SEALIFT_TEST_INSTALL'] !== '1')
     for (const set of sets.filter((set) => lacking(set).length > 0)) {
       const running = runningServer(packageSets[set].servers);
@@ -40,11 +42,8 @@ export async function installMissing(sets: PackageSet[]): Promise<void> {
     }
 
   process.stderr.write(`installing for the tests: ${missing.join(' ')}\n`);
-  if (missing.includes('postgresql')) await withholdMainCluster();
-  await withServicesHeldBack(async () => {
-    await aptGet(['update']);
-    await aptGet(['install', '--yes', '--no-install-recommends', ...missing]);
-  });
+  if (missing.includes('postgresql')) withholdMainCluster();
+  await installHoldingServicesBack(missing);
 }
 
 async function installedPackages(names: string[]): Promise<Set<string>> {
@@ -52,7 +51,8 @@ async function installedPackages(names: string[]): Promise<Set<string>> {
   const output = await promisify(execFile)('dpkg-query', query).then(
     ({ stdout }) => stdout,
     (error: NodeJS.ErrnoException & { stdout?: string }) => {
-      if (error.code === 'ENOENT') throw new Error('the tests install their servers on Debian or Ubuntu only');
+      if (error.code === 'ENOENT')
+        throw new Error('the tests install their servers on Debian or Ubuntu only');
       // An unknown package makes dpkg-query exit with 1 while it still lists the known ones.
       return error.stdout ?? '';
     },
@@ -75,39 +75,39 @@ function runningServer(names: RegExp | undefined): string | undefined {
 }
 
 /** Debian's PostgreSQL packages create a cluster on installation unless told otherwise beforehand. */
-async function withholdMainCluster(): Promise<void> {
+function withholdMainCluster(): void {
   const path = '/etc/postgresql-common/createcluster.conf';
   if (existsSync(path)) return;
-  await mkdir('/etc/postgresql-common', { recursive: true });
-  await writeFile(path, 'create_main_cluster = false\n');
+  mkdirSync('/etc/postgresql-common', { recursive: true });
+  writeFileSync(path, 'create_main_cluster = false\n');
   process.stderr.write(`wrote ${path} so that installing postgresql creates no cluster\n`);
 }
 
-/** Runs `work` while invoke-rc.d is told to start nothing (101: "action forbidden by policy"). */
-async function withServicesHeldBack(work: () => Promise<void>): Promise<void> {
-  const policy = '/usr/sbin/policy-rc.d';
-  // Set aside by name, not in memory: after a kill the owner's file is still there, and the next run restores it.
-  const saved = `${policy}.before-sealift-tests`;
-  if (existsSync(policy) && !existsSync(saved)) await rename(policy, saved);
-  try {
-    await writeFile(policy, '#!/bin/sh\nexit 101\n');
-    await chmod(policy, 0o755);
-    await work();
-  } finally {
-    await rm(policy, { force: true });
-    if (existsSync(saved)) await rename(saved, policy);
-  }
+/** invoke-rc.d starts nothing while /usr/sbin/policy-rc.d answers 101 (Debian policy-rc.d specification). */
+const installScript = `
+set -eu
+policy=/usr/sbin/policy-rc.d
+owners=$policy.before-sealift-tests
+if [ -e "$policy" ] || [ -L "$policy" ]; then mv "$policy" "$owners"; fi
+restore() {
+  rm -f "$policy"
+  if [ -e "$owners" ] || [ -L "$owners" ]; then mv "$owners" "$policy"; fi
 }
+trap restore EXIT
+printf '#!/bin/sh\\nexit 101\\n' >"$policy"
+chmod 755 "$policy"
+export DEBIAN_FRONTEND=noninteractive
+apt-get --quiet update
+apt-get --quiet install --yes --no-install-recommends "$@"
+`;
 
-/** In a session of its own, because Ctrl-C in the middle of dpkg would leave packages half configured. */
-function aptGet(args: string[]): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const child = spawn('apt-get', ['--quiet', ...args], { env, detached: true, stdio: ['ignore', 2, 2] });
-  child.once('error', reject);
-  child.once('exit', (code, signal) => {
-    if (code === 0) resolve();
-    else reject(new Error(`apt-get ${args.join(' ')} ended with ${signal ?? `status ${code}`}`));
-  });
-  return promise;
+/**
+ * In a shell with a session of its own: neither Ctrl-C nor the death of the runner leaves packages half configured
+ * or the owner's policy-rc.d set aside.
+ */
+async function installHoldingServicesBack(packages: string[]): Promise<void> {
+  const args = ['-c', installScript, 'install', ...packages];
+  const shell = spawn('sh', args, { detached: true, stdio: ['ignore', 2, 2] });
+  const [status] = (await once(shell, 'exit')) as [number | null];
+  if (status !== 0) throw new Error(`apt-get could not install ${packages.join(' ')}`);
 }

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
 import { appendFile, chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { freePorts, ServerGroup } from './server-group.ts';
 
 export interface PostgresService {
@@ -22,15 +21,16 @@ export interface PostgresService {
 /** A PostgreSQL server of the newest installed version, with all its files below `dir`, which must exist. */
 export async function startPostgres(
   dir: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<PostgresService & AsyncDisposable> {
   // The server and initdb refuse to run as root.
   const owner = process.getuid?.() === 0 ? 'postgres' : undefined;
   const logDir = join(dir, 'log');
   const dataDir = join(dir, 'data');
   const socketDir = join(dir, 'socket');
+  await chmod(dir, 0o711);
   for (const path of [logDir, dataDir, socketDir]) await mkdir(path);
-  if (owner) execFileSync('chown', ['-R', owner, dataDir, socketDir]);
+  if (owner) execFileSync('chown', [owner, dataDir, socketDir]);
   // Tests may connect as any user.
   await chmod(socketDir, 0o755);
 
@@ -44,8 +44,7 @@ export async function startPostgres(
     const cluster = ['--pgdata', dataDir, '--username', user, '--encoding=UTF8', '--locale=C.UTF-8'];
     const authentication = ['--auth-local=trust', '--auth-host=scram-sha-256'];
     const args = [...cluster, ...authentication, '--no-sync', '--no-instructions'];
-    // initdb insists on a password where one is asked for; the real one replaces it below, out of sight of ps.
-    await group.run({ command: join(binDir, 'initdb'), args: [...args, '--pwfile=/dev/null'], user: owner });
+    await group.run({ command: join(binDir, 'initdb'), args, user: owner });
     await appendFile(
       join(dataDir, 'postgresql.conf'),
       [
@@ -55,7 +54,6 @@ export async function startPostgres(
         // Nothing here outlives the run.
         'fsync = off',
         'full_page_writes = off',
-        'synchronous_commit = off',
         '',
       ].join('\n'),
     );
@@ -65,13 +63,21 @@ export async function startPostgres(
 
     const connection = ['--host', socketDir, '--port', String(port), '--username', user, '--no-psqlrc'];
     const psql = { command: join(binDir, 'psql'), args: [...connection, '--quiet', 'postgres'] };
-    await untilItWorks(group.signal, () =>
-      group.run({ ...psql, input: `ALTER USER ${user} PASSWORD '${password}';` }),
-    );
+    // By stdin, because ps shows arguments to everybody.
+    await group.until(() => group.run({ ...psql, input: `ALTER USER ${user} PASSWORD '${password}';` }));
     const service = { host: socketDir, port, tcpHost: '127.0.0.1', user, password, binDir };
     return { ...service, [Symbol.asyncDispose]: () => group[Symbol.asyncDispose]() };
   } catch (error) {
     await group[Symbol.asyncDispose]();
     throw group.failure('PostgreSQL', error);
   }
+}
+
+function newestBinDir(): string {
+  const root = '/usr/lib/postgresql';
+  const versions = (existsSync(root) ? readdirSync(root) : [])
+    .map(Number)
+    .filter((version) => existsSync(join(root, String(version), 'bin', 'initdb')));
+  if (versions.length === 0) throw new Error(`no initdb below ${root}`);
+  return join(root, String(Math.max(...versions)), 'bin');
 }

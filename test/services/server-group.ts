@@ -1,8 +1,9 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { openSync, closeSync, readFileSync, readdirSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const startLimitMs = 60_000;
@@ -27,10 +28,12 @@ export class ServerGroup implements AsyncDisposable {
   readonly #died = new AbortController();
   readonly #servers: { child: ChildProcess; endSignal: NodeJS.Signals }[] = [];
   #ending = false;
+  #lastRefusal: unknown;
 
-  constructor(logDir: string, callerSignal: AbortSignal) {
+  constructor(logDir: string, callerSignal?: AbortSignal) {
     this.#logDir = logDir;
-    this.signal = AbortSignal.any([callerSignal, this.#died.signal, AbortSignal.timeout(startLimitMs)]);
+    const reasons = [this.#died.signal, AbortSignal.timeout(startLimitMs)];
+    this.signal = AbortSignal.any(callerSignal ? [callerSignal, ...reasons] : reasons);
   }
 
   /** Starts a server that stays in the foreground; `endSignal` is the one that makes it go. */
@@ -56,22 +59,35 @@ export class ServerGroup implements AsyncDisposable {
     const [command, args, env] = commandLine(program, 'SIGKILL');
     const options = { env, signal: this.signal, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
     const done = promisify(execFile)(command, args, options);
-    done.child.stdin?.end(program.input);
+    // A program that ends without reading its input says why itself; the broken pipe adds nothing.
+    done.child.stdin?.on('error', () => {}).end(program.input);
     return (await done).stdout;
+  }
+
+  /** Tries until the server answers as it should. */
+  async until(attempt: () => Promise<unknown>): Promise<void> {
+    for (;;) {
+      try {
+        await attempt();
+        return;
+      } catch (error) {
+        this.signal.throwIfAborted();
+        this.#lastRefusal = error;
+        await sleep(50, undefined, { signal: this.signal });
+      }
+    }
   }
 
   /** What stopped the start, with the last lines of every log. */
   failure(what: string, error: unknown): Error {
     const cause: unknown = this.signal.aborted ? this.signal.reason : error;
-    const logs = readdirSync(this.#logDir).toSorted();
-    const tails = logs.flatMap((name) => {
-      const tail = readFileSync(join(this.#logDir, name), 'utf8').trimEnd().split('\n').slice(-8).join('\n');
-      return tail ? [`--- ${name}`, tail] : [];
-    });
-    const reason = cause instanceof Error ? cause.message.trimEnd() : String(cause);
-    const seconds = startLimitMs / 1000;
-    const late = cause instanceof DOMException && cause.name === 'TimeoutError' ? ` after ${seconds} s` : '';
-    return new Error([`${what} did not start${late}: ${reason}`, ...tails].join('\n'), { cause });
+    const lines = [`${what} did not start: ${messageOf(cause)}`];
+    if (this.#lastRefusal) lines.push(`--- last attempt to use it`, messageOf(this.#lastRefusal));
+    for (const name of readdirSync(this.#logDir).toSorted()) {
+      const log = readFileSync(join(this.#logDir, name), 'utf8').trimEnd();
+      if (log) lines.push(`--- ${name}`, ...log.split('\n').slice(-8));
+    }
+    return new Error(lines.join('\n'), { cause });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -85,6 +101,11 @@ export class ServerGroup implements AsyncDisposable {
       clearTimeout(kill);
     }
   }
+}
+
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.name === 'TimeoutError' ? `not ready after ${startLimitMs / 1000} s` : error.message.trimEnd();
 }
 
 /**

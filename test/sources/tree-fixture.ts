@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -28,7 +28,10 @@ export interface Entry {
 /** An empty directory for the time of the test. */
 export function scratch(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), 'sealift-test-'));
-  t.after(() => rmSync(path, { recursive: true, force: true, maxRetries: 3 }));
+  t.after(() => {
+    if (existsSync(path)) run('chmod', '-R', 'u+rwX', path);
+    rmSync(path, { recursive: true, force: true });
+  });
   return path;
 }
 

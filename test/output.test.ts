@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatDuration, parseDuration, rfc3339 } from '../src/clock.ts';
+import { Secret } from '../src/config/secrets.ts';
+import { createLog, type LogOptions } from '../src/log.ts';
+import { createOutput, formatSize, printable } from '../src/output.ts';
+
+function lines(width?: number, colour = false): { out: ReturnType<typeof createOutput>; text: () => string } {
+  const written: string[] = [];
+  return {
+    out: createOutput({ write: (text) => written.push(text), colour, width }),
+    text: () => written.join(''),
+  };
+}
+
+test('a table lines its columns up and ends no line with spaces', () => {
+  const { out, text } = lines();
+  out.table(
+    [{ title: 'name' }, { title: 'size', align: 'right' }, { title: 'note' }],
+    [
+      ['a', '1', ''],
+      ['long name', '1000', 'x'],
+    ],
+  );
+  assert.equal(text(), 'name       size  note\na             1\nlong name  1000  x\n');
+});
+
+test('on a narrow terminal a column that may shrink is cut, and only there', () => {
+  const rows = [['abcdefghij', 'klmnopqrst']];
+  const columns = [{ title: 'a' }, { title: 'b', shrinkTo: 4 }];
+  const narrow = lines(18);
+  narrow.out.table(columns, rows);
+  assert.equal(narrow.text(), 'a           b\nabcdefghij  klmno…\n');
+  const pipe = lines();
+  pipe.out.table(columns, rows);
+  assert.match(pipe.text(), /klmnopqrst/);
+});
+
+test('colour changes no width', () => {
+  const { out, text } = lines(undefined, true);
+  out.table([{ title: 'a' }, { title: 'b' }], [[out.paint('bad', 'no'), 'x']]);
+  // oxlint-disable-next-line no-control-regex
+  assert.match(text(), /\u001B\[31mno\u001B\[39m {2}x/);
+});
+
+test('sizes are given in binary units with two or three digits', () => {
+  const cases: [number, string][] = [
+    [0, '0 B'],
+    [999, '999 B'],
+    [1000, '1.0 KiB'],
+    [1024, '1.0 KiB'],
+    [10_240, '10 KiB'],
+    [1_048_576, '1.0 MiB'],
+    [658_505_728, '628 MiB'],
+    [2 ** 50, '1.0 PiB'],
+  ];
+  for (const [bytes, text] of cases) assert.equal(formatSize(bytes), text);
+});
+
+test('durations are given in their two largest units', () => {
+  const cases: [number, string][] = [
+    [0, '0s'],
+    [59, '59s'],
+    [60, '1m'],
+    [3661, '1h 1m'],
+    [86_400, '1d'],
+    [90_061, '1d 1h'],
+    [86_401, '1d'],
+    [-3600, '-1h'],
+  ];
+  for (const [seconds, text] of cases) assert.equal(formatDuration(seconds), text);
+});
+
+test('durations are read in one unit, and nothing else is a duration', () => {
+  const good: [unknown, number][] = [
+    [0, 0],
+    ['90s', 90],
+    ['30m', 1800],
+    ['26h', 93_600],
+    ['7d', 604_800],
+  ];
+  for (const [text, seconds] of good) assert.equal(parseDuration(text), seconds);
+  for (const text of [1, '', '7', 'd', '-1d', '1.5h', '1w', '1h 1m', null])
+    assert.equal(parseDuration(text), undefined);
+});
+
+test('times have whole seconds', () => {
+  assert.equal(rfc3339(new Date('2026-11-22T12:00:00.999Z')), '2026-11-22T12:00:00Z');
+});
+
+test('control characters from elsewhere do not reach the terminal', () => {
+  assert.equal(printable('a\u001B[2Jb\u0007c\u202Ed\n'), 'ab\uFFFDc\uFFFDd\uFFFD');
+});
+
+function logged(options: Partial<LogOptions>, write: (log: ReturnType<typeof createLog>) => void): string {
+  const written: string[] = [];
+  const sink = { write: (line: string) => written.push(line) };
+  write(createLog({ level: 'info', pretty: false, colour: false, sink, ...options }));
+  return written.join('');
+}
+
+test('a log line is JSON with time, level and message', () => {
+  const line = JSON.parse(logged({}, (log) => log.warn({ job: 'databases' }, 'slow'))) as Record<
+    string,
+    unknown
+  >;
+  assert.equal(line['level'], 'warn');
+  assert.equal(line['msg'], 'slow');
+  assert.equal(line['job'], 'databases');
+  assert.match(String(line['time']), /^\d{4}-.*Z$/);
+});
+
+test('on a terminal a log line is one readable line', () => {
+  const text = logged({ pretty: true }, (log) => {
+    log.info('done');
+    log.warn({ job: 'web db', count: 2 }, 'slow');
+    log.debug('not shown');
+  });
+  assert.match(text, /^\d\d:\d\d:\d\d done\n\d\d:\d\d:\d\d warning: slow \(job="web db" count=2\)\n$/);
+});
+
+test('no secret is logged, whether it is a Secret or has a telling name', () => {
+  for (const pretty of [true, false]) {
+    const text = logged({ pretty }, (log) => {
+      log.info(
+        { value: new Secret(() => 'geheim'), store: { secretAccessKey: 'geheim' }, password: 'geheim' },
+        'x',
+      );
+    });
+    assert.doesNotMatch(text, /geheim/);
+    assert.match(text, /redacted/);
+  }
+});

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { WorkerPool } from '../../src/segments/pool.ts';
+import { segmentId } from '../../src/segments/segment-id.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { freshPool } from './station.ts';
+
+const idKey = new Uint8Array(32);
+const content = pseudoRandom(1, 100_000);
+const shared = (bytes: Uint8Array): Uint8Array<SharedArrayBuffer> => {
+  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  copy.set(bytes);
+  return copy;
+};
+const identify = (pool: WorkerPool, plaintext = shared(content)) =>
+  pool.run<'identify'>({ type: 'identify', plaintext, idKey });
+
+/** Makes its thread die: a task that the worker does not know leaves it without an answer to send. */
+const kill = (pool: WorkerPool) =>
+  pool.run<'identify'>({ type: 'nonsense', plaintext: new Uint8Array(1) } as never);
+
+test('more tasks than threads all get their own answer', async (t) => {
+  const pool = freshPool(t);
+  const contents = Array.from({ length: 40 }, (_, i) => pseudoRandom(i, 1000 + i));
+  const answers = await Promise.all(contents.map((bytes) => identify(pool, shared(bytes))));
+  contents.forEach((bytes, i) => {
+    assert.equal(answers[i]!.id, segmentId(idKey, bytes));
+  });
+});
+
+test('a part of a larger memory is read where it lies, and nothing around it', async (t) => {
+  const pool = freshPool(t, 1);
+  const { id } = await identify(pool, shared(content).subarray(10, 20));
+  assert.equal(id, segmentId(idKey, content.subarray(10, 20)));
+});
+
+test('a task that fails rejects with its code, and its thread goes on', async (t) => {
+  const pool = freshPool(t, 1);
+  const sessionKey = new Uint8Array(32);
+  await assert.rejects(pool.run<'open'>({ type: 'open', object: new Uint8Array(100), sessionKey }), {
+    code: 'verify-failed',
+  });
+  assert.equal((await identify(pool)).id, segmentId(idKey, content));
+});
+
+test('a thread that dies rejects its task, and the next task gets a new one', async (t) => {
+  const pool = freshPool(t, 1);
+  const dying = assert.rejects(kill(pool), { code: 'failed', message: /a worker thread died/ });
+  const queued = identify(pool);
+  await dying;
+  assert.equal((await queued).id, segmentId(idKey, content));
+});
+
+test('the other threads do not notice the death of one', async (t) => {
+  const pool = freshPool(t, 2);
+  const results = await Promise.allSettled([
+    kill(pool),
+    identify(pool),
+    kill(pool),
+    identify(pool),
+    identify(pool),
+  ]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['rejected', 'fulfilled', 'rejected', 'fulfilled', 'fulfilled'],
+  );
+});
+
+test('closing rejects what waits and what is under way, and later tasks', async () => {
+  const pool = new WorkerPool(1);
+  const tasks = Promise.allSettled([identify(pool), identify(pool), identify(pool)]);
+  await pool[Symbol.asyncDispose]();
+  for (const result of await tasks) {
+    assert.equal(result.status, 'rejected');
+    assert.match(String(result.reason), /the worker pool is closed/);
+  }
+  await assert.rejects(identify(pool), { message: 'the worker pool is closed' });
+});
+
+test('a pool that nobody used closes', async () => {
+  await new WorkerPool(4)[Symbol.asyncDispose]();
+});

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { suite, test, type TestContext } from 'node:test';
+import { zstdCompressSync } from 'node:zlib';
+import { sealBytes, createSeal } from '../../src/seal/seal.ts';
+import { padFrame } from '../../src/segments/padding.ts';
+import { createSegmentReader } from '../../src/segments/reader.ts';
+import type { StoredSegment } from '../../src/segments/writer.ts';
+import { collect, inPieces, pseudoRandom } from '../support/bytes.ts';
+import { makeKey } from '../support/keys.ts';
+import { freshPool, freshStation } from './station.ts';
+
+const MiB = 2 ** 20;
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+async function written(t: TestContext) {
+  const station = await freshStation(t);
+  const content = pseudoRandom(1, 3 * MiB);
+  const { segments } = await station.writer.write(inPieces(content));
+  const [first, second] = segments;
+  assert.ok(first && second);
+  return { ...station, content, segments, first, second };
+}
+
+suite('a damaged store is noticed before anything is decrypted', () => {
+  const damages: Record<string, (paths: { first: string; second: string }) => void> = {
+    'a flipped bit at the start': ({ first }) => flip(first, 0),
+    'a flipped bit in the middle': ({ first }) => flip(first, 100_000),
+    'a flipped bit at the end': ({ first }) => flip(first, -1),
+    'a truncated object': ({ first }) => truncateSync(first, 1000),
+    'an object with a byte more': ({ first }) =>
+      writeFileSync(first, Buffer.concat([readFileSync(first), Buffer.alloc(1)])),
+    'an empty object': ({ first }) => truncateSync(first, 0),
+    'a missing object': ({ first }) => rmSync(first),
+    'the object of another segment': ({ first, second }) => writeFileSync(first, readFileSync(second)),
+  };
+  for (const [what, damage] of Object.entries(damages))
+    test(what, async (t) => {
+      const { reader, segments, first, second, pathOf, keysAsked } = await written(t);
+      damage({ first: pathOf(first.id), second: pathOf(second.id) });
+      await assert.rejects(collect(reader().read(segments)), (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'verify-failed');
+        assert.ok(error.message.includes(first.id));
+        return true;
+      });
+      assert.ok(keysAsked() <= 1);
+    });
+});
+
+function flip(path: string, at: number): void {
+  const bytes = readFileSync(path);
+  const i = at < 0 ? bytes.length + at : at;
+  bytes[i]! ^= 1;
+  writeFileSync(path, bytes);
+}
+
+test('segments in another order are other bytes, so nothing but the signed order gives the stream', async (t) => {
+  const { reader, segments, content } = await written(t);
+  const swapped = await collect(reader().read(segments.toReversed()));
+  assert.equal(swapped.length, content.length);
+  assert.ok(!swapped.equals(content));
+});
+
+test('among several versions the one with the signed hash is taken, wherever it stands', async (t) => {
+  const { reader, segments, content, pathOf } = await written(t);
+  const withVersions = reader(async function* ({ id }) {
+    const good = readFileSync(pathOf(id));
+    const sameSize = Buffer.from(good);
+    sameSize[sameSize.length - 1]! ^= 1;
+    yield Buffer.from('a later, wrong version');
+    yield sameSize;
+    yield good;
+  });
+  assert.ok((await collect(withVersions.read(segments))).equals(content));
+});
+
+test('a store that cannot be asked is not a store without the object', async (t) => {
+  const { reader, segments } = await written(t);
+  // oxlint-disable-next-line require-yield
+  const broken = reader(async function* () {
+    throw Object.assign(new Error('no route'), { code: 'store-unavailable' });
+  });
+  await assert.rejects(collect(broken.read(segments)), { code: 'store-unavailable' });
+});
+
+test('a reader that is given up waits for what is under way', async (t) => {
+  const { reader, segments, pathOf } = await written(t);
+  let underWay = 0;
+  const slow = reader(async function* ({ id }) {
+    underWay++;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    underWay--;
+    yield readFileSync(pathOf(id));
+  });
+  for await (const _ of slow.read(segments)) break;
+  assert.equal(underWay, 0);
+});
+
+suite('a signed object that is no segment of ours', () => {
+  const sealed = async (t: TestContext, content: Uint8Array) => {
+    const { publicKey } = await makeKey();
+    const seal = await createSeal([publicKey]);
+    const object = sealBytes(seal, content);
+    const segment: StoredSegment = {
+      id: 'a',
+      folder: 'b',
+      storedBytes: object.length,
+      sha256: sha256(object),
+    };
+    const pool = freshPool(t, 1);
+    const reader = createSegmentReader({
+      pool,
+      fetch: async function* () {
+        yield Buffer.from(object);
+      },
+      findSessionKey: async () => seal.sessionKey,
+    });
+    return collect(reader.read([segment]));
+  };
+
+  test('one that expands to 16 MiB is opened', async (t) => {
+    const content = Buffer.alloc(16 * MiB);
+    assert.ok((await sealed(t, padFrame(zstdCompressSync(content)))).equals(content));
+  });
+
+  test('one that expands to more is refused', async (t) => {
+    const bomb = padFrame(zstdCompressSync(Buffer.alloc(16 * MiB + 1)));
+    await assert.rejects(sealed(t, bomb), { code: 'verify-failed' });
+  });
+
+  test('one whose frame is cut short is refused', async (t) => {
+    const frame = zstdCompressSync(pseudoRandom(1, 10_000));
+    await assert.rejects(sealed(t, frame.subarray(0, 5000)), { code: 'verify-failed' });
+  });
+
+  test('one that is empty, or no zstd frame, is refused', async (t) => {
+    await assert.rejects(sealed(t, Buffer.alloc(0)), { code: 'verify-failed' });
+    await assert.rejects(sealed(t, Buffer.from('x')), { code: 'verify-failed' });
+    await assert.rejects(sealed(t, pseudoRandom(2, 5000)), { code: 'verify-failed' });
+  });
+});
