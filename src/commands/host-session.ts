@@ -32,7 +32,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
   if (config.host === undefined)
     throw new SealiftError('config-invalid', `${config.file} does not say which host this is`, {
-      hint: 'run `sealift init --host NAME` on this host once',
+      hint: 'add a line to it: host: NAME',
     });
   const state = await openState(config.stateDir);
   const hostKey = await loadHostKey(state.hostKeyFile, config.host);

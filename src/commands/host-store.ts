@@ -4,7 +4,7 @@ import type { Log } from '../log.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { listHost, readSnapshots, type HostListing, type Snapshot } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
-import { formatKey, parseSnapshotId, snapshotsFolder } from '../snapshot/object-key.ts';
+import { formatKey, parseSnapshotId, snapshotFolder, snapshotsFolder } from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
 import type { HostSession } from './host-session.ts';
 
@@ -90,7 +90,7 @@ export async function nextInChain(
     await Promise.all(
       added.map(async (id) => {
         const key = formatKey({ type: 'index', host, snapshot: id });
-        const objects = await Array.fromAsync(store.list(`${host}/snap/${id}/`, signal));
+        const objects = await Array.fromAsync(store.list(snapshotFolder(host, id), signal));
         return [id, { index: objects.find((object) => object.key === key), segments: new Map() }] as const;
       }),
     ),

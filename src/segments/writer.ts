@@ -64,7 +64,12 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
     const bytes = slab.length;
     try {
       const plaintext = slab.bytes.subarray(0, bytes);
-      const { id } = await pool.run<'identify'>({ type: 'identify', plaintext, idKey });
+      const { id } = await pool
+        .run<'identify'>({ type: 'identify', plaintext, idKey })
+        .catch((error: unknown) => {
+          shelf.give(slab);
+          throw error;
+        });
       let stored = reusable.get(id) ?? added.get(id);
       const isNew = stored === undefined;
       if (stored === undefined) {
@@ -117,6 +122,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
         }
         if (slab) await send(slab);
       } catch (error) {
+        if (slab) shelf.give(slab);
         await Promise.allSettled(segments);
         throw error;
       }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { ByteBudget } from '../../src/segments/budget.ts';
 
 /** Asks for bytes and notes when they are granted. */

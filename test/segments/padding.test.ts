@@ -2,16 +2,17 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { padFrame, padme } from '../../src/segments/padding.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+
+const floorLog2 = (value: bigint): bigint => BigInt(value.toString(2).length - 1);
 
 /**
  * Padmé as Algorithm 1 of the paper writes it: E = floor(log2 L), S = floor(log2 E) + 1, and the last E - S bits
  * become zero by rounding up. In integers of any size, so that no rounding of floating-point logarithms is shared.
  */
 function referencePadme(size: bigint): bigint {
-  const floorLog2 = (value: bigint): bigint => BigInt(value.toString(2).length - 1);
   const e = floorLog2(size);
   const s = floorLog2(e) + 1n;
   const mask = (1n << (e - s)) - 1n;

@@ -97,28 +97,24 @@ test('a reader that is given up waits for what is under way', async (t) => {
   assert.equal(underWay, 0);
 });
 
-suite('a signed object that is no segment of ours', () => {
-  const sealed = async (t: TestContext, content: Uint8Array) => {
-    const { publicKey } = await makeKey();
-    const seal = await createSeal([publicKey]);
-    const object = sealBytes(seal, content);
-    const segment: StoredSegment = {
-      id: 'a',
-      folder: 'b',
-      storedBytes: object.length,
-      sha256: sha256(object),
-    };
-    const pool = freshPool(t, 1);
-    const reader = createSegmentReader({
-      pool,
-      fetch: async function* () {
-        yield Buffer.from(object);
-      },
-      findSessionKey: async () => seal.sessionKey,
-    });
-    return collect(reader.read([segment]));
-  };
+/** Seals a content as if it were a segment, and reads it. */
+async function sealed(t: TestContext, content: Uint8Array): Promise<Buffer> {
+  const { publicKey } = await makeKey();
+  const seal = await createSeal([publicKey]);
+  const object = sealBytes(seal, content);
+  const segment: StoredSegment = { id: 'a', folder: 'b', storedBytes: object.length, sha256: sha256(object) };
+  const pool = freshPool(t, 1);
+  const reader = createSegmentReader({
+    pool,
+    fetch: async function* () {
+      yield Buffer.from(object);
+    },
+    findSessionKey: async () => seal.sessionKey,
+  });
+  return collect(reader.read([segment]));
+}
 
+suite('a signed object that is no segment of ours', () => {
   test('one that expands to 16 MiB is opened', async (t) => {
     const content = Buffer.alloc(16 * MiB);
     assert.ok((await sealed(t, padFrame(zstdCompressSync(content)))).equals(content));

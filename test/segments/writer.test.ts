@@ -77,10 +77,15 @@ suite('each content is sealed and put once', () => {
     const again = await after.writer.write(inPieces(Buffer.concat([content, pseudoRandom(5, 2 * MiB)])));
     const named = again.segments.filter((segment) => segment.folder === 'an older folder');
     assert.equal(named.length, segments.length - 1, 'all but the last, which goes on');
-    assert.deepEqual(new Set(after.puts).intersection(new Set(named.map(({ id }) => id))), new Set());
+    assert.ok(named.every(({ id }) => !after.puts.includes(id)));
     assert.equal(news.filter((bytes) => bytes === 0).length, named.length);
   });
 });
+
+async function* broken(): AsyncGenerator<Uint8Array> {
+  yield pseudoRandom(6, 6 * MiB);
+  throw new Error('the dump died');
+}
 
 suite('a stream that fails', () => {
   test('rejects with the error of its body, after what is under way has ended', async (t) => {
@@ -92,10 +97,6 @@ suite('a stream that fails', () => {
         underWay--;
       },
     });
-    async function* broken(): AsyncGenerator<Uint8Array> {
-      yield pseudoRandom(6, 6 * MiB);
-      throw new Error('the dump died');
-    }
     await assert.rejects(writer.write(broken()), { message: 'the dump died' });
     assert.equal(underWay, 0);
   });

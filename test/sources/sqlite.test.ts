@@ -150,7 +150,9 @@ suite('saving a SQLite database', () => {
     const listing = () =>
       readdirSync(join(path, '..')).map((name) => [name, statSync(join(path, '..', name)).mtimeMs]);
     const before = listing();
-    await save(path);
+    const run = newRun();
+    await save(path, run);
+    assert.equal(run.details[0]?.['journalMode'], 'wal');
     assert.deepEqual(listing(), before);
   });
 
@@ -198,6 +200,15 @@ suite('saving a SQLite database', () => {
     const run = newRun();
     await assert.rejects(save(path, run), failsWith('source-damaged'));
     assert.deepEqual(run.made.filter(existsSync), []);
+  });
+
+  test('a transaction that a crash cut off is told, not saved half done', async () => {
+    const { path, db } = await newDatabase('PRAGMA cache_size = 1; PRAGMA journal_mode = delete');
+    db.exec(`BEGIN; UPDATE t SET text = 'half done' || hex(zeroblob(500))`);
+    for (const suffix of ['', '-journal']) await copyFile(path + suffix, `${path}.crashed${suffix}`);
+    db.exec('ROLLBACK');
+    db.close();
+    await assert.rejects(save(`${path}.crashed`), failsWith('source-unavailable', /readonly/));
   });
 
   test('a copy for which there is no room is refused in plain words', async (context) => {
