@@ -62,9 +62,10 @@ function stanza(chance: Chance, from: string, to: string): string {
   );
 }
 
-const firstNames = 'ada grace alan edsger barbara donald hedy ken radia dennis margaret linus'.split(
-  ' ',
-) as [string, ...string[]];
+const firstNames = 'ada grace alan edsger barbara donald hedy ken radia dennis margaret linus'.split(' ') as [
+  string,
+  ...string[],
+];
 
 const vocabulary = (
   'the a I you we they it is was will can and but or so because if when then here there today tomorrow later now ' +

@@ -59,7 +59,7 @@ function entries(): Record<string, Entry> {
     'nginx/sites': folder(),
     'nginx/sites/chat.conf': file('server {\n  listen 443 ssl;\n  server_name chat.example.org;\n}\n'),
     'nginx/sites/Grüße aus Köln.conf': file('# A name that is not ASCII.\n'),
-    'motd': file('Welcome to chat.example.org\n'),
+    motd: file('Welcome to chat.example.org\n'),
   };
 }
 

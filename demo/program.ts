@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { Machine, Stage } from './stage.ts';
@@ -19,12 +20,12 @@ export async function run(stage: Stage, machine: Machine, parts: readonly Part[]
 /** The same for a command that says more than the story needs: what it says comes back, to quote from. */
 export async function runToQuote(stage: Stage, machine: Machine, parts: readonly Part[]): Promise<string[]> {
   show(stage, machine, parts);
-  return (await start(stage, machine, parts.flat(), 'pipe')).split('\n');
+  return (await start(stage, machine, parts.flat(), 'pipe')).stdout.split('\n');
 }
 
 /** Asks the program for facts, unseen. */
 export async function ask(stage: Stage, machine: Machine, words: readonly string[]): Promise<unknown> {
-  return JSON.parse(await start(stage, machine, ['--json', ...words], 'pipe'));
+  return JSON.parse((await start(stage, machine, ['--json', ...words], 'pipe')).stdout);
 }
 
 /** A word, or words that belong together. */
@@ -45,29 +46,38 @@ async function start(
   { env, signal }: Stage,
   { folder }: Machine,
   words: readonly string[],
-  stdout: 'inherit' | 'pipe',
-): Promise<string> {
+  output: Execution['output'],
+): Promise<Printed> {
   const argv = ['-c', join(folder, 'sealift.yaml'), ...words];
-  return execute({ argv: [program, ...argv], cwd: folder, env, stdout, signal });
+  return execute({ argv: [program, ...argv], cwd: folder, env, output, signal });
 }
 
 export interface Execution {
   readonly argv: readonly [string, ...string[]];
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
-  readonly stdout: 'inherit' | 'pipe';
+  /** To the terminal, or to be caught. */
+  readonly output: 'inherit' | 'pipe';
   readonly signal: AbortSignal;
 }
 
-/** Resolves with what it printed, if that was to be caught. Rejects unless it ends with status 0. */
-export async function execute({ argv, cwd, env, stdout, signal }: Execution): Promise<string> {
+/** What was caught. */
+export interface Printed {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const caught = async (stream: Readable | null): Promise<string> => (stream === null ? '' : text(stream));
+
+/** Rejects unless the program ends with status 0; what was caught on stderr is in the error then. */
+export async function execute({ argv, cwd, env, output, signal }: Execution): Promise<Printed> {
   const [command, ...words] = argv;
-  const child = spawn(command, words, { cwd, env, signal, stdio: ['ignore', stdout, 'inherit'] });
+  const child = spawn(command, words, { cwd, env, signal, stdio: ['ignore', output, output] });
   const ended = new Promise<string>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (status, by) => resolve(by ?? String(status)));
   });
-  const [printed, status] = await Promise.all([child.stdout ? text(child.stdout) : '', ended]);
-  if (status !== '0') throw new Error(`this ended with ${status}: ${argv.map(shellWord).join(' ')}`);
-  return printed;
+  const [status, stdout, stderr] = await Promise.all([ended, caught(child.stdout), caught(child.stderr)]);
+  if (status !== '0') throw new Error(`${stderr}this ended with ${status}: ${argv.map(shellWord).join(' ')}`);
+  return { stdout, stderr };
 }

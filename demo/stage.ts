@@ -48,14 +48,16 @@ const noColour = (): boolean => (process.env['NO_COLOR'] ?? '') !== '' || proces
 /** Nothing is read from, or written to, the home, the configuration or the key ring of whoever watches. */
 function environmentIn(folder: string): Record<string, string> {
   const home = join(folder, '.home');
-  mkdirSync(home);
-  const kept = ['PATH', 'TMPDIR', 'TERM', 'NO_COLOR', 'LANG', 'LC_ALL'].flatMap((name) => {
+  const temporary = join(folder, '.tmp');
+  for (const made of [home, temporary]) mkdirSync(made);
+  const kept = ['PATH', 'TERM', 'NO_COLOR', 'LANG', 'LC_ALL'].flatMap((name) => {
     const value = process.env[name];
     return value === undefined ? [] : [[name, value] as const];
   });
   return {
     ...Object.fromEntries(kept),
     HOME: home,
+    TMPDIR: temporary,
     XDG_CONFIG_HOME: join(home, 'config'),
     XDG_STATE_HOME: join(home, 'state'),
     XDG_CACHE_HOME: join(home, 'cache'),

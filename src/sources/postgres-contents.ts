@@ -26,7 +26,8 @@ export async function readContents(
   { signal }: { signal: AbortSignal },
 ): Promise<Contents> {
   const newest = await program(server, 'pg_restore', signal);
-  const argv = [newest.path, '--list'];
+  // Without --create it leaves out what is about the database itself.
+  const argv = [newest.path, '--list', '--create'];
   const { stdout } = await feedProcess({ argv }, dump.open(), signal, { mayStopReading: true });
   const dumpedByMajor = Number(/^;\s+Dumped by pg_dump version: (\d+)/m.exec(stdout)?.[1] ?? 0);
   const own = [`/usr/lib/postgresql/${dumpedByMajor}/bin`].filter((path) =>

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { SealiftError, systemCode } from '../errors.ts';
 import type { Store, StoredObject } from './store.ts';
@@ -17,7 +17,9 @@ export async function openDirectoryStore(root: string): Promise<Store> {
   const fail = (error: unknown, what: string): never => {
     throw translate(error, what, root);
   };
-  const info = await stat(root).catch((error: unknown) => fail(error, 'open the store'));
+  /** A directory that went away must not look like an empty store, nor be made anew. */
+  const statRoot = () => stat(root).catch((error: unknown) => fail(error, 'open the store'));
+  const info = await statRoot();
   if (!info.isDirectory()) throw new SealiftError('store-not-found', `the store ${root} is not a directory`);
 
   const temporary = join(root, temporaryFolder);
@@ -32,6 +34,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     signal?: AbortSignal,
   ): Promise<void> {
     signal?.throwIfAborted();
+    await statRoot();
     await (swept ??= prepareTemporary(temporary));
     const path = join(root, key);
     const draft = join(temporary, randomUUID());
@@ -45,7 +48,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       } finally {
         await file.close();
       }
-      await rename(draft, path);
+      if (mayExist || !(await publishNew(draft, path))) await rename(draft, path);
       unsettled.add(dirname(path));
     } finally {
       await rm(draft, { force: true });
@@ -73,12 +76,15 @@ export async function openDirectoryStore(root: string): Promise<Store> {
         return fail(error, `read ${key} from the store`);
       });
       if (bytes) yield bytes;
+      else await statRoot();
     },
     async *list(prefix, signal) {
+      await statRoot();
       yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
     },
     async folders(prefix, signal) {
       signal?.throwIfAborted();
+      await statRoot();
       const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
         if (isAbsent(error)) return [];
         return fail(error, `list ${prefix} in the store`);
@@ -91,6 +97,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     async now() {
       const probe = join(temporary, randomUUID());
       try {
+        await statRoot();
         await mkdir(temporary, { recursive: true });
         const file = await open(probe, 'wx', 0o600);
         try {
@@ -105,8 +112,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       }
     },
     async [Symbol.asyncDispose]() {
-      // An empty folder of ours is the only thing a clean end could leave behind; others may still use it.
-      await rm(temporary, { recursive: false, force: true }).catch(() => undefined);
+      // The temporary folder stays: another process may be about to write into it.
     },
   };
 }
@@ -167,6 +173,19 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
+/** Gives the draft its name unless somebody else just took it; false where the file system knows no hard links. */
+async function publishNew(draft: string, path: string): Promise<boolean> {
+  try {
+    await link(draft, path);
+    return true;
+  } catch (error) {
+    if (['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'].includes(systemCode(error) ?? '')) return false;
+    if (systemCode(error) !== 'EEXIST') throw error;
+    await confirmSame(path, await readFile(draft));
+    return true;
+  }
+}
+
 async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
   if (!(await readFile(path)).equals(bytes))
     throw new SealiftError('store-conflict', `${path} is already there with other content`);
@@ -181,7 +200,8 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-const isAbsent = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
+const isAbsent = (error: unknown): boolean =>
+  ['ENOENT', 'ENOTDIR', 'EISDIR'].includes(systemCode(error) ?? '');
 
 function translate(error: unknown, what: string, root: string): unknown {
   if (error instanceof SealiftError || (error instanceof Error && error.name === 'AbortError')) return error;

@@ -25,7 +25,7 @@ export interface Store extends AsyncDisposable {
    * take the first that has the signed hash (rule R8). Yields nothing for a key that does not exist.
    */
   versions(key: string, signal?: AbortSignal): AsyncIterable<Buffer>;
-  /** All current objects whose key starts with `prefix`, sorted by key. Nothing found is an empty listing. */
+  /** All current objects below `prefix` (empty or ending with a slash), sorted by key; nothing found is an empty listing. */
   list(prefix: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
   /** The names of the folders directly below `prefix` (empty or ending with a slash), sorted, without slashes. */
   folders(prefix: string, signal?: AbortSignal): Promise<string[]>;

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pseudoRandom } from '../support/bytes.ts';
+import { launcher } from '../support/cli.ts';
+import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
+
+const treeBytes = 32 * 2 ** 20;
+
+/** A world whose one job takes long enough to be struck in the middle. */
+async function makeLargeWorld(t: Parameters<typeof makeWorld>[0], name: string): Promise<World> {
+  const world = await makeWorld(t, {
+    jobs: { tree: { schedule: every2h, sources: [{ name: 'big', kind: 'files', paths: ['tree'] }] } },
+  });
+  mkdirSync(join(world.dir, 'tree'));
+  change(world, name);
+  return world;
+}
+
+let changes = 0;
+/** New content, so that the next run has everything to do. */
+function change(world: World, name: string): void {
+  writeFileSync(join(world.dir, 'tree', name), pseudoRandom(++changes, treeBytes));
+}
+
+async function strike(world: World, signal: NodeJS.Signals, afterMs: number): Promise<number | null> {
+  const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
+    env: { PATH: process.env['PATH'], HOME: world.dir },
+    stdio: 'ignore',
+  });
+  const exited = once(child, 'exit') as Promise<[number | null]>;
+  await Promise.race([delay(afterMs), exited]);
+  child.kill(signal);
+  return (await exited)[0];
+}
+
+const temporaryName = /^sealift-[0-9a-f]{12}-/;
+
+const segmentFiles = (world: World): string[] =>
+  readdirSync(join(world.dir, 'store'), { recursive: true, encoding: 'utf8' }).filter((path) =>
+    path.endsWith('.zst.gpg'),
+  );
+
+test('ten SIGKILLs at random moments leave list and restore working, and the next run adopts what was there', async (t) => {
+  const world = await makeLargeWorld(t, 'blob');
+  const { snapshots: first } = await world.json<BackupSummary>('backup');
+  const started = performance.now();
+  change(world, 'blob');
+  const uninterrupted = await world.json<BackupSummary>('backup');
+  const durationMs = performance.now() - started;
+  assert.ok(
+    (uninterrupted.snapshots[0]?.newSegments ?? 0) > 15,
+    'the change is large enough to be struck in',
+  );
+
+  let adopted = 0;
+  for (let round = 0; round < 10; round++) {
+    change(world, 'blob');
+    const before = segmentFiles(world).length;
+    const momentMs = Math.random() * durationMs;
+    await strike(world, 'SIGKILL', momentMs);
+    const left = segmentFiles(world).length - before;
+
+    const { snapshots } = await world.json<Listing>('list');
+    assert.ok(snapshots.length >= 2);
+    const verified = await world.run('verify', '--all');
+    assert.equal(verified.status, 0, `killed after ${momentMs} ms: ${verified.stdout}${verified.stderr}`);
+    const out = join(world.dir, `out${round}`);
+    const restored = await world.run('restore', 'latest', '--to', out, '--key', world.key);
+    assert.equal(restored.status, 0, restored.stderr);
+
+    const { snapshots: next } = await world.json<BackupSummary>('backup');
+    const { segments = 0, newSegments = 0, status } = next[0]!;
+    assert.equal(status, 'complete');
+    // What the killed run had put, beyond what its journal had no time to record, is not written again.
+    if (left > 4) {
+      assert.ok(newSegments < segments - left / 2, `left ${left}, wrote ${newSegments} of ${segments}`);
+      adopted++;
+    }
+  }
+  t.diagnostic(`${adopted} of 10 runs were struck late enough to leave segments that were adopted`);
+  assert.ok(adopted > 0, 'at least one of the ten kills hit a run that had stored segments');
+  assert.equal((await world.run('verify', '--all', '--read-data')).status, 0);
+  const out = join(world.dir, 'last');
+  assert.equal((await world.run('restore', 'latest', '--to', out, '--key', world.key)).status, 0);
+  assert.deepEqual(
+    readFileSync(join(out, 'big', world.dir.slice(1), 'tree', 'blob')).equals(
+      readFileSync(join(world.dir, 'tree', 'blob')),
+    ),
+    true,
+  );
+  assert.equal(first.length, 1);
+});
+
+test('Ctrl-C ends a backup with 130, commits nothing and leaves no temporary file', async (t) => {
+  const world = await makeLargeWorld(t, 'blob');
+  await world.json('backup');
+  const committed = (await world.json<Listing>('list')).snapshots.length;
+  const temporaryBefore = readdirSync(tmpdir()).filter((name) => temporaryName.test(name));
+  for (const afterMs of [300, 500, 700, 900]) {
+    change(world, 'blob');
+    const before = (await world.json<Listing>('list')).snapshots.length;
+    const status = await strike(world, 'SIGINT', afterMs);
+    const after = (await world.json<Listing>('list')).snapshots.length;
+    assert.ok(status === 130 || status === 0 || status === null, `status ${status}`);
+    assert.equal(after - before, status === 0 ? 1 : 0);
+    const drafts = readdirSync(join(world.dir, 'store'), { recursive: true, encoding: 'utf8' }).filter(
+      (path) => /\.tmp\/./.test(path),
+    );
+    assert.deepEqual(drafts, []);
+  }
+  const temporaryAfter = readdirSync(tmpdir()).filter((name) => temporaryName.test(name));
+  assert.deepEqual(
+    temporaryAfter.filter((name) => !temporaryBefore.includes(name)),
+    [],
+  );
+  assert.ok(committed >= 1);
+  assert.equal((await world.run('backup')).status, 0);
+});
+
+test('two runs of one job at a time: the second ends with 11 and the first is not disturbed', async (t) => {
+  const world = await makeLargeWorld(t, 'blob');
+  const [a, b] = await Promise.all([world.run('backup'), world.run('backup')]);
+  assert.deepEqual([a.status, b.status].toSorted(), [0, 11]);
+  const second = a.status === 11 ? a : b;
+  assert.match(second.stderr, /another run of job tree on this host is active/);
+  assert.equal((await world.json<Listing>('list')).snapshots.length, 1);
+});

@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict';
+import { suite, test, type TestContext } from 'node:test';
+import type { Store } from '../../src/store/store.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+
+/** An empty store, and a way in beside it for whoever is not sealift. */
+export interface StoreFixture {
+  readonly store: Store;
+  /** Lays an object there as another program would. */
+  plant(key: string, bytes: Uint8Array): Promise<void>;
+}
+
+interface ContractOptions {
+  readonly skip?: string | false;
+  /** A store that keeps older versions shows them. */
+  readonly versioned?: boolean;
+}
+
+const text = (content: string): Buffer => Buffer.from(content);
+
+const contentsOf = async (store: Store, key: string): Promise<string[]> =>
+  (await Array.fromAsync(store.versions(key))).map(String);
+
+const keysBelow = async (store: Store, prefix: string): Promise<string[]> =>
+  (await Array.fromAsync(store.list(prefix))).map(({ key }) => key);
+
+/** What src/store/store.ts promises, for any kind of store. */
+export function storeContract(
+  name: string,
+  { skip = false, versioned = false }: ContractOptions,
+  fresh: (t: TestContext) => Promise<StoreFixture>,
+): void {
+  suite(`${name} keeps the contract of a store:`, { skip }, () => {
+    test('what was put is read back, whatever its size', async (t) => {
+      const { store } = await fresh(t);
+      for (const size of [0, 1, 4096, 5 * 2 ** 20 + 1]) {
+        const bytes = pseudoRandom(size, size);
+        await store.put(`size/${size}`, bytes);
+        const [read, ...more] = await Array.fromAsync(store.versions(`size/${size}`));
+        assert.ok(read?.equals(bytes), `${size} bytes`);
+        assert.equal(more.length, 0);
+      }
+    });
+
+    test('a part of a larger buffer is stored as that part', async (t) => {
+      const { store } = await fresh(t);
+      await store.put('part', Buffer.from('--abc--').subarray(2, 5));
+      assert.deepEqual(await contentsOf(store, 'part'), ['abc']);
+    });
+
+    test('the same bytes again are a success, other bytes a conflict, and the first stay', async (t) => {
+      const { store } = await fresh(t);
+      await store.put('a/b', text('first'));
+      await store.put('a/b', text('first'));
+      await assert.rejects(store.put('a/b', text('other')), { code: 'store-conflict' });
+      await assert.rejects(store.put('a/b', text('first, but longer')), { code: 'store-conflict' });
+      assert.deepEqual(await contentsOf(store, 'a/b'), ['first']);
+    });
+
+    test('of writers that meet at one key one wins, and the others learn of it', async (t) => {
+      const { store } = await fresh(t);
+      const contents = ['a', 'b', 'c', 'd', 'e', 'f'];
+      const results = await Promise.allSettled(contents.map((content) => store.put('same', text(content))));
+      const winners = contents.filter((_, i) => results[i]?.status === 'fulfilled');
+      assert.equal(winners.length, 1, `${winners.join(', ')} believe that they are stored`);
+      assert.deepEqual((await contentsOf(store, 'same')).slice(0, 1), winners);
+      for (const result of results)
+        if (result.status === 'rejected') assert.equal(result.reason.code, 'store-conflict');
+    });
+
+    test('replacing changes the content, and a versioned store keeps the older one below it', async (t) => {
+      const { store } = await fresh(t);
+      for (const content of ['1', '2', '3']) await store.replace('guide', text(content));
+      assert.deepEqual(await contentsOf(store, 'guide'), versioned ? ['3', '2', '1'] : ['3']);
+    });
+
+    test('an object that does not exist has no versions', async (t) => {
+      const { store } = await fresh(t);
+      assert.deepEqual(await contentsOf(store, 'none'), []);
+      await store.put('a/bc', text('x'));
+      for (const key of ['a', 'a/b', 'a/bcd', 'a/bc/d', 'none/none'])
+        assert.deepEqual(await contentsOf(store, key), [], key);
+    });
+
+    test('a listing has every object below a folder with size and time, sorted, and nothing else', async (t) => {
+      const { store } = await fresh(t);
+      const startedAt = Date.now();
+      const keys = [
+        'h/snap/b/s/2',
+        'h/snap/b/s/1',
+        'h/snap/b/index',
+        'h/snap/b-c/s/1',
+        'h/snap/a/index',
+        'h/RESTORE.md',
+        'h2/snap/x',
+      ];
+      for (const key of keys) await store.put(key, text(key));
+      const listed = await Array.fromAsync(store.list('h/snap/'));
+      assert.deepEqual(
+        listed.map(({ key }) => key),
+        ['h/snap/a/index', 'h/snap/b-c/s/1', 'h/snap/b/index', 'h/snap/b/s/1', 'h/snap/b/s/2'],
+      );
+      for (const { key, sizeBytes, lastModified } of listed) {
+        assert.equal(sizeBytes, key.length);
+        assert.ok(lastModified.getTime() >= startedAt - 2000 && lastModified.getTime() <= Date.now() + 2000);
+      }
+      assert.deepEqual(await keysBelow(store, ''), keys.toSorted());
+      assert.deepEqual(await keysBelow(store, 'h/snap/b/s/'), ['h/snap/b/s/1', 'h/snap/b/s/2']);
+    });
+
+    test('nothing found is an empty listing', async (t) => {
+      const { store } = await fresh(t);
+      assert.deepEqual(await keysBelow(store, ''), []);
+      assert.deepEqual(await keysBelow(store, 'none/none/'), []);
+      assert.deepEqual(await store.folders(''), []);
+      assert.deepEqual(await store.folders('none/'), []);
+    });
+
+    test('folders are those directly below, sorted, without the objects beside them', async (t) => {
+      const { store } = await fresh(t);
+      for (const key of ['b/x/1', 'b/y/z/1', 'b/file', 'a/1', 'file', 'b-c/1'])
+        await store.put(key, text('1'));
+      assert.deepEqual((await store.folders('')).toSorted(), ['a', 'b', 'b-c']);
+      assert.deepEqual(await store.folders('b/'), ['x', 'y']);
+      assert.deepEqual(await store.folders('b/x/'), []);
+    });
+
+    test('more than a thousand objects and folders are listed to the last one', async (t) => {
+      const { store } = await fresh(t);
+      const names = Array.from({ length: 1100 }, (_, i) => `f${String(i).padStart(4, '0')}`);
+      const todo = names.values();
+      const work = async (): Promise<void> => {
+        for (const name of todo) await store.put(`many/${name}/x`, text('x'));
+      };
+      await Promise.all(Array.from({ length: 24 }, work));
+      assert.deepEqual(
+        await keysBelow(store, 'many/'),
+        names.map((name) => `many/${name}/x`),
+      );
+      assert.deepEqual(await store.folders('many/'), names);
+    });
+
+    test('odd names of others are listed exactly and can be read', async (t) => {
+      const { store, plant } = await fresh(t);
+      const names = [
+        'a b',
+        'a+b',
+        '100%',
+        '%2F',
+        '%zz',
+        'ü',
+        '日本',
+        '😀',
+        '<&>',
+        `"'`,
+        'a\\b',
+        '~',
+        '.hidden',
+        'a=b?c#d;e:f@g',
+        'line\nfeed',
+        ' ',
+      ];
+      for (const name of names) await plant(`odd ü+%/${name}`, text(name));
+      const listed = await keysBelow(store, 'odd ü+%/');
+      assert.deepEqual(new Set(listed), new Set(names.map((name) => `odd ü+%/${name}`)));
+      assert.deepEqual(await store.folders(''), ['odd ü+%']);
+      for (const name of names) assert.deepEqual(await contentsOf(store, `odd ü+%/${name}`), [name]);
+    });
+
+    test('an object is listed whole or not at all while it is written', async (t) => {
+      const { store } = await fresh(t);
+      const bytes = pseudoRandom(1, 8 * 2 ** 20);
+      let done = false;
+      const writing = store.put('big', bytes).finally(() => (done = true));
+      do {
+        for await (const { key, sizeBytes } of store.list(''))
+          assert.deepEqual([key, sizeBytes], ['big', bytes.length]);
+      } while (!done);
+      await writing;
+      assert.deepEqual(await keysBelow(store, ''), ['big']);
+    });
+
+    test('it tells its time', async (t) => {
+      const { store } = await fresh(t);
+      const apart = Math.abs((await store.now()).getTime() - Date.now());
+      assert.ok(apart < 5000, `${apart} ms apart`);
+      assert.deepEqual(await keysBelow(store, ''), [], 'asking leaves nothing behind');
+    });
+
+    test('what was settled is there for whoever opens the store next', async (t) => {
+      const { store } = await fresh(t);
+      await store.settle();
+      await store.put('x/y/z', text('1'));
+      await store.settle();
+      assert.deepEqual(await contentsOf(store, 'x/y/z'), ['1']);
+    });
+
+    test('a question that was called off before it began is not asked', async (t) => {
+      const { store } = await fresh(t);
+      await store.put('there', text('1'));
+      const off = AbortSignal.abort();
+      const questions: Record<string, () => Promise<unknown>> = {
+        put: () => store.put('new', text('1'), off),
+        replace: () => store.replace('there', text('2'), off),
+        versions: () => Array.fromAsync(store.versions('there', off)),
+        list: () => Array.fromAsync(store.list('', off)),
+        folders: () => store.folders('', off),
+      };
+      for (const [what, ask] of Object.entries(questions))
+        await assert.rejects(ask(), { name: 'AbortError' }, what);
+      assert.deepEqual(await keysBelow(store, ''), ['there']);
+      assert.deepEqual(await contentsOf(store, 'there'), ['1']);
+    });
+  });
+}

@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdtempSync,
+  rmdirSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { suite, test, type TestContext } from 'node:test';
+import { openDirectoryStore } from '../../src/store/directory.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { put, temporary } from '../support/temporary.ts';
+import { storeContract } from './contract.ts';
+
+async function freshStore(t: TestContext) {
+  const root = temporary(t);
+  return { root, store: await openDirectoryStore(root) };
+}
+
+storeContract('a directory', {}, async (t) => {
+  const { root, store } = await freshStore(t);
+  return {
+    store,
+    plant: async (key, bytes) => {
+      mkdirSync(dirname(join(root, key)), { recursive: true });
+      writeFileSync(join(root, key), bytes);
+    },
+  };
+});
+
+const filesIn = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : []);
+
+test('a directory that does not exist, or is a file, is not found and not made', async (t) => {
+  const dir = temporary(t);
+  await assert.rejects(openDirectoryStore(join(dir, 'none')), { code: 'store-not-found' });
+  assert.deepEqual(readdirSync(dir), []);
+  await assert.rejects(openDirectoryStore(put(join(dir, 'file'), '')), { code: 'store-not-found' });
+});
+
+test('a directory that goes away is not found: it is neither empty nor made anew', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a/b', Buffer.from('1'));
+  rmSync(root, { recursive: true });
+  const questions: Record<string, () => Promise<unknown>> = {
+    versions: () => Array.fromAsync(store.versions('a/b')),
+    list: () => Array.fromAsync(store.list('')),
+    'list below': () => Array.fromAsync(store.list('a/')),
+    folders: () => store.folders(''),
+    now: () => store.now(),
+    put: () => store.put('a/c', Buffer.from('2')),
+  };
+  for (const [what, ask] of Object.entries(questions)) {
+    await assert.rejects(ask(), { code: 'store-not-found' }, what);
+    assert.ok(!existsSync(root), `${what} made it anew`);
+  }
+});
+
+test('no temporary file is left by writes, conflicts and questions for the time', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a', Buffer.from('1'));
+  await store.put('a', Buffer.from('1'));
+  await assert.rejects(store.put('a', Buffer.from('2')));
+  await store.now();
+  assert.deepEqual(filesIn(join(root, '.tmp')), []);
+});
+
+test('what a killed writer left is swept after an hour, and not what somebody is writing', async (t) => {
+  const { root, store } = await freshStore(t);
+  mkdirSync(join(root, '.tmp'));
+  const old = put(join(root, '.tmp', 'old'), 'x');
+  put(join(root, '.tmp', 'young'), 'x');
+  const hourAgo = Date.now() / 1000 - 3601;
+  utimesSync(old, hourAgo, hourAgo);
+  await store.put('a', Buffer.from('1'));
+  assert.deepEqual(filesIn(join(root, '.tmp')), ['young']);
+});
+
+test('closing one store leaves the others that write into the same directory alone', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a', Buffer.from('1'));
+  const other = await openDirectoryStore(root);
+  await other.put('b', Buffer.from('2'));
+  await other[Symbol.asyncDispose]();
+  await store.put('c', Buffer.from('3'));
+  assert.deepEqual(await Array.fromAsync(store.list(''), ({ key }) => key), ['a', 'b', 'c']);
+});
+
+test('the time of a directory is that of its files', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a', Buffer.from('1'));
+  const [listed] = await Array.fromAsync(store.list(''));
+  assert.equal(listed?.lastModified.getTime(), statSync(join(root, 'a')).mtime.getTime());
+});
+
+/** A file system of its own in memory; only root may have one, and not in every container. */
+function mounted(t: TestContext, options: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sl-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder], { stdio: 'pipe' });
+  t.after(() => {
+    execFileSync('umount', [folder]);
+    rmdirSync(folder);
+  });
+  return folder;
+}
+
+const mayMount = (): boolean => {
+  try {
+    return (
+      execFileSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'], { stdio: 'ignore' }) !==
+      undefined
+    );
+  } catch {
+    return false;
+  }
+};
+
+suite('a disk that refuses', { skip: mayMount() ? false : 'mounting a file system needs root' }, () => {
+  test('a full one says so, keeps what it has, and holds no part of the new object', async (t) => {
+    const root = mounted(t, 'size=1m');
+    const store = await openDirectoryStore(root);
+    const small = pseudoRandom(1, 300_000);
+    await store.put('a/small', small);
+    await assert.rejects(store.put('a/large', pseudoRandom(2, 2 * 2 ** 20)), {
+      code: 'store-full',
+      message: /a\/large/,
+    });
+    assert.deepEqual(await Array.fromAsync(store.list(''), ({ key }) => key), ['a/small']);
+    assert.deepEqual(filesIn(join(root, '.tmp')), []);
+    assert.ok(readFileSync(join(root, 'a/small')).equals(small));
+    await store.put('a/another', pseudoRandom(3, 300_000));
+  });
+
+  test('one without room for another folder is full, too', async (t) => {
+    const store = await openDirectoryStore(mounted(t, 'size=1m,nr_inodes=4'));
+    await store.put('a', Buffer.from('1'));
+    await assert.rejects(store.put('b/c/d', Buffer.from('2')), { code: 'store-full' });
+  });
+
+  test('a read-only one denies writing and can be read', async (t) => {
+    const root = mounted(t, 'size=1m');
+    const store = await openDirectoryStore(root);
+    await store.put('a/b', Buffer.from('1'));
+    execFileSync('mount', ['-o', 'remount,ro', root]);
+    const again = await openDirectoryStore(root);
+    for (const each of [store, again]) {
+      await assert.rejects(each.put('a/c', Buffer.from('2')), { code: 'store-denied' });
+      await assert.rejects(each.replace('a/b', Buffer.from('2')), { code: 'store-denied' });
+      await assert.rejects(each.now(), { code: 'store-denied' });
+      assert.deepEqual(await Array.fromAsync(each.versions('a/b'), String), ['1']);
+      assert.deepEqual(await each.folders(''), ['a']);
+    }
+  });
+});
