@@ -1,6 +1,6 @@
 import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import { execute, shellWord } from './program.ts';
 import type { Stage } from './stage.ts';
 
@@ -24,7 +24,7 @@ export async function openByHand(stage: Stage, snapshot: string, restored: strin
     readFileSync(join(laptop.folder, file)),
   );
   if (!expected || !found?.equals(expected)) throw new Error('by-hand.sqlite is not what sealift restored');
-  tell.verbatim('The demo has run exactly these lines:');
+  tell.say('The demo has run exactly these lines:');
   tell.proved(/^gpgv: Good signature from .*/m.exec(said)?.[0] ?? 'gpgv found the signature to be good');
   tell.proved(`by-hand.sqlite is identical to the database that sealift restored`);
 }
@@ -76,14 +76,15 @@ interface Place {
 function byHand({ folder, home, snapshot, restored }: Place): string[] {
   return [
     `cd ${shellWord(folder)}`,
-    `export GNUPGHOME=${shellWord(home)} SNAP=../store/jabber1/snap`,
+    `export GNUPGHOME=${home.startsWith(folder) ? `$PWD/${basename(home)}` : shellWord(home)} SNAP=../store/jabber1/snap`,
     'mkdir -p -m 700 "$GNUPGHOME"',
     'gpg --batch -q --import keys/ada-lovelace.key.asc',
     `gpgv -q --keyring restore-kit/host.gpg -o - \\`,
     `  $SNAP/${snapshot}/index.json.gpg > index.json`,
     `jq -r --arg snap $SNAP '.folders as $from | .streams[]`,
     `  | select(.name == "chat/ejabberd.sqlite") | .segments[]`,
-    `  | "\\(.[3])  \\($snap)/\\($from[.[0]].snapshot)/s/\\(.[1]).zst.gpg"' index.json > pieces`,
+    `  | "\\(.[3])  \\($snap)/\\($from[.[0]].snapshot)/s/\\(.[1]).zst.gpg"' \\`,
+    '  index.json > pieces',
     'sha256sum --check --quiet pieces',
     'cut -c 67- pieces | xargs -n 1 gpg --batch -qd --pinentry-mode loopback \\',
     '  --passphrase-file passphrase | zstd -qd > by-hand.sqlite',

@@ -59,6 +59,7 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
     const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
     try {
       const { recipients } = JSON.parse(lines[0] ?? '') as { recipients: Recipient[] };
+      if (!Array.isArray(recipients)) continue;
       const segments = lines.slice(1).map((line) => {
         const [id, storedBytes, sha256] = JSON.parse(line) as [string, number, string];
         return { folder: snapshot, id, storedBytes, sha256 };

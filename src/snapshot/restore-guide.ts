@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { StoreConfig } from '../config/config.ts';
 
 /**
@@ -9,27 +10,34 @@ export function restoreGuide(about: { host: string; store: StoreConfig; fingerpr
   return `# Restoring the backups of ${host} by hand
 
 The backups of **${host}** are made by sealift, but you do not need it to open them. You need \`bash\`, \`gpg\`, \`gpgv\`,
-\`zstd\`, \`jq\`${store.kind === 's3' ? ', `curl`' : ''} and a private key of one of the recipients, imported into gpg (\`gpg --import FILE\`). The file
-\`host.gpg\` of the restore kit must lie in the folder in which you work. Trust the copy of this text that you
-kept with your private key; the one in the store is a convenience.
+\`zstd\`, \`jq\`${store.kind === 's3' ? ', `curl` (7.88 or newer)' : ''} and a private key of one of the recipients, imported into gpg (\`gpg --import FILE\`). Trust
+the copy of this text that you kept with your private key; the one in the store is a convenience.
 
 The backups are at \`${addressOf(store)}\`. The key that signs them is \`${fingerprint}\`.
+
+Work in an empty folder into which you copied \`host.gpg\` from the restore kit, and in a \`bash\` that was started for it:
+the first line that fails ends that shell.
 
 ## 1. Where the backups are
 
 \`\`\`bash
 set -euo pipefail
+export GPG_TTY=$(tty || true)   # where gpg asks for a passphrase
+umask 077   # what comes back is for your eyes only
 HOST=${host}
 ${accessOf(store)}
 \`\`\`
 
 ## 2. Choose a snapshot
 
-A folder with an \`index.json.gpg\` is a snapshot; its name tells when it began (UTC) and which job made it.
+A folder with an \`index.json.gpg\` is a snapshot; its name tells when it began (UTC) and which job made it. Each job has
+snapshots of its own: to bring back several jobs, go through steps 2 to 5 once for each, and move \`restored\` away in
+between.
 
 \`\`\`bash
-list_snapshots
-SNAPSHOT=$(list_snapshots | tail -n 1)   # the newest; or write the name of another one here
+list_snapshots > snapshots.txt
+cat snapshots.txt
+SNAPSHOT=$(tail -n 1 snapshots.txt)   # the newest; or write the name of another one here
 echo "restoring $SNAPSHOT"
 \`\`\`
 
@@ -42,6 +50,7 @@ fetch "$HOST/snap/$SNAPSHOT/index.json.gpg" index.json.gpg
 rm -f index.json
 gpgv --keyring ./host.gpg --output index.json index.json.gpg
 jq -e --arg host "$HOST" --arg id "$SNAPSHOT" '.host == $host and .snapshot == $id' index.json
+jq -r '"\\(.status), job \\(.job), begun \\(.startedAt)", (.problems[] | "\\(.source): \\(.code)")' index.json
 jq -r '.streams[] | "\\(.name)\\t\\(.bytes) bytes\\t\\(.status)"' index.json
 \`\`\`
 
@@ -85,7 +94,7 @@ jq -r 'select(.type == "stream") | "\\(.sha256)  restored/\\(.name)"' restored/_
 | \`*.dump\` | \`createdb NAME\`, then \`pg_restore --exit-on-error --dbname NAME FILE\` (PostgreSQL) |
 | \`globals.sql\` | \`psql -f FILE postgres\`, before the databases: roles and their passwords |
 | \`*.sqlite\` | it is the database file; stop the program, put it in place, give it to its user |
-| \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\` |
+| \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\`; in a name that is not UTF-8, tar shows the odd bytes as \`%XX\` |
 
 With a hardware token, gpg asks it once per piece. To ask it once per folder instead, run
 \`gpg --show-session-key --decrypt PIECE > /dev/null\` on one piece of each folder, and give the line that it prints to
@@ -102,19 +111,22 @@ const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 function accessOf(store: StoreConfig): string {
   if (store.kind === 'directory')
     return `STORE=${quote(store.path)}
-fetch() { cp -- "$STORE/$1" "$2"; }
+fetch() { cat -- "$STORE/$1" > "$2"; }
 list_snapshots() { (cd "$STORE/$HOST/snap" && ls -d */index.json.gpg | sed 's,/.*,,' | sort); }`;
   const endpoint = store.endpoint ?? `https://s3.${store.region}.amazonaws.com`;
   return `# The keys of an account that may read the bucket:
 : "\${S3_KEY:?}" "\${S3_SECRET:?}"
 BUCKET_URL=${quote(`${endpoint.replace(/\/$/, '')}/${store.bucket}`)}
 PREFIX=${quote(store.prefix)}
-s3() { curl --silent --show-error --fail --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" "$@"; }
+NO_BODY='x-amz-content-sha256: ${createHash('sha256').digest('hex')}'
+s3() {
+  curl --silent --show-error --fail --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
+}
 fetch() { s3 --output "$2" "$BUCKET_URL/$PREFIX$1"; }
 list_snapshots() {
   local folder="$PREFIX$HOST/snap/" after=''
   while :; do   # a thousand keys a page
-    s3 "$BUCKET_URL?list-type=2&prefix=\${folder//\\//%2F}&start-after=\${after//\\//%2F}" > page.xml
+    s3 "$BUCKET_URL?list-type=2&prefix=\${folder//\\//%2F}&start-after=\${after//\\//%2F}" > page.xml || exit
     grep -o '<Key>[^<]*</Key>' page.xml | sed 's,</\\{0\\,1\\}Key>,,g' > keys.txt || true
     sed -n 's,.*/\\([^/]*\\)/index\\.json\\.gpg$,\\1,p' keys.txt
     grep -q '<IsTruncated>true' page.xml || break

@@ -97,7 +97,11 @@ function* visit(
   if (stats.isFile()) yield { kind: 'file', path, at, stats };
   else if (stats.isSymbolicLink()) {
     if (isRoot)
-      yield problem('special-file', path, 'is a symlink: it is saved itself, what it points to is not');
+      yield problem(
+        'unreadable',
+        path,
+        'is a symlink: only the link is saved. Name what it points to as well',
+      );
     yield { kind: 'symlink', path, at, stats };
   } else yield problem('special-file', path, `is ${kindOf(stats)} and was left out`);
   return undefined;

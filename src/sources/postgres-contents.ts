@@ -76,13 +76,17 @@ export async function definition(
   const statements = sqlStatements(sql);
   const made = /^CREATE DATABASE ("(?:[^"]|"")+"|[^\s"]+) (WITH [^]*)$/;
   const [, name = '', how = plainly] = statements.map((one) => made.exec(one)).find((match) => match) ?? [];
-  // The text is in the encoding of the database.
-  if (sql.includes('\uFFFD'))
-    return { how, properties: [], lost: 'without its owner, settings and grants, which are not in UTF-8' };
-  if (expected !== undefined && unquote(name) !== expected)
+  if (expected !== undefined && readable(name) && unquote(name) !== expected)
     throw new SealiftError('restore-failed', `${dump.file} is the dump of another database, ${name}`);
   const about = /^(ALTER DATABASE|COMMENT ON DATABASE|SECURITY LABEL|GRANT|REVOKE) /;
-  return { how, properties: statements.filter((statement) => about.test(statement)), lost: '' };
+  const properties = statements.filter((statement) => about.test(statement));
+  const kept = properties.filter(readable);
+  const lost =
+    kept.length < properties.length ? 'without a comment, setting or grant of it that is not in UTF-8' : '';
+  return { how, properties: kept, lost };
 }
+
+/** The text is in the encoding of the database; what is not UTF-8 in it has been lost on the way here. */
+const readable = (text: string): boolean => !text.includes('\uFFFD');
 
 const plainly = 'WITH TEMPLATE = template0';

@@ -265,13 +265,14 @@ function translate(error: unknown, what: string): unknown {
       hint: 'Check store.accessKeyId and store.secretAccessKey, or the AWS_* variables.',
       cause: error,
     });
+  if (status === 507 || name === 'QuotaExceeded')
+    // Ceph says 403 with it
+    return new SealiftError('store-full', `${what}: no space left (${name})`, { cause: error });
   if (status === 403)
     return new SealiftError('store-denied', `${what}: not allowed (${name})`, {
       hint: 'The credentials are known but lack this right on the bucket.',
       cause: error,
     });
-  if (status === 507 || name === 'QuotaExceeded')
-    return new SealiftError('store-full', `${what}: no space left (${name})`, { cause: error });
   const reason = error instanceof Error ? `${name}: ${error.message || 'no answer'}` : String(error);
   return new SealiftError('store-unavailable', `${what}: ${reason}`, { cause: error });
 }

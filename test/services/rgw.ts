@@ -92,7 +92,7 @@ rgw data = ${dir}
 run dir = ${dir}
 crash dir = ${dir}
 log file = ${dir}/log/$name.log
-mon cluster log file = ${dir}/log/cluster.log
+mon cluster log to file = false
 admin socket =
 pid file =
 # One copy of everything, on one object store that keeps it in memory: faster than a disk for the small

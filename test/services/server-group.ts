@@ -1,10 +1,10 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 
 const startLimitMs = 60_000;
 const stopLimitMs = 10_000;
@@ -56,12 +56,24 @@ export class ServerGroup implements AsyncDisposable {
 
   /** Runs a program to its end and returns what it wrote to stdout. */
   async run(program: Program): Promise<string> {
+    this.signal.throwIfAborted();
     const [command, args, env] = commandLine(program, 'SIGKILL');
-    const options = { env, signal: this.signal, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
-    const done = promisify(execFile)(command, args, options);
+    // A group of its own, so that an abort also ends its children (initdb has some), which would go on writing.
+    const child = spawn(command, args, { env, detached: true });
+    const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
+    const abort = () => child.pid && process.kill(-child.pid, 'SIGKILL');
+    this.signal.addEventListener('abort', abort);
     // A program that ends without reading its input says why itself; the broken pipe adds nothing.
-    done.child.stdin?.on('error', () => {}).end(program.input);
-    return (await done).stdout;
+    child.stdin.on('error', () => {}).end(program.input);
+    const [stdout, stderr, [status, signal]] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      closed,
+    ]);
+    this.signal.removeEventListener('abort', abort);
+    this.signal.throwIfAborted();
+    if (status === 0) return stdout;
+    throw new Error(`${program.command} ended with ${signal ?? `status ${status}`}\n${stderr}`);
   }
 
   /** Tries until the server answers as it should. */

@@ -429,7 +429,7 @@ test('a path within another is saved once; a path that is missing is a problem',
   assert.match(backup.problems[0]!.text, /none" cannot be read: ENOENT/);
 });
 
-test('a path that is a symlink is saved as a symlink, and this is noted', async (t) => {
+test('a path that is a symlink is saved as a symlink, and what it points to is reported as missing', async (t) => {
   const from = scratch(t);
   symlinkSync('/etc', join(from, 'link'));
   const backup = await Backup.of(join(from, 'link'));
@@ -437,7 +437,7 @@ test('a path that is a symlink is saved as a symlink, and this is noted', async 
     backup.entries.map((entry) => [entry.kind, entry.target]),
     [['symlink', '/etc']],
   );
-  assert.deepEqual(backup.codes(), ['special-file']);
+  assert.deepEqual(backup.codes(), ['unreadable']);
 });
 
 test('a source of which no path exists is an error that names it', async () => {

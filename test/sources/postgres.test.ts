@@ -180,6 +180,8 @@ suite('postgres', { skip: withoutServices }, () => {
       await psql(server, name, `SELECT lo_from_bytea(0, 'large object')`);
     }
     await psql(server, 'postgres', `ALTER DATABASE "we=ird" SET default_transaction_read_only = on`);
+    await psql(server, 'postgres', `COMMENT ON DATABASE "with space" IS 'it''s; this'`);
+    await psql(server, 'postgres', `GRANT CREATE ON DATABASE "-dash" TO "odd ""r'o;le"`);
     await psql(server, 'postgres', `CREATE DATABASE big`);
     const filler = `CREATE TABLE big AS SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 200000) n`;
     await psql(server, 'big', filler);
@@ -209,7 +211,7 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.equal(await psql(other, 'postgres', query), await psql(server, 'postgres', query));
     const comment = `SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = 'owner'`;
     assert.equal(await psql(other, 'postgres', comment), await psql(server, 'postgres', comment));
-    const databases = `SELECT json_agg(json_build_array(datname, datdba::regrole, datcollate) ORDER BY datname)
+    const databases = `SELECT json_agg(json_build_array(datname, datdba::regrole, datcollate, datacl, shobj_description(oid, 'pg_database')) ORDER BY datname)
       FROM pg_database WHERE datname NOT IN ('big', E'line\\nbreak')`;
     assert.equal(await psql(other, 'postgres', databases), await psql(server, 'postgres', databases));
     assert.equal(await psql(other, 'we=ird', 'SHOW default_transaction_read_only'), 'on');

