@@ -1,10 +1,9 @@
-import { join } from 'node:path';
 import { audit } from './audit.ts';
 import { backUpAgain, backUpFirst, liveOn } from './back-up.ts';
 import { restoreEarlier, restoreLatest } from './bring-back.ts';
 import { openByHand } from './by-hand.ts';
 import { program, shellWord } from './program.ts';
-import { databaseFile, describeServer, lookAt, openServer } from './server.ts';
+import { describeServer, lookAt, openServer } from './server.ts';
 import { setUp } from './set-up.ts';
 import type { Stage } from './stage.ts';
 
@@ -23,7 +22,7 @@ export async function tour(stage: Stage): Promise<void> {
   await audit(stage);
   await restoreLatest(stage, after);
   await restoreEarlier(stage, first.system.startedAt, before);
-  await openByHand(stage, second.databases.snapshot, join('restored/databases/chat', databaseFile));
+  await openByHand(stage, second.system.snapshot, after.tree);
   farewell(stage, (performance.now() - startedMs) / 1000);
 }
 

@@ -58,9 +58,20 @@ const aged = (seconds: number): string[] =>
 
 const expiring = (maxAge: number): string[] => {
   const snapshot = makeSnapshot({ startedAt: yesterday, maxAge, streams: before.index.streams });
+  return reusable({ snapshots: [snapshot] });
+};
 
 const starting = (seconds: number): string[] => {
   const snapshot = makeSnapshot({ startedAt: after(seconds), streams: before.index.streams });
+  return reusable({ snapshots: [snapshot] });
+};
+
+/** An unfinished run in the same folder. */
+const journal = {
+  snapshot: folder,
+  recipients: [ada],
+  segments: [{ folder, id: idOf('one'), storedBytes: 4096, sha256: 'f'.repeat(64) }],
+};
 
 suite('a segment is written again', () => {
   test('if its object is gone, and its neighbours are not', () => {
@@ -85,8 +96,10 @@ suite('a segment is written again', () => {
   test('if the window is 0, however young it is', () => {
     const listing = listingWith('one', { lastModified: noon });
     assert.deepEqual(reusable({ listing, reuseWindowSeconds: 0 }), []);
-    const journals = [{ snapshot: folder, recipients: [ada], segments: [] }];
-    assert.deepEqual(reusable({ listing, journals, reuseWindowSeconds: 0 }), []);
+    assert.deepEqual(reusable({ listing, snapshots: [], journals: [journal], reuseWindowSeconds: 0 }), []);
+    assert.deepEqual(reusable({ listing, snapshots: [], journals: [journal], reuseWindowSeconds: window }), [
+      'one',
+    ]);
   });
 
   test('if its folder was sealed to others than the recipients of today', () => {
@@ -110,16 +123,12 @@ suite('a segment is written again', () => {
   });
 
   test('if the snapshot that names it has expired, from the second of its expiry on', () => {
-      return reusable({ snapshots: [snapshot] });
-    };
     assert.deepEqual(expiring(86_401), ['one', 'two']);
     assert.deepEqual(expiring(86_400), []);
     assert.deepEqual(expiring(86_399), []);
   });
 
   test('if the snapshot that names it claims to start after this run', () => {
-      return reusable({ snapshots: [snapshot] });
-    };
     assert.deepEqual(starting(0), ['one', 'two']);
     assert.deepEqual(starting(1), []);
   });
@@ -153,12 +162,6 @@ test('of several copies the youngest is named, in whatever order they are met', 
 });
 
 suite('a segment of an unfinished run', () => {
-  const journal = {
-    snapshot: folder,
-    recipients: [ada],
-    segments: [{ folder, id: idOf('one'), storedBytes: 4096, sha256: 'f'.repeat(64) }],
-  };
-
   test('is adopted without an index', () => {
     assert.deepEqual(reusable({ snapshots: [], listing: listingOf([before]), journals: [journal] }), ['one']);
   });

@@ -1,0 +1,220 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startPostgres } from '../test/services/postgres.ts';
+import { changeOnePercent, writeMixed, writeSmallFiles } from './data.ts';
+import { alternate, measure, median, type Run } from './measure.ts';
+
+/**
+ * `npm run bench [tar|change|memory|files|postgres ...]`: the limits of the program, measured side by side with what one
+ * would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
+ * PostgreSQL's programs.
+ */
+const root = join(import.meta.dirname, '..');
+const launcher = join(root, 'bin', 'sealift');
+const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
+const GiB = 2 ** 30;
+const MiB = 2 ** 20;
+
+const dir = mkdtempSync(join(tmpdir(), 'sb-'));
+const config = join(dir, 'sealift.yaml');
+const sealift = `${launcher} -c ${config} -q`;
+const gnupgHome = join(dir, 'gpg');
+const byHand = `zstd -q -1 -T0 | gpg --batch --quiet --trust-model always --homedir ${gnupgHome} --compress-algo none -e -r op@example.org > ${dir}/by-hand.gpg`;
+const table: string[][] = [];
+
+interface Row {
+  readonly what: string;
+  readonly ours: string;
+  readonly theirs?: string;
+  readonly ratio: number;
+  readonly limit: { readonly atLeast: number } | { readonly atMost: number };
+}
+
+function report({ what, ours, theirs = '', ratio, limit }: Row): void {
+  const met = 'atLeast' in limit ? ratio >= limit.atLeast : ratio <= limit.atMost;
+  const wanted = 'atLeast' in limit ? `>= ${limit.atLeast}` : `<= ${limit.atMost}`;
+  table.push([what, ours, theirs, ratio.toFixed(2), wanted, met ? 'met' : 'MISSED']);
+  process.stderr.write(`${table.at(-1)!.join('  ')}\n`);
+}
+
+function setJobs(sources: object[]): void {
+  const settings = {
+    host: 'bench',
+    stateDir: join(dir, 'state'),
+    store: { kind: 'directory', path: join(dir, 'store') },
+    jobs: sources.length > 0 ? { bench: { schedule: '0 0 * * *', sources } } : {},
+  };
+  writeFileSync(config, JSON.stringify(settings), { mode: 0o600 });
+}
+
+/** Everything that earlier runs stored is gone: the next run has all to do. */
+function emptyStore(): void {
+  rmSync(join(dir, 'store'), { recursive: true, force: true });
+  mkdirSync(join(dir, 'store'));
+}
+
+const backup = (): Promise<Run> => measure(`exec ${sealift} --json backup`);
+
+async function fullBackup(): Promise<Run> {
+  emptyStore();
+  return backup();
+}
+
+interface Summary {
+  readonly snapshots: readonly { bytes: number; newBytes: number; storedBytes: number }[];
+}
+const summaryOf = ({ stdout }: Run) =>
+  (JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Summary).snapshots[0]!;
+
+const secondsOf = (runs: readonly Run[]): number => median(runs.map(({ seconds }) => seconds));
+const rate = (bytes: number, seconds: number): string => `${(bytes / seconds / 1e6).toFixed(0)} MB/s`;
+
+async function prepare(): Promise<void> {
+  mkdirSync(gnupgHome, { mode: 0o700 });
+  setJobs([]);
+  emptyStore();
+  await measure(`${sealift} keys generate --user-id 'Op <op@example.org>' --out ${dir}/op --no-passphrase`);
+  await measure(`${sealift} init --recipient ${dir}/op/op.pub.asc`);
+  await measure(`gpg --batch --quiet --homedir ${gnupgHome} --import ${dir}/op/op.pub.asc`);
+}
+
+const benches: Record<string, () => Promise<void>> = {
+  async tar() {
+    const file = join(dir, 'mixed');
+    writeMixed(file, 2 * GiB, root);
+    setJobs([{ name: 'mixed', kind: 'files', paths: [file] }]);
+    const { a, b } = await alternate(rounds, fullBackup, () => measure(`< ${file} ${byHand}`));
+    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+    report({
+      what: '2 GiB mixed stream, throughput',
+      ours: rate(2 * GiB, ours),
+      theirs: rate(2 * GiB, theirs),
+      ratio: theirs / ours,
+      limit: { atLeast: 0.6 },
+    });
+    rmSync(file);
+  },
+
+  async change() {
+    const file = join(dir, 'mixed');
+    writeMixed(file, GiB, root);
+    setJobs([{ name: 'mixed', kind: 'files', paths: [file] }]);
+    const firsts: number[] = [];
+    const seconds: number[] = [];
+    const shares: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      firsts.push((await fullBackup()).seconds);
+      changeOnePercent(file, round);
+      const run = await backup();
+      const { newBytes, storedBytes } = summaryOf(run);
+      seconds.push(run.seconds);
+      shares.push(newBytes / storedBytes);
+    }
+    const [first, second] = [median(firsts), median(seconds)];
+    report({
+      what: '1 GiB with 1 % changed, bytes written',
+      ours: `${(100 * median(shares)).toFixed(1)} %`,
+      ratio: median(shares),
+      limit: { atMost: 0.05 },
+    });
+    report({
+      what: '1 GiB with 1 % changed, time against the first run',
+      ours: `${second.toFixed(2)} s`,
+      theirs: `${first.toFixed(2)} s`,
+      ratio: second / first,
+      limit: { atMost: 0.5 },
+    });
+    rmSync(file);
+  },
+
+  async memory() {
+    const peaks: number[] = [];
+    for (const sizeBytes of [GiB, 8 * GiB]) {
+      const file = join(dir, 'mixed');
+      writeMixed(file, sizeBytes, root);
+      setJobs([{ name: 'mixed', kind: 'files', paths: [file] }]);
+      const runs = [await fullBackup(), await fullBackup(), await fullBackup()];
+      const peak = median(runs.map(({ peakBytes }) => peakBytes));
+      peaks.push(peak);
+      report({
+        what: `peak memory for ${sizeBytes / GiB} GiB, MiB`,
+        ours: `${(peak / MiB).toFixed(0)} MiB`,
+        ratio: peak / MiB,
+        limit: { atMost: 350 },
+      });
+      rmSync(file);
+    }
+    report({
+      what: 'peak memory, 8 GiB against 1 GiB',
+      ours: `${(peaks[1]! / MiB).toFixed(0)} MiB`,
+      theirs: `${(peaks[0]! / MiB).toFixed(0)} MiB`,
+      ratio: peaks[1]! / peaks[0]!,
+      limit: { atMost: 1.1 },
+    });
+  },
+
+  async files() {
+    const tree = join(dir, 'small');
+    writeSmallFiles(tree, 20_000);
+    setJobs([{ name: 'small', kind: 'files', paths: [tree] }]);
+    const runs: Run[] = [];
+    for (let round = 0; round < rounds; round++) runs.push(await fullBackup());
+    const perSecond = 20_000 / secondsOf(runs);
+    report({
+      what: '20,000 small files, whole run, files/s',
+      ours: `${perSecond.toFixed(0)}/s`,
+      ratio: perSecond,
+      limit: { atLeast: 8000 },
+    });
+    rmSync(tree, { recursive: true });
+  },
+
+  async postgres() {
+    const pgDir = mkdtempSync(join(tmpdir(), 'sbp-'));
+    await using server = await startPostgres(pgDir);
+    const { host, port, user, binDir } = server;
+    const connect = `-h ${host} -p ${port} -U ${user}`;
+    await measure(
+      `${binDir}/psql -q ${connect} -d postgres -c "CREATE TABLE message AS SELECT i AS id, 1 + i % 5000 AS account,
+         now() + i * interval '7 seconds' AS sent, md5(i::text) || ' some words of a chat message ' || repeat(md5((i / 3)::text), 4) AS body
+         FROM generate_series(1, 2400000) i"`,
+    );
+    setJobs([{ name: 'pg', kind: 'postgres', databases: ['postgres'], globals: false, host, port, user }]);
+    const { a, b } = await alternate(rounds, fullBackup, () =>
+      measure(`${binDir}/pg_dump ${connect} -Fc -Z0 -d postgres | ${byHand}`),
+    );
+    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+    const { bytes } = summaryOf(a[0]!);
+    report({
+      what: `PostgreSQL database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
+      ours: `${ours.toFixed(2)} s`,
+      theirs: `${theirs.toFixed(2)} s`,
+      ratio: ours / theirs,
+      limit: { atMost: 1.5 },
+    });
+    await server[Symbol.asyncDispose]();
+    rmSync(pgDir, { recursive: true, force: true });
+  },
+};
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !(name in benches));
+if (unknown.length > 0)
+  throw new Error(`no bench ${unknown.join(', ')}; there are ${Object.keys(benches).join(', ')}`);
+try {
+  await prepare();
+  for (const [name, bench] of Object.entries(benches))
+    if (chosen.length === 0 || chosen.includes(name)) await bench();
+} finally {
+  rmSync(dir, { recursive: true, force: true });
+}
+const header = ['what', 'sealift', 'by hand', 'ratio', 'limit', ''];
+const widths = header.map((title, i) => Math.max(title.length, ...table.map((row) => row[i]!.length)));
+for (const row of [header, ...table])
+  console.log(
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  );

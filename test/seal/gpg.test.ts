@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { findWithGpg } from '../../src/seal/gpg.ts';
+import { openBytes, sealPackets } from '../../src/seal/open.ts';
+import { createSeal, sealBytes, type Seal } from '../../src/seal/seal.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import type { Gpg } from '../support/gpg.ts';
+import { makeKey } from '../support/keys.ts';
+import { put, temporary } from '../support/temporary.ts';
+import { gpgKey } from './sealed.ts';
+
+const never = new AbortController().signal;
+const path = process.env['PATH'] ?? '';
+const finder = ({ home }: Gpg, signal = never) => findWithGpg({ PATH: path, GNUPGHOME: home }, signal);
+const content = pseudoRandom(1, 10_000);
+
+async function opens(find: ReturnType<typeof finder>, seal: Seal): Promise<void> {
+  const object = sealBytes(seal, content);
+  const sessionKey = await find(sealPackets(object));
+  assert.deepEqual(Buffer.from(sessionKey), Buffer.from(seal.sessionKey));
+  assert.ok(content.equals(await openBytes(object, sessionKey)));
+}
+
+/** Makes the agent ask a program that answers as told, where a person would see a dialogue. */
+function answerPassphrase({ home }: Gpg, getPin: string): void {
+  const pinentry = join(home, 'pinentry');
+  const script = `#!/bin/sh
+echo 'OK ready'
+while read -r command rest; do
+  case $command in
+    GETPIN) ${getPin} ;;
+    BYE) echo OK; exit 0 ;;
+    *) echo OK ;;
+  esac
+done
+`;
+  put(pinentry, script, 0o755);
+  writeFileSync(join(home, 'gpg-agent.conf'), `pinentry-program ${pinentry}\n`);
+  // The agent reads its configuration, and forgets passphrases, when it starts.
+  spawnSync('gpgconf', ['--homedir', home, '--kill', 'gpg-agent']);
+}
+
+test("a key in gpg's ring opens a backup, beside recipients that it does not have", async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519');
+  await opens(finder(gpg), await createSeal([publicKey]));
+  await opens(finder(gpg), await createSeal([(await makeKey()).publicKey, publicKey]));
+});
+
+test('a key behind a passphrase opens a backup after the agent has asked', async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
+  answerPassphrase(gpg, "echo 'D correct horse'; echo OK");
+  await opens(finder(gpg), await createSeal([publicKey]));
+});
+
+test('a wrong passphrase is named as such', async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
+  answerPassphrase(gpg, "echo 'D wrong'; echo OK");
+  const { packets } = await createSeal([publicKey]);
+  await assert.rejects(finder(gpg)(packets), { code: 'passphrase-wrong' });
+});
+
+test('a dialogue that nobody answers ends with the signal', async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
+  answerPassphrase(gpg, 'sleep 20');
+  const { packets } = await createSeal([publicKey]);
+  const controller = new AbortController();
+  const finding = finder(gpg, controller.signal)(packets);
+  setTimeout(() => controller.abort(), 300);
+  const outcome = await Promise.race([
+    finding.then(
+      () => 'found',
+      (error: Error) => error.name,
+    ),
+    delay(5000, 'still waiting'),
+  ]);
+  assert.equal(outcome, 'AbortError');
+});
+
+test('an expired key in the ring still opens a backup', async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { expires: 'seconds=3' });
+  const seal = await createSeal([publicKey]);
+  await delay(3500);
+  assert.match(gpg.run(['--list-keys', '--with-colons']).toString(), /^pub:e:/m);
+  await opens(finder(gpg), seal);
+});
+
+test('a ring without the key says so', async (t) => {
+  const { gpg } = await gpgKey(t, 'cv25519');
+  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  await assert.rejects(finder(gpg)(packets), {
+    code: 'key-wrong',
+    message: /gpg has no private key that opens/,
+  });
+});
+
+test('where there is no gpg, that is said', async (t) => {
+  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  const find = findWithGpg({ PATH: temporary(t), GNUPGHOME: temporary(t) }, never);
+  await assert.rejects(find(packets), { code: 'tool-missing' });
+});

@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import * as fc from 'fast-check';
+import * as openpgp from 'openpgp';
+import { SealiftError } from '../../src/errors.ts';
+import { findWithPrivateKeys, openBytes, sealPackets } from '../../src/seal/open.ts';
+import { unlockPrivateKeys } from '../../src/seal/private-key.ts';
+import { createSeal, sealBytes } from '../../src/seal/seal.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { makeKey, type TestKey } from '../support/keys.ts';
+
+const content = pseudoRandom(1, 3000);
+const [ada, bob, eve] = [await makeKey(), await makeKey({}, 'Bob'), await makeKey({}, 'Eve')];
+const seal = await createSeal([ada.publicKey, bob.publicKey]);
+const object = sealBytes(seal, content);
+
+/** Opens as a restore does, but for the comparison with the signed hash. */
+async function open(bytes: Uint8Array, { privateKey }: TestKey = ada): Promise<Uint8Array> {
+  const sessionKey = await findWithPrivateKeys([privateKey])(sealPackets(bytes));
+  return openBytes(bytes, sessionKey);
+}
+
+/** The true content or an error of ours; anything else is a failure. */
+async function neverWrong(bytes: Uint8Array): Promise<'opened' | 'refused'> {
+  try {
+    assert.ok(content.equals(await open(bytes)), 'another content was given for true');
+    return 'opened';
+  } catch (error) {
+    if (!(error instanceof SealiftError)) throw error;
+    assert.ok(['verify-failed', 'key-wrong'].includes(error.code), error.code);
+    return 'refused';
+  }
+}
+
+const flipped = (at: number, bit: number): Buffer => {
+  const copy = Buffer.from(object);
+  copy[at]! ^= 1 << bit;
+  return copy;
+};
+
+test('each recipient opens it, and nobody else', async () => {
+  assert.ok(content.equals(await open(object, ada)));
+  assert.ok(content.equals(await open(object, bob)));
+  await assert.rejects(open(object, eve), (error: unknown) => {
+    assert.ok(error instanceof SealiftError);
+    assert.equal(error.code, 'key-wrong');
+    const subkey = ada.publicKey.subkeys[0]!.getKeyID().toHex().toUpperCase();
+    assert.match(error.hint ?? '', new RegExp(`sealed to the key ids ${subkey}, `));
+    return true;
+  });
+});
+
+test('of several private keys the one that fits is used', async () => {
+  const find = findWithPrivateKeys([eve.privateKey, bob.privateKey]);
+  assert.deepEqual(Buffer.from(await find(sealPackets(object))), Buffer.from(seal.sessionKey));
+});
+
+suite('a changed object is never taken for another content:', () => {
+  test('every bit of the packet headers and the first bytes of the data', async () => {
+    const start = seal.packets.length;
+    for (let at = start; at < start + 7 + 20; at++)
+      for (let bit = 0; bit < 8; bit++)
+        assert.equal(await neverWrong(flipped(at, bit)), 'refused', `byte ${at - start}`);
+  });
+
+  test('every byte of the packets that carry the key', async () => {
+    for (let at = 0; at < seal.packets.length; at++) await neverWrong(flipped(at, at % 8));
+  });
+
+  test('the integrity code at the end', async () => {
+    for (let at = object.length - 22; at < object.length; at++)
+      assert.equal(await neverWrong(flipped(at, at % 8)), 'refused');
+  });
+
+  test('any bit anywhere in the data', async () => {
+    const position = fc.integer({ min: seal.packets.length, max: object.length - 1 });
+    await fc.assert(
+      fc.asyncProperty(position, fc.nat(7), async (at, bit) => {
+        assert.equal(await neverWrong(flipped(at, bit)), 'refused');
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('an end that is missing', async () => {
+    for (const length of [
+      0,
+      1,
+      10,
+      seal.packets.length,
+      seal.packets.length + 7,
+      object.length - 23,
+      object.length - 22,
+      object.length - 1,
+    ])
+      assert.equal(await neverWrong(object.subarray(0, length)), 'refused', `${length} bytes`);
+  });
+
+  test('something that was appended', async () => {
+    const literal = (await openpgp.createMessage({ binary: Buffer.from('forged') })).write();
+    for (const more of [literal, object, Buffer.alloc(1), Buffer.alloc(30)])
+      await neverWrong(Buffer.concat([object, more]));
+  });
+
+  test('the packets of another run before the data of this one', async () => {
+    const other = await createSeal([ada.publicKey]);
+    const mixed = Buffer.concat([other.packets, object.subarray(seal.packets.length)]);
+    assert.equal(await neverWrong(mixed), 'refused');
+  });
+});
+
+test('what is no message to public keys is refused', async () => {
+  const password = await openpgp.encrypt({
+    message: await openpgp.createMessage({ binary: Buffer.from(content) }),
+    passwords: 'x',
+    format: 'binary',
+  });
+  const literal = (await openpgp.createMessage({ binary: Buffer.from(content) })).write();
+  for (const bytes of [
+    Buffer.alloc(0),
+    Buffer.from('hello'),
+    Buffer.alloc(100),
+    password,
+    literal,
+    Buffer.from([0x84]),
+    Buffer.from([0xc1, 0xff, 0xff]),
+  ])
+    assert.throws(() => sealPackets(bytes), { code: 'verify-failed' });
+});
+
+test('a wrong session key opens nothing', async () => {
+  await assert.rejects(openBytes(object, new Uint8Array(32)), { code: 'verify-failed' });
+});
+
+suite('backups outlive the validity of the key that they are sealed to:', () => {
+  test('an expired key still opens them', async () => {
+    const short = await makeKey({
+      date: new Date(Date.now() - 60_000),
+      keyExpirationTime: 61,
+      subkeys: [{ keyExpirationTime: 61 }],
+    });
+    const sealed = sealBytes(await createSeal([short.publicKey]), content);
+    await delay(1500);
+    await assert.rejects(createSeal([short.publicKey]), /expired/i);
+    const keys = await unlockPrivateKeys(Buffer.from(short.privateKey.armor()), 'key.asc', () =>
+      Promise.reject(new Error('asked')),
+    );
+    assert.ok(content.equals(await open(sealed, { ...short, privateKey: keys[0]! })));
+  });
+
+  test('a revoked key still opens them', async () => {
+    const revoked = await openpgp.revokeKey({ key: ada.privateKey, format: 'object' });
+    await assert.rejects(createSeal([revoked.publicKey]), /revoked/i);
+    assert.ok(content.equals(await open(object, { ...ada, privateKey: revoked.privateKey })));
+  });
+
+  test('a key that a clock in the past takes for not yet valid still opens them', async () => {
+    const sealed = sealBytes(await createSeal([ada.publicKey]), content);
+    const future = await openpgp.reformatKey({
+      privateKey: ada.privateKey,
+      userIDs: [{ name: 'Ada' }],
+      date: new Date(Date.now() + 86_400_000),
+      format: 'object',
+    });
+    assert.ok(content.equals(await open(sealed, { ...ada, privateKey: future.privateKey })));
+  });
+});
+
+suite('a private key file', () => {
+  const askNever = (): Promise<string> => Promise.reject(new Error('asked'));
+
+  test('is read armored and binary, and asks for nothing where nothing is protected', async () => {
+    for (const bytes of [ada.privateKey.armor(), ada.privateKey.write()])
+      assert.equal((await unlockPrivateKeys(Buffer.from(bytes), 'k', askNever)).length, 1);
+  });
+
+  test('asks once for the passphrase, with the name of the key, and opens with it', async () => {
+    const locked = await openpgp.encryptKey({ privateKey: ada.privateKey, passphrase: 'correct horse' });
+    const asked: string[] = [];
+    const keys = await unlockPrivateKeys(Buffer.from(locked.armor()), 'k', async (userId) => {
+      asked.push(userId);
+      return 'correct horse';
+    });
+    assert.deepEqual(asked, ['Ada <ada@example.org>']);
+    assert.ok(content.equals(await open(object, { ...ada, privateKey: keys[0]! })));
+  });
+
+  test('does not open with a wrong passphrase', async () => {
+    const locked = await openpgp.encryptKey({ privateKey: ada.privateKey, passphrase: 'correct horse' });
+    await assert.rejects(
+      unlockPrivateKeys(Buffer.from(locked.armor()), 'k', async () => 'wrong'),
+      { code: 'passphrase-wrong' },
+    );
+  });
+
+  test('that holds no private key is refused', async () => {
+    for (const bytes of ['', 'hello', ada.publicKey.armor(), ada.publicKey.write()])
+      await assert.rejects(unlockPrivateKeys(Buffer.from(bytes), 'k', askNever), { code: 'key-unusable' });
+  });
+});
