@@ -2,7 +2,7 @@ import type { Config, JobConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
-import { ByteBudget } from '../segments/budget.ts';
+import { Budget } from '../segments/budget.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { SlabShelf } from '../segments/slabs.ts';
 import { openState, type State } from '../state.ts';
@@ -21,12 +21,12 @@ export interface HostSession extends AsyncDisposable {
   readonly trusted: readonly PublicKey[];
   readonly store: Store;
   readonly pool: WorkerPool;
-  readonly budget: ByteBudget;
+  readonly budget: Budget;
   readonly shelf: SlabShelf;
 }
 
-/** Plaintext and objects that are in flight at one time, for all jobs together. */
-const budgetBytes = 48 * 2 ** 20;
+/** Objects on their way to the store at one time, for all jobs together. */
+const budgetBytes = 32 * 2 ** 20;
 
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
@@ -47,8 +47,8 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     trusted: trust.get(config.host) ?? [],
     store,
     pool,
-    budget: new ByteBudget(budgetBytes),
-    shelf: new SlabShelf(),
+    budget: new Budget(budgetBytes),
+    shelf: new SlabShelf(config.workers + 1),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

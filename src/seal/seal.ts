@@ -25,13 +25,14 @@ export async function createSeal(recipients: openpgp.PublicKey[]): Promise<Seal>
 
 /**
  * One complete OpenPGP message: the PKESK packets, then one SEIPDv1 packet (RFC 4880, 5.13) that holds one literal
- * packet (5.9: binary, no name, no date) and the MDC, so that stock GnuPG 2.2 opens it.
+ * packet (5.9: binary, no name, no date) and the MDC, so that stock GnuPG 2.2 opens it. The content comes in parts that
+ * follow each other.
  *
  * Written out here because this is the hot path: OpenPGP.js makes the same bytes at 0.55 of the speed, with six copies
  * of the content. The tests open the result with gpg, sq and OpenPGP.js.
  */
-export function sealBytes(seal: Seal, content: Uint8Array): Buffer {
-  const literal = 6 + content.length;
+export function sealBytes(seal: Seal, ...content: readonly Uint8Array[]): Buffer {
+  const literal = 6 + content.reduce((sum, { length }) => sum + length, 0);
   const encrypted = prefixBytes + packetHeaderBytes + literal + mdcBytes;
   const start = seal.packets.length;
   const object = Buffer.allocUnsafeSlow(start + packetHeaderBytes + 1 + encrypted);
@@ -52,8 +53,8 @@ export function sealBytes(seal: Seal, content: Uint8Array): Buffer {
   const kind = writePacketHeader(head, prefixBytes, 11, literal);
   head[kind] = 0x62; // binary; the bytes after it are an empty name and no date
   write(head);
-  for (let from = 0; from < content.length; from += pieceBytes)
-    write(content.subarray(from, from + pieceBytes));
+  for (const part of content)
+    for (let from = 0; from < part.length; from += pieceBytes) write(part.subarray(from, from + pieceBytes));
   const trailer = Buffer.from([0xd3, 20]);
   write(trailer);
   cipher.update(mdc.digest()).copy(object, at);

@@ -1,35 +1,34 @@
 /**
- * A share of memory in bytes that all jobs of the process draw from, first come, first served. It bounds what is in
- * flight between reading and the store's answer, whatever the amount of data: this is the back-pressure from the store
- * to the dump.
+ * A share of something bounded (bytes, slabs) that all jobs of the process draw from, first come, first served. Waiting
+ * for it is the back-pressure from the store to the dump.
  */
-export class ByteBudget {
+export class Budget {
   readonly #total: number;
   #free: number;
-  readonly #waiting: { bytes: number; start: () => void }[] = [];
+  readonly #waiting: { amount: number; start: () => void }[] = [];
 
-  constructor(totalBytes: number) {
-    this.#total = totalBytes;
-    this.#free = totalBytes;
+  constructor(total: number) {
+    this.#total = total;
+    this.#free = total;
   }
 
   /** Waits until there is room. A request for more than the whole budget gets it alone. */
-  async take(bytes: number): Promise<void> {
-    const wanted = Math.min(bytes, this.#total);
+  async take(amount: number): Promise<void> {
+    const wanted = Math.min(amount, this.#total);
     if (this.#waiting.length === 0 && wanted <= this.#free) {
       this.#free -= wanted;
       return;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiting.push({ bytes: wanted, start: resolve });
+    this.#waiting.push({ amount: wanted, start: resolve });
     await promise;
   }
 
-  give(bytes: number): void {
-    this.#free += Math.min(bytes, this.#total);
-    for (let next = this.#waiting[0]; next && next.bytes <= this.#free; next = this.#waiting[0]) {
+  give(amount: number): void {
+    this.#free += Math.min(amount, this.#total);
+    for (let next = this.#waiting[0]; next && next.amount <= this.#free; next = this.#waiting[0]) {
       this.#waiting.shift();
-      this.#free -= next.bytes;
+      this.#free -= next.amount;
       next.start();
     }
   }

@@ -13,12 +13,14 @@ export function padme(sizeBytes: number): number {
 const skippableHeaderBytes = 8;
 const smallestBytes = 4096;
 
-/** A zstd frame followed by one skippable frame of zeros, so that both together have a Padmé size of at least 4 KiB. */
-export function padFrame(frame: Uint8Array): Buffer {
-  const total = Math.max(smallestBytes, padme(frame.length + skippableHeaderBytes));
-  const padded = Buffer.alloc(total);
-  padded.set(frame);
-  padded.writeUInt32LE(0x184d2a50, frame.length);
-  padded.writeUInt32LE(total - frame.length - skippableHeaderBytes, frame.length + 4);
-  return padded;
+/**
+ * What follows a zstd frame of this length: one skippable frame of zeros (RFC 8878, 3.1.2), so that both together have a
+ * Padmé size of at least 4 KiB.
+ */
+export function paddingFor(frameBytes: number): Buffer {
+  const total = Math.max(smallestBytes, padme(frameBytes + skippableHeaderBytes));
+  const padding = Buffer.alloc(total - frameBytes);
+  padding.writeUInt32LE(0x184d2a50, 0);
+  padding.writeUInt32LE(padding.length - skippableHeaderBytes, 4);
+  return padding;
 }

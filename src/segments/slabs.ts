@@ -1,3 +1,4 @@
+import { Budget } from './budget.ts';
 import { longestSegmentBytes } from './chunker.ts';
 
 /**
@@ -10,9 +11,18 @@ export interface Slab {
   length: number;
 }
 
-/** Slabs that are used again and again. How many there are follows from what is in flight, which a budget bounds. */
+/**
+ * Slabs that are used again and again. Whoever gathers a segment has one at once (a stream that waited for one while
+ * others hold theirs half-full could wait for ever); how many full ones are worked on at a time is bounded.
+ */
 export class SlabShelf {
   readonly #free: Slab[] = [];
+  readonly #places: Budget;
+
+  /** `atWork`: full slabs that may be worked on at a time. */
+  constructor(atWork: number) {
+    this.#places = new Budget(atWork);
+  }
 
   take(): Slab {
     return (
@@ -20,8 +30,26 @@ export class SlabShelf {
     );
   }
 
+  /** Waits for a place to work on a full slab. */
+  enter(): Promise<void> {
+    return this.#places.take(1);
+  }
+
+  leave(): void {
+    this.#places.give(1);
+  }
+
   give(slab: Slab): void {
     slab.length = 0;
     this.#free.push(slab);
   }
+}
+
+/**
+ * Gives memory back now. V8 counts buffers by their size and collects the whole heap every few dozen MiB of them, which
+ * costs more than all the hashing. The bytes cannot be read afterwards; what lies in a shared buffer is left alone.
+ */
+export function release(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer && bytes.byteLength === buffer.byteLength) buffer.transfer(0);
 }

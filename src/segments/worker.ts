@@ -5,8 +5,9 @@ import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
 import { openBytes } from '../seal/open.ts';
 import { sealBytes, type Seal } from '../seal/seal.ts';
 import { longestSegmentBytes } from './chunker.ts';
-import { padFrame } from './padding.ts';
+import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
+import { release } from './slabs.ts';
 
 /**
  * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. Plaintext
@@ -67,7 +68,9 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
     case 'identify':
       return { id: segmentId(task.idKey, task.plaintext) };
     case 'seal': {
-      const object = sealBytes(task.seal, padFrame(compress(task.plaintext)));
+      const frame = compress(task.plaintext);
+      const object = sealBytes(task.seal, frame, paddingFor(frame.length));
+      release(frame);
       return { object, sha256: createHash('sha256').update(object).digest('hex') };
     }
     case 'open': {

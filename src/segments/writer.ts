@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Seal } from '../seal/seal.ts';
-import type { ByteBudget } from './budget.ts';
+import type { Budget } from './budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';
-import type { Slab, SlabShelf } from './slabs.ts';
+import { release, type Slab, type SlabShelf } from './slabs.ts';
 
 /** A segment as the store has it. */
 export interface StoredSegment {
@@ -25,8 +25,9 @@ export interface WrittenStream {
 
 export interface SegmentWriterOptions {
   readonly pool: WorkerPool;
-  readonly budget: ByteBudget;
   readonly shelf: SlabShelf;
+  /** Of bytes of objects that the store has not acknowledged yet. */
+  readonly budget: Budget;
   readonly idKey: Uint8Array;
   readonly gear: Int32Array;
   readonly seal: Seal;
@@ -34,7 +35,7 @@ export interface SegmentWriterOptions {
   readonly folder: string;
   /** Segments that may be named again instead of being written, by id. */
   readonly reusable: ReadonlyMap<string, StoredSegment>;
-  /** Stores an object; resolves when the store has acknowledged it. */
+  /** Stores an object; resolves when the store has acknowledged it, and the bytes are no longer needed. */
   readonly put: (segment: StoredSegment, object: Uint8Array) => Promise<void>;
   /** Called with the plaintext bytes of every segment that is done, and what it added to the store. */
   readonly progress?: (bytes: number, newStoredBytes: number) => void;
@@ -45,42 +46,53 @@ export interface SegmentWriterOptions {
  * however often it occurs and however many streams meet it at the same time.
  */
 export function createSegmentWriter(options: SegmentWriterOptions) {
-  const { pool, budget, shelf, idKey, gear, seal, folder, reusable, put, progress } = options;
+  const { pool, budget, shelf, idKey, gear, folder, reusable, put, progress } = options;
   const added = new Map<string, Promise<StoredSegment>>();
 
-  async function sealAndPut(id: string, slab: Slab): Promise<StoredSegment> {
-    const { length } = slab;
-    const plaintext = slab.bytes.subarray(0, length);
-    const { object, sha256 } = await pool
-      .run<'seal'>({ type: 'seal', plaintext, seal })
-      .finally(() => shelf.give(slab));
+  async function seal(slab: Slab): Promise<{ object: Uint8Array; sha256: string }> {
+    const plaintext = slab.bytes.subarray(0, slab.length);
+    return pool.run<'seal'>({ type: 'seal', plaintext, seal: options.seal });
+  }
+
+  /** Gives the place of its slab up when the object has a share of the budget: so a slow store stops the source. */
+  async function sealAndPut(id: string, slab: Slab, done: () => void): Promise<StoredSegment> {
+    const { object, sha256 } = await seal(slab);
     const segment = { id, folder, storedBytes: object.length, sha256 };
-    await put(segment, object);
+    await budget.take(segment.storedBytes);
+    try {
+      done();
+      await put(segment, object);
+      release(object);
+    } finally {
+      budget.give(segment.storedBytes);
+    }
     return segment;
   }
 
-  /** Takes over the slab. Its share of the budget stays taken until the store has the object. */
+  /** Takes over the slab and its place on the shelf. */
   async function store(slab: Slab): Promise<StoredSegment & { bytes: number }> {
     const bytes = slab.length;
+    let held = true;
+    const done = (): void => {
+      if (!held) return;
+      held = false;
+      shelf.give(slab);
+      shelf.leave();
+    };
     try {
       const plaintext = slab.bytes.subarray(0, bytes);
-      const { id } = await pool
-        .run<'identify'>({ type: 'identify', plaintext, idKey })
-        .catch((error: unknown) => {
-          shelf.give(slab);
-          throw error;
-        });
+      const { id } = await pool.run<'identify'>({ type: 'identify', plaintext, idKey });
       let stored = reusable.get(id) ?? added.get(id);
       const isNew = stored === undefined;
       if (stored === undefined) {
-        stored = sealAndPut(id, slab);
+        stored = sealAndPut(id, slab, done);
         added.set(id, stored);
-      } else shelf.give(slab);
+      } else done();
       const result = { ...(await stored), bytes };
       progress?.(bytes, isNew ? result.storedBytes : 0);
       return result;
     } finally {
-      budget.give(bytes);
+      done();
     }
   }
 
@@ -100,7 +112,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       let total = 0;
       let slab: Slab | undefined;
       const send = async (full: Slab): Promise<void> => {
-        await budget.take(full.length);
+        await shelf.enter();
         const stored = store(full);
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);

@@ -2,12 +2,13 @@ import { Writable } from 'node:stream';
 import { callbackify } from 'node:util';
 import type { MessagePort } from 'node:worker_threads';
 import type { ProblemCode } from '../problems.ts';
+import { blockBytes, giveBlock, takeBlock } from './files-memory.ts';
 
 /**
  * How the bytes of the tar, and what is to be said about it, cross from the worker to the main thread: in blocks that
- * are transferred. The worker may be `aheadBlocks` ahead; the main thread grants one more for each that it took.
+ * are transferred. The worker may be `aheadBlocks` ahead; the main thread sends the memory of each block that it took
+ * back, which grants one more.
  */
-export const blockBytes = 512 * 1024;
 export const aheadBlocks = 8;
 /** Records without bytes to go with (a folder of a million sockets) are sent from this number on. */
 const crowdRecords = 1000;
@@ -24,7 +25,7 @@ export interface ProblemRecord {
 }
 
 export interface BlockMessage {
-  readonly block: Uint8Array | undefined;
+  readonly block: Uint8Array<ArrayBuffer> | undefined;
   /** In the order in which they arose; about entries that may have ended in an earlier block. */
   readonly records: readonly (EntryRecord | ProblemRecord)[];
   readonly last: boolean;
@@ -33,7 +34,7 @@ export interface BlockMessage {
 export class BlockWriter extends Writable {
   bytesWritten = 0;
   readonly #port: MessagePort;
-  #block = new Uint8Array(blockBytes);
+  #block = takeBlock();
   #used = 0;
   #records: (EntryRecord | ProblemRecord)[] = [];
   #credit = aheadBlocks;
@@ -42,7 +43,8 @@ export class BlockWriter extends Writable {
   constructor(port: MessagePort) {
     super({ highWaterMark: blockBytes });
     this.#port = port;
-    port.on('message', () => {
+    port.on('message', (memory: ArrayBuffer | undefined) => {
+      if (memory !== undefined) giveBlock(memory);
       this.#credit += 1;
       for (const go of this.#waiting.splice(0)) go();
     });
@@ -76,7 +78,7 @@ export class BlockWriter extends Writable {
     // A piece of a large file fills its memory and goes over as it is; what would be copied is not.
     if (chunk.length >= blockBytes / 2 && chunk.length === chunk.buffer.byteLength) {
       await this.#sendBlock();
-      await this.#send(new Uint8Array(chunk.buffer), false);
+      await this.#send(new Uint8Array(chunk.buffer as ArrayBuffer), false);
       return;
     }
     for (let at = 0; at < chunk.length;) {
@@ -91,16 +93,16 @@ export class BlockWriter extends Writable {
   async #sendBlock(): Promise<void> {
     if (this.#used === 0) return;
     const block = this.#block.subarray(0, this.#used);
-    this.#block = new Uint8Array(blockBytes);
+    this.#block = takeBlock();
     this.#used = 0;
     await this.#send(block, false);
   }
 
-  async #send(block: Uint8Array | undefined, last: boolean): Promise<void> {
+  async #send(block: Uint8Array<ArrayBuffer> | undefined, last: boolean): Promise<void> {
     while (this.#credit === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#credit -= 1;
     const message: BlockMessage = { block, records: this.#records, last };
     this.#records = [];
-    this.#port.postMessage(message, block === undefined ? [] : [block.buffer as ArrayBuffer]);
+    this.#port.postMessage(message, block === undefined ? [] : [block.buffer]);
   }
 }

@@ -1,11 +1,11 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
+import { blockBytes, takeBlock } from './files-memory.ts';
 import { type Trouble, becameOther, failure, problem } from './files-walk.ts';
 
 /** Larger files are read piece by piece, never whole. */
 const wholeBytes = 1024 * 1024;
-const pieceBytes = 512 * 1024;
 
 export interface OpenFile {
   readonly fd: number;
@@ -73,7 +73,7 @@ export function* readPieces(file: OpenFile, report: (trouble: Trouble) => void):
   let broken: Trouble | undefined;
   let ended = false;
   while (at < file.sizeBytes) {
-    const piece = Buffer.allocUnsafeSlow(Math.min(pieceBytes, file.sizeBytes - at));
+    const piece = Buffer.from(takeBlock().buffer, 0, Math.min(blockBytes, file.sizeBytes - at));
     let filled = 0;
     try {
       if (broken === undefined && !ended) filled = fill(file, piece, at);

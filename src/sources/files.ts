@@ -94,7 +94,7 @@ async function* takeBlocks(
     }
     if (block !== undefined) yield block;
     if (last) return entries;
-    worker.postMessage('taken', []);
+    worker.postMessage(block?.buffer, block === undefined ? [] : [block.buffer]);
   }
   throw new Error('the thread that reads them ended before its time');
 }

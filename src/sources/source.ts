@@ -6,6 +6,7 @@ import type { ProblemCode } from '../problems.ts';
  * The contract that every kind keeps:
  * - A stream's bytes end naturally only if what they came from has proved success (exit status 0, no signal,
  *   the format's own end). In every other case the iterator throws, and the stream is not committed.
+ * - A chunk belongs to the consumer until it asks for the next one; its memory is used again then.
  * - Nothing is read ahead of what the consumer asks for beyond a fixed buffer.
  * - Plaintext touches a disk only where the program can write nothing but files, then in `context.temporary`.
  * - When the signal aborts, children are ended and temporary files removed before the iterator throws.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import type { Gpg } from '../support/gpg.ts';
 import { makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
-import { gpgKey } from './sealed.ts';
+import { gpgKey, sealAt, whileValid } from './sealed.ts';
 
 const never = new AbortController().signal;
 const path = process.env['PATH'] ?? '';
@@ -39,7 +39,7 @@ while read -r command rest; do
 done
 `;
   put(pinentry, script, 0o755);
-  writeFileSync(join(home, 'gpg-agent.conf'), `pinentry-program ${pinentry}\n`);
+  appendFileSync(join(home, 'gpg-agent.conf'), `pinentry-program ${pinentry}\n`);
   // The agent reads its configuration, and forgets passphrases, when it starts.
   spawnSync('gpgconf', ['--homedir', home, '--kill', 'gpg-agent']);
 }
@@ -81,11 +81,10 @@ test('a dialogue that nobody answers ends with the signal', async (t) => {
 });
 
 test('an expired key in the ring still opens a backup', async (t) => {
-  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { expires: 'seconds=3' });
-  const seal = await createSeal([publicKey]);
-  await delay(3500);
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { expired: true });
   assert.match(gpg.run(['--list-keys', '--with-colons']).toString(), /^pub:e:/m);
-  await opens(finder(gpg), seal);
+  await assert.rejects(createSeal([publicKey]), /expired/i);
+  await opens(finder(gpg), await sealAt(whileValid, [publicKey]));
 });
 
 test('a ring without the key says so', async (t) => {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import * as openpgp from 'openpgp';
 import { SealiftError } from '../../src/errors.ts';
@@ -9,6 +8,7 @@ import { unlockPrivateKeys } from '../../src/seal/private-key.ts';
 import { createSeal, sealBytes } from '../../src/seal/seal.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { makeKey, type TestKey } from '../support/keys.ts';
+import { sealAt, whileValid } from './sealed.ts';
 
 const content = pseudoRandom(1, 3000);
 const [ada, bob, eve] = [await makeKey(), await makeKey({}, 'Bob'), await makeKey({}, 'Eve')];
@@ -135,13 +135,9 @@ test('a wrong session key opens nothing', async () => {
 
 suite('backups outlive the validity of the key that they are sealed to:', () => {
   test('an expired key still opens them', async () => {
-    const short = await makeKey({
-      date: new Date(Date.now() - 60_000),
-      keyExpirationTime: 61,
-      subkeys: [{ keyExpirationTime: 61 }],
-    });
-    const sealed = sealBytes(await createSeal([short.publicKey]), content);
-    await delay(1500);
+    const day = { keyExpirationTime: 86_400 };
+    const short = await makeKey({ date: new Date('2026-01-01T00:00:00Z'), ...day, subkeys: [day] });
+    const sealed = sealBytes(await sealAt(whileValid, [short.publicKey]), content);
     await assert.rejects(createSeal([short.publicKey]), /expired/i);
     const keys = await unlockPrivateKeys(Buffer.from(short.privateKey.armor()), 'key.asc', () =>
       Promise.reject(new Error('asked')),
@@ -167,9 +163,9 @@ suite('backups outlive the validity of the key that they are sealed to:', () => 
   });
 });
 
-suite('a private key file', () => {
-  const askNever = (): Promise<string> => Promise.reject(new Error('asked'));
+const askNever = (): Promise<string> => Promise.reject(new Error('asked'));
 
+suite('a private key file', () => {
   test('is read armored and binary, and asks for nothing where nothing is protected', async () => {
     for (const bytes of [ada.privateKey.armor(), ada.privateKey.write()])
       assert.equal((await unlockPrivateKeys(Buffer.from(bytes), 'k', askNever)).length, 1);

@@ -34,7 +34,7 @@ function gpgv(t: TestContext, message: Uint8Array, key: openpgp.PublicKey): Buff
     '-',
     put(join(dir, 'message.gpg'), message),
   ];
-  return execFileSync('gpgv', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  return execFileSync('gpgv', args, { stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 24 });
 }
 
 test('what was signed comes back to the byte, with the key that signed it', async () => {

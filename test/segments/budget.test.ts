@@ -2,15 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as fc from 'fast-check';
-import { ByteBudget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/segments/budget.ts';
 
 /** Asks for bytes and notes when they are granted. */
-function ask(budget: ByteBudget, granted: string[], name: string, bytes: number): void {
+function ask(budget: Budget, granted: string[], name: string, bytes: number): void {
   void budget.take(bytes).then(() => granted.push(name));
 }
 
 test('requests are granted while there is room, and the next one waits for as much as it needs', async () => {
-  const budget = new ByteBudget(10);
+  const budget = new Budget(10);
   const granted: string[] = [];
   ask(budget, granted, 'a', 6);
   ask(budget, granted, 'b', 4);
@@ -26,7 +26,7 @@ test('requests are granted while there is room, and the next one waits for as mu
 });
 
 test('a small request does not overtake a large one that came first', async () => {
-  const budget = new ByteBudget(10);
+  const budget = new Budget(10);
   const granted: string[] = [];
   ask(budget, granted, 'first', 8);
   ask(budget, granted, 'large', 9);
@@ -39,7 +39,7 @@ test('a small request does not overtake a large one that came first', async () =
 });
 
 test('a request for more than everything is granted alone, and gives back what it got', async () => {
-  const budget = new ByteBudget(10);
+  const budget = new Budget(10);
   const granted: string[] = [];
   ask(budget, granted, 'one', 1);
   ask(budget, granted, 'huge', 1000);
@@ -62,7 +62,7 @@ test('whatever is asked in whatever order: never more than the budget is out, ev
   const requests = fc.array(fc.integer({ min: 0, max: 150 }), { minLength: 1, maxLength: 30 });
   await fc.assert(
     fc.asyncProperty(requests, async (sizes) => {
-      const budget = new ByteBudget(100);
+      const budget = new Budget(100);
       const order: number[] = [];
       let out = 0;
       await Promise.all(

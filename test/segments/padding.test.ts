@@ -3,8 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import * as fc from 'fast-check';
-import { padFrame, padme } from '../../src/segments/padding.ts';
+import { paddingFor, padme } from '../../src/segments/padding.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+
+/** A frame and what follows it in an object. */
+const padFrame = (frame: Uint8Array): Buffer => Buffer.concat([frame, paddingFor(frame.length)]);
 
 const floorLog2 = (value: bigint): bigint => BigInt(value.toString(2).length - 1);
 

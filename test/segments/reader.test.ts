@@ -4,12 +4,15 @@ import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { suite, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import { sealBytes, createSeal } from '../../src/seal/seal.ts';
-import { padFrame } from '../../src/segments/padding.ts';
+import { paddingFor } from '../../src/segments/padding.ts';
 import { createSegmentReader } from '../../src/segments/reader.ts';
 import type { StoredSegment } from '../../src/segments/writer.ts';
 import { collect, inPieces, pseudoRandom } from '../support/bytes.ts';
 import { makeKey } from '../support/keys.ts';
 import { freshPool, freshStation } from './station.ts';
+
+/** A frame and what follows it in an object. */
+const padFrame = (frame: Uint8Array): Buffer => Buffer.concat([frame, paddingFor(frame.length)]);
 
 const MiB = 2 ** 20;
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

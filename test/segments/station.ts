@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { findWithPrivateKeys } from '../../src/seal/open.ts';
 import { createSeal } from '../../src/seal/seal.ts';
-import { ByteBudget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/segments/budget.ts';
 import { gearTable } from '../../src/segments/chunker.ts';
 import { WorkerPool } from '../../src/segments/pool.ts';
 import { createSegmentReader, type FetchSegment } from '../../src/segments/reader.ts';
@@ -36,8 +36,8 @@ export async function freshStation(t: TestContext, changes: Partial<SegmentWrite
   const puts: string[] = [];
   const writer = createSegmentWriter({
     pool,
-    budget: new ByteBudget(48 * 2 ** 20),
-    shelf: new SlabShelf(),
+    budget: new Budget(48 * 2 ** 20),
+    shelf: new SlabShelf(3),
     idKey: segmentIdKey(secret),
     gear: gearTable(secret),
     seal: await createSeal([recipient.publicKey]),

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ByteBudget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/segments/budget.ts';
 import { collect, inPieces, pseudoRandom } from '../support/bytes.ts';
 import { folder, freshStation } from './station.ts';
 
@@ -135,7 +135,7 @@ suite('a stream that fails', () => {
   test('gives its share of memory back, so that its siblings succeed', async (t) => {
     let fail = true;
     const { writer } = await freshStation(t, {
-      budget: new ByteBudget(4 * MiB),
+      budget: new Budget(4 * MiB),
       put: async () => {
         if (fail) throw new Error('once');
       },
@@ -153,7 +153,7 @@ test('a slow store slows the dump: what is in flight stays within the budget', a
   let read = 0;
   let mostInFlight = 0;
   const { writer } = await freshStation(t, {
-    budget: new ByteBudget(budgetBytes),
+    budget: new Budget(budgetBytes),
     put: () => delay(30),
     progress: (bytes) => (acknowledged += bytes),
   });

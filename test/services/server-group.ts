@@ -42,7 +42,7 @@ export class ServerGroup implements AsyncDisposable {
     const log = openSync(join(this.#logDir, `${name}.out`), 'a');
     // A session of its own: Ctrl-C reaches the runner alone, which ends the tests before their servers.
     const [command, args, env] = commandLine(program, endSignal);
-    const child = spawn(command, args, { env, detached: true, stdio: ['ignore', log, log] });
+    const child = spawn(command, args, { env, cwd: '/', detached: true, stdio: ['ignore', log, log] });
     closeSync(log);
     await once(child, 'spawn');
     this.#servers.push({ child, endSignal });
@@ -59,9 +59,15 @@ export class ServerGroup implements AsyncDisposable {
     this.signal.throwIfAborted();
     const [command, args, env] = commandLine(program, 'SIGKILL');
     // A group of its own, so that an abort also ends its children (initdb has some), which would go on writing.
-    const child = spawn(command, args, { env, detached: true });
+    const child = spawn(command, args, { env, cwd: '/', detached: true });
     const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
-    const abort = () => child.pid && process.kill(-child.pid, 'SIGKILL');
+    const abort = () => {
+      try {
+        if (child.pid) process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // The group has ended in this moment, which is all that was wanted.
+      }
+    };
     this.signal.addEventListener('abort', abort);
     // A program that ends without reading its input says why itself; the broken pipe adds nothing.
     child.stdin.on('error', () => {}).end(program.input);
@@ -123,7 +129,8 @@ function messageOf(error: unknown): string {
 /**
  * Through setpriv, which replaces itself by the program, so that the process id is the program's own (runuser
  * stays in between), and which lets the kernel end it when the runner vanishes without a chance to do so.
- * The environment is the program's alone: PG* and CEPH_* variables of the operator must not reach it.
+ * The environment is the program's alone: PG* and CEPH_* variables of the operator must not reach it. It works in
+ * the root directory, which every user may enter, and from which Debian's Ceph 18 looks for its plug-ins.
  */
 function commandLine(program: Program, endSignal: NodeJS.Signals): [string, string[], NodeJS.ProcessEnv] {
   const user = program.user ? ['--reuid', program.user, '--regid', program.user, '--init-groups'] : [];

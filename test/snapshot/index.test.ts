@@ -52,7 +52,7 @@ test('the text of an index is JSON with one segment a line', () => {
 });
 
 test('the index that format 1 was defined with is still written the same way and read', () => {
-  const golden = readFileSync(join(import.meta.dirname, '../golden/index-1.json'));
+  const golden = readFileSync(join(import.meta.dirname, '../golden/format-1/index.json'));
   assert.equal(formatIndex(rich).toString(), golden.toString());
   assert.deepEqual(parseIndex(golden, at), rich);
 });

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { openTemporary } from '../src/temporary.ts';
+import { temporary } from './support/temporary.ts';
+
+const source = pathToFileURL(join(import.meta.dirname, '../src/temporary.ts')).href;
+
+/** A folder that a process left which was killed. */
+function leftBehind(owner: string): string {
+  const code = `const { openTemporary } = await import(${JSON.stringify(source)});
+    const folder = await (await openTemporary(${JSON.stringify(owner)})).folder();
+    process.stdout.write(folder, () => process.kill(process.pid, 'SIGKILL'));`;
+  const { stdout, signal } = spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
+    encoding: 'utf8',
+  });
+  assert.equal(signal, 'SIGKILL');
+  writeFileSync(join(stdout, 'plaintext'), 'secret');
+  return stdout;
+}
+
+test('a folder is empty, private and another one each time, and all go at the end with what is in them', async () => {
+  const opened = await openTemporary(`test ${process.pid} a`);
+  const folders = [await opened.folder(), await opened.folder()];
+  assert.notEqual(folders[0], folders[1]);
+  for (const folder of folders) {
+    assert.equal(statSync(folder).mode & 0o777, 0o700);
+    assert.deepEqual(readdirSync(folder), []);
+    mkdirSync(join(folder, 'sub'), { mode: 0o500 });
+    writeFileSync(join(folder, 'file'), 'secret');
+  }
+  await opened[Symbol.asyncDispose]();
+  for (const folder of folders) assert.ok(!existsSync(folder));
+});
+
+test('they go on the way out of an error, too', async () => {
+  let folder = '';
+  const failing = async (): Promise<void> => {
+    await using opened = await openTemporary(`test ${process.pid} b`);
+    folder = await opened.folder();
+    throw new Error('the dump failed');
+  };
+  await assert.rejects(failing, { message: 'the dump failed' });
+  assert.ok(folder !== '' && !existsSync(folder));
+});
+
+test('what a killed process left goes when the next one of the same owner begins, and no sooner', async () => {
+  const [mine, other] = [`test ${process.pid} c`, `test ${process.pid} d`];
+  const left = leftBehind(mine);
+  assert.ok(existsSync(join(left, 'plaintext')));
+  {
+    await using _other = await openTemporary(other);
+    assert.ok(existsSync(left));
+  }
+  await using _mine = await openTemporary(mine);
+  assert.ok(!existsSync(left));
+});
+
+test('a link that somebody laid under such a name is not followed', async (t) => {
+  const owner = `test ${process.pid} e`;
+  const left = leftBehind(owner);
+  const precious = temporary(t);
+  writeFileSync(join(precious, 'file'), 'x');
+  const trap = join(dirname(left), `${basename(left).slice(0, -6)}trap00`);
+  symlinkSync(precious, trap);
+  t.after(() => rmSync(trap, { force: true }));
+  await using _opened = await openTemporary(owner);
+  assert.ok(!existsSync(left));
+  assert.ok(existsSync(join(precious, 'file')));
+});
+
+test(
+  'a folder of another user under such a name is left alone',
+  { skip: process.getuid?.() !== 0 && 'giving a folder away needs root' },
+  async (t) => {
+    const owner = `test ${process.pid} f`;
+    const left = leftBehind(owner);
+    chownSync(left, 65_534, 65_534);
+    t.after(() => rmSync(left, { recursive: true }));
+    await using _opened = await openTemporary(owner);
+    assert.ok(existsSync(join(left, 'plaintext')));
+  },
+);
+
+test('folders of programs whose names begin alike are left alone', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'sealift-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  await using _opened = await openTemporary(`test ${process.pid} g`);
+  assert.ok(existsSync(folder));
+});
