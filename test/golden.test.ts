@@ -77,7 +77,15 @@ suite('a store of format 1', () => {
 
   test('is verified to the last byte of every stream', async (t) => {
     const { run, key } = operator(t);
-    const { status, stdout, stderr } = await run('verify', '--all', '--read-data', '--key', key, '--json');
+    const { status, stdout, stderr } = await run(
+      'verify',
+      '--all',
+      '--read-data',
+      '--key',
+      key,
+      '--json',
+      '--quiet',
+    );
     assert.equal(status, 0, stdout + stderr);
     const summary = JSON.parse(stdout) as { ok: boolean; snapshots: number; objects: number };
     assert.equal(summary.ok, true);

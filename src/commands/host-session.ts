@@ -26,7 +26,7 @@ export interface HostSession extends AsyncDisposable {
 }
 
 /** Objects on their way to the store at one time, for all jobs together. */
-const budgetBytes = 32 * 2 ** 20;
+const budgetBytes = 16 * 2 ** 20;
 
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
@@ -48,7 +48,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     pool,
     budget: new Budget(budgetBytes),
-    shelf: new SlabShelf(config.workers + 1),
+    shelf: new SlabShelf(config.workers),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

@@ -1,5 +1,6 @@
 import { createCipheriv, createHash, randomBytes, randomFillSync } from 'node:crypto';
 import * as openpgp from 'openpgp';
+import { release } from '../memory.ts';
 
 /**
  * What seals the segments of one run: a random session key, held only in memory, and the PKESK packets that carry it
@@ -44,7 +45,9 @@ export function sealBytes(seal: Seal, ...content: readonly Uint8Array[]): Buffer
   const mdc = createHash('sha1');
   const write = (bytes: Uint8Array): void => {
     mdc.update(bytes);
-    at += cipher.update(bytes).copy(object, at);
+    const encryptedBytes = cipher.update(bytes);
+    at += encryptedBytes.copy(object, at);
+    release(encryptedBytes);
   };
   // The random prefix, its last two bytes repeated, takes the place of an initialisation vector.
   const head = Buffer.alloc(prefixBytes + packetHeaderBytes + 6);

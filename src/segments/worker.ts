@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
+import { release } from '../memory.ts';
 import { openBytes } from '../seal/open.ts';
 import { sealBytes, type Seal } from '../seal/seal.ts';
 import { longestSegmentBytes } from './chunker.ts';
 import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
-import { release } from './slabs.ts';
 
 /**
  * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. Plaintext

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
+import { release } from '../memory.ts';
 import type { Seal } from '../seal/seal.ts';
 import type { Budget } from './budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';
-import { release, type Slab, type SlabShelf } from './slabs.ts';
+import type { Slab, SlabShelf } from './slabs.ts';
 
 /** A segment as the store has it. */
 export interface StoredSegment {

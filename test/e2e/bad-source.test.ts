@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { suite, test, type TestContext } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { suite, test } from 'node:test';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
-import { launcher } from '../support/cli.ts';
+import type { CliResult } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import {
@@ -17,6 +14,7 @@ import {
   treeSource,
   underMounts,
 } from './bad-input.ts';
+import { aboutProcess, watched } from './watched.ts';
 
 const jobOf = (...sources: object[]): object => ({ tree: { schedule: every2h, sources } });
 
@@ -143,7 +141,7 @@ suite('a PostgreSQL source', needs('postgres'), () => {
     const whole = (await world.json<BackupSummary>('backup')).snapshots[0]?.snapshot ?? '';
     put(join(world.dir, 'tree/file2'), 'later');
 
-    const { status, stdout } = await backupWithout(t, world, 'pg_dump');
+    const { status, stdout } = await backupWithout('pg_dump', world);
     assert.equal(status, 3);
     const { snapshots } = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as BackupSummary;
     const { snapshot = '', problems } = snapshots[0] ?? {};
@@ -162,7 +160,7 @@ suite('a PostgreSQL source', needs('postgres'), () => {
     assert.equal(readFileSync(join(out, 'tree', world.dir.slice(1), 'tree/file2'), 'utf8'), 'later');
 
     world.setJobs(jobOf(postgresSource([big])));
-    const alone = await backupWithout(t, world, 'pg_dump');
+    const alone = await backupWithout('pg_dump', world);
     assertRefusal(alone, { exit: 1, code: 'nothing-saved', says: /SIGKILL/, hint: /untouched/ });
     assert.equal((await world.json<Listing>('list')).snapshots[0]?.snapshot, snapshot, 'no snapshot of it');
     await nothingLost();
@@ -170,43 +168,16 @@ suite('a PostgreSQL source', needs('postgres'), () => {
 });
 
 /** A backup in which the first such program below it is killed once it has written a megabyte. */
-async function backupWithout(t: TestContext, world: World, program: string) {
-  const child = spawn(launcher, ['-c', world.configFile, '--json', 'backup'], {
-    env: { PATH: process.env['PATH'], HOME: world.dir },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const texts = Promise.all([child.stdout.toArray(), child.stderr.toArray()]);
-  const ended = once(child, 'close') as Promise<[number | null]>;
+async function backupWithout(program: string, world: World): Promise<CliResult> {
   let killed = false;
-  while (!killed && child.exitCode === null) {
-    const victim = childrenOf(child.pid ?? 0).find((pid) => read(pid, 'comm').trim() === program);
-    const written = Number(/wchar: (\d+)/.exec(victim === undefined ? '' : read(victim, 'io'))?.[1] ?? 0);
-    if (victim !== undefined && written > 2 ** 20) killed = process.kill(victim, 'SIGKILL');
-    else await delay(2);
-  }
+  const env = { PATH: process.env['PATH'] ?? '', HOME: world.dir };
+  const result = await watched(['-c', world.configFile, '--json', 'backup'], env, (below) => {
+    if (killed) return;
+    const victim = below.find((pid) => aboutProcess(pid, 'comm').trim() === program);
+    if (victim === undefined) return;
+    const written = Number(/wchar: (\d+)/.exec(aboutProcess(victim, 'io'))?.[1] ?? 0);
+    if (written > 2 ** 20) killed = process.kill(victim, 'SIGKILL');
+  });
   assert.ok(killed, `${program} was there to be killed`);
-  t.diagnostic(`${program} was killed`);
-  const [status] = await ended;
-  const [stdout, stderr] = (await texts).map((chunks) => Buffer.concat(chunks).toString());
-  return { status, stdout: stdout ?? '', stderr: stderr ?? '' };
-}
-
-const childrenOf = (parent: number): number[] =>
-  readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter(
-      (pid) =>
-        read(pid, 'stat')
-          .replace(/^.*\) /s, '')
-          .split(' ')[1] === String(parent),
-    );
-
-/** Empty once the process is gone. */
-function read(pid: number, file: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/${file}`, 'latin1');
-  } catch {
-    return '';
-  }
+  return result;
 }

@@ -1,82 +1,19 @@
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  copyFileSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, test, type TestContext } from 'node:test';
+import { createHostKey, loadHostKey } from '../../src/seal/host-key.ts';
+import { openSigned, signBytes } from '../../src/seal/sign.ts';
 import { needs, theService } from '../services/services.ts';
 import { describe as describeTree } from '../sources/tree-fixture.ts';
-import { pseudoRandom } from '../support/bytes.ts';
-import { launcher } from '../support/cli.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { put, temporary } from '../support/temporary.ts';
-import {
-  bucketStore,
-  every2h,
-  makeWorld,
-  type BackupSummary,
-  type Listing,
-  type World,
-} from '../support/world.ts';
-import { openSigned, signBytes } from '../../src/seal/sign.ts';
-import { createHostKey, loadHostKey } from '../../src/seal/host-key.ts';
+import { bucketStore, type Listing, type World } from '../support/world.ts';
 import { person } from './by-hand.ts';
-
-const sources = [
-  { name: 'chat', kind: 'sqlite', path: 'chat.db' },
-  { name: 'etc', kind: 'files', paths: ['tree'] },
-];
-
-const passphrase = 'correct horse $battery';
-
-/** A host with two recipients, one with a passphrase, and two snapshots; most of what the second names lies in the folder of the first. */
-async function hostWithBackups(t: TestContext, store?: object): Promise<World> {
-  const world = await makeWorld(t, {
-    jobs: { all: { schedule: every2h, sources } },
-    ...(store && { store }),
-  });
-  const file = put(join(world.dir, 'passphrase'), `${passphrase}\n`, 0o600);
-  const eve = [
-    '--user-id',
-    'Eve <eve@example.org>',
-    '--out',
-    join(world.dir, 'eve'),
-    '--passphrase-file',
-    file,
-  ];
-  assert.equal((await world.run('keys', 'generate', ...eve)).status, 0);
-  copyFileSync(join(world.dir, 'eve/eve.pub.asc'), join(world.dir, 'keys/recipients/eve.asc'));
-  const tree = join(world.dir, 'tree');
-  mkdirSync(join(tree, 'empty'), { recursive: true });
-  put(join(tree, 'blob'), pseudoRandom(1, 3_000_000), 0o640);
-  put(join(tree, "spaces and 'quotes' $HOME ünï"), 'small\n', 0o4755);
-  put(join(tree, 'zero'), '');
-  symlinkSync('blob', join(tree, 'link'));
-  using database = new DatabaseSync(join(world.dir, 'chat.db'));
-  database.exec('CREATE TABLE message (body TEXT); INSERT INTO message VALUES (hex(randomblob(400000)))');
-  await world.json('backup');
-  put(join(tree, 'new'), pseudoRandom(2, 700_000));
-  const { snapshots } = await world.json<BackupSummary>('backup');
-  assert.ok((snapshots[0]?.newSegments ?? 0) < (snapshots[0]?.segments ?? 0), 'the second re-uses the first');
-  return world;
-}
-
-/** What `sealift restore --stdout` gives. */
-const toStdout = (world: World, stream: string): Buffer =>
-  execFileSync(
-    launcher,
-    ['-c', world.configFile, '-q', 'restore', 'latest', '--source', stream, '--stdout', '--key', world.key],
-    { maxBuffer: 2 ** 26 },
-  );
+import { hostWithBackups, passphrase, toStdout } from './host-with-backups.ts';
 
 const objectsOf = (world: World): string[] =>
   readdirSync(join(world.dir, 'store'), { recursive: true, encoding: 'utf8' })

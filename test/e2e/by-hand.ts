@@ -8,9 +8,8 @@ import { temporary } from '../support/temporary.ts';
 import type { World } from '../support/world.ts';
 
 /** What the guide asks for, and what every Linux machine has. */
-const tools = 'bash gpg gpgv zstd jq curl sha256sum cat dirname grep ls mkdir rm sed sort tail tty'.split(
-  ' ',
-);
+const standard = ['cat', 'dirname', 'grep', 'ls', 'mkdir', 'rm', 'sed', 'sha256sum', 'sort', 'tail', 'tty'];
+const tools = ['bash', 'gpg', 'gpgv', 'zstd', 'jq', 'curl', ...standard];
 
 /** A person with the restore kit, the private key, a shell and nothing of ours. */
 export interface Person {

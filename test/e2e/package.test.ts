@@ -24,14 +24,15 @@ async function pack(t: TestContext): Promise<string> {
   return join(folder, name ?? '');
 }
 
+const setting = async (name: string): Promise<string> =>
+  (await run('npm', ['config', 'get', name], { cwd: checkout })).stdout.trim();
+
 /**
  * The environment of somebody who never ran npm: an empty home. How this machine reaches the registry is kept, and
  * what was downloaded before.
  */
 async function newcomer(t: TestContext): Promise<NodeJS.ProcessEnv> {
   const home = temporary(t);
-  const setting = async (name: string): Promise<string> =>
-    (await run('npm', ['config', 'get', name], { cwd: checkout })).stdout.trim();
   const cache = join(home, 'cache');
   mkdirSync(cache);
   symlinkSync(join(await setting('cache'), '_cacache'), join(cache, '_cacache'));
@@ -133,7 +134,7 @@ test(
       .trim()
       .split('\n')
       .map((path) => path.replace(/^package\//, ''));
-    const top = new Set(files.map((path) => path.split('/')[0]));
+    const top = new Set(files.map((path) => path.split('/')[0] ?? ''));
     assert.deepEqual([...top].filter((name) => name !== 'README.md').toSorted(), [
       'LICENSE',
       'bin',

@@ -40,10 +40,10 @@ function sign(method: string, path: string, headers: IncomingHttpHeaders): void 
   ].join('\n');
   const scope = [now.slice(0, 8), region, 's3', 'aws4_request'];
   const digest = createHash('sha256').update(canonical).digest('hex');
-  const hmac = (key: string | Buffer, text: string): Buffer =>
-    createHmac('sha256', key).update(text).digest();
   const key = scope.reduce<string | Buffer>((key, part) => hmac(key, part), `AWS4${secretAccessKey}`);
   const signature = hmac(key, ['AWS4-HMAC-SHA256', now, scope.join('/'), digest].join('\n')).toString('hex');
   headers['authorization'] =
     `AWS4-HMAC-SHA256 Credential=${accessKeyId}/${scope.join('/')}, SignedHeaders=${names.join(';')}, Signature=${signature}`;
 }
+
+const hmac = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest();

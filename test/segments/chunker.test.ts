@@ -91,6 +91,34 @@ test('without a byte that ends it a segment has the maximum', () => {
   }
 });
 
+test('the strict mask holds before the normal size and the loose one from there on', () => {
+  // Zeros keep all bits of the hash set; a one makes it 10,000, which the loose mask accepts and the strict one does not.
+  const values = new Int32Array(256).fill(1);
+  values[1] = 10_002;
+  const marked = (at: number): Buffer => {
+    const bytes = Buffer.alloc(2 * MiB);
+    bytes[at - 1] = 1;
+    return bytes;
+  };
+  assert.deepEqual(lengths(cut(marked(MiB - 1), [MiB], values)), [2 * MiB]);
+  assert.deepEqual(lengths(cut(marked(MiB), [MiB], values)), [MiB, MiB]);
+  assert.deepEqual(lengths(cut(marked(MiB + 1), [MiB], values)), [MiB + 1, MiB - 1]);
+});
+
+test('the hash looks back 32 bytes, also from the first byte that may end a segment', () => {
+  // Only a one leaves a trace in the hash, which is gone after 32 shifts.
+  const values = new Int32Array(256);
+  values[1] = 1;
+  const marked = (at: number): Buffer => {
+    const bytes = Buffer.alloc(MiB / 2 + 10);
+    bytes[at] = 1;
+    return bytes;
+  };
+  const first = (at: number): number => lengths(cut(marked(at), [4096], values))[0]!;
+  assert.equal(first(MiB / 2 - 33), MiB / 2);
+  assert.equal(first(MiB / 2 - 32), MiB / 2 + 1);
+});
+
 test('a stream that is empty or shorter than the minimum has no cut', () => {
   for (const size of [0, 1, MiB / 2 - 1, MiB / 2])
     assert.deepEqual(lengths(cut(stream.subarray(0, size))), size === 0 ? [] : [size]);

@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -15,7 +15,8 @@ export function freshGpg(t: TestContext): Gpg {
   const home = mkdtempSync(join(tmpdir(), 'g-'));
   t.after(() => {
     spawnSync('gpgconf', ['--homedir', home, '--kill', 'all']);
-    rmSync(home, { recursive: true, force: true });
+    // The agent removes its sockets while it ends; rmSync stops without a word where a file goes under its hands.
+    while (existsSync(home)) rmSync(home, { recursive: true, force: true });
   });
   return {
     home,

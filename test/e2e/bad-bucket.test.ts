@@ -1,0 +1,88 @@
+import { PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { suite, test } from 'node:test';
+import { needs, theService } from '../services/services.ts';
+import { bucketStore, readJson, type Listing, type World } from '../support/world.ts';
+import { hostWithSnapshot, refuses } from './bad-input.ts';
+import { shiftedClock } from './shifted-clock.ts';
+
+/** Changes settings of the store in the configuration for one step. */
+async function withStore(world: World, change: object, step: () => Promise<void>): Promise<void> {
+  const before = readFileSync(world.configFile, 'utf8');
+  const config = readJson(world.configFile) as { store: object };
+  writeFileSync(world.configFile, JSON.stringify({ ...config, store: { ...config.store, ...change } }));
+  await step();
+  writeFileSync(world.configFile, before);
+}
+
+suite('a bucket', needs('s3'), () => {
+  test('that is missing, or refuses its reader or writer, is told and harms nothing:', async (t) => {
+    const { store, bucket, client } = await bucketStore();
+    const { world, nothingLost } = await hostWithSnapshot(t, { store });
+    const { stranger } = theService('s3');
+    const backup = (change: object, refusal: Parameters<typeof refuses>[2]): Promise<void> =>
+      withStore(world, change, () => refuses(world, ['backup'], refusal));
+
+    await t.test('no such bucket', () => {
+      const says = /s3:\/\/no-such-bucket.*the bucket does not exist/;
+      const hint = /Create the bucket/;
+      return backup({ bucket: 'no-such-bucket' }, { exit: 10, code: 'store-not-found', says, hint });
+    });
+
+    await t.test('a wrong secret, which is not printed', async () => {
+      const secretAccessKey = 'canary-secret-0123456789';
+      const says = new RegExp(`s3://${bucket}/jabber/ at http.*credentials are missing or wrong`);
+      const hint = /store\.secretAccessKey/;
+      await backup({ secretAccessKey }, { exit: 1, code: 'store-denied', says, hint });
+      await withStore(world, { secretAccessKey }, async () => {
+        const { stdout, stderr } = await world.run('backup', '-v', '-v');
+        assert.doesNotMatch(stdout + stderr, /canary-secret/);
+      });
+    });
+
+    await t.test('a user without any right', () =>
+      backup(stranger, { exit: 1, code: 'store-denied', says: /not allowed \(AccessDenied\)/, hint: /lack/ }),
+    );
+
+    await t.test('a user who may read but not write: backup refuses, list and restore work', async () => {
+      const resources = [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`];
+      const statement = {
+        Effect: 'Allow',
+        Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
+        Action: ['s3:ListBucket', 's3:GetObject'],
+        Resource: resources,
+      };
+      const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
+      await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+      const says = /cannot write h1\/.*not allowed/;
+      await backup(stranger, { exit: 1, code: 'store-denied', says });
+      await withStore(world, stranger, nothingLost);
+    });
+
+    await t.test('nobody at the endpoint', () => {
+      const says = /cannot .*127\.0\.0\.1:1\b/;
+      return backup({ endpoint: 'http://127.0.0.1:1' }, { exit: 1, code: 'store-unavailable', says });
+    });
+    await nothingLost();
+  });
+
+  test('whose clock is ten minutes off draws a warning; over an hour, backup refuses and list works', async (t) => {
+    const { store } = await bucketStore();
+    const { world, id, nothingLost } = await hostWithSnapshot(t, { store });
+    await withStore(world, { endpoint: await shiftedClock(t, 10 * 60_000) }, async () => {
+      const { status, stderr } = await world.run('backup');
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, /clocks are more than five minutes apart: the store says \S+Z, this machine \S+Z/);
+    });
+    for (const minutes of [-65, 65])
+      await withStore(world, { endpoint: await shiftedClock(t, minutes * 60_000) }, async () => {
+        const says = /more than an hour apart: the store says \S+Z, this machine \S+Z/;
+        await refuses(world, ['backup'], { exit: 1, code: 'clock-wrong', says, hint: /timedatectl/ });
+        const { snapshots } = await world.json<Listing>('list');
+        assert.equal(snapshots.length, 2);
+        assert.ok(snapshots.some(({ snapshot }) => snapshot === id));
+      });
+    await nothingLost();
+  });
+});

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { sealift } from '../support/cli.ts';
+import { makeKey } from '../support/keys.ts';
+import { put } from '../support/temporary.ts';
+import { makeWorld, type Listing, type World } from '../support/world.ts';
+import { backup, hostWithSnapshot, refuses, treeJob } from './bad-input.ts';
+
+test('a restore is refused', async (t) => {
+  const { world, id, nothingLost } = await hostWithSnapshot(t);
+  const passphrase = put(join(world.dir, 'passphrase'), 'right\n', 0o600);
+  const eve = [
+    '--user-id',
+    'Eve <eve@example.org>',
+    '--out',
+    join(world.dir, 'eve'),
+    '--passphrase-file',
+    passphrase,
+  ];
+  assert.equal((await world.run('keys', 'generate', ...eve)).status, 0);
+  const eveKey = join(world.dir, 'eve/eve.key.asc');
+  cpSync(join(world.dir, 'eve/eve.pub.asc'), join(world.dir, 'keys/recipients/eve.asc'));
+  const second = await backup(world);
+  const restore = (snapshot: string, to: string, ...key: string[]) => [
+    'restore',
+    snapshot,
+    '--to',
+    join(world.dir, to),
+    '--key',
+    ...key,
+  ];
+
+  await t.test('with the key of somebody else', async () => {
+    const stranger = put(join(world.dir, 'x.asc'), (await makeKey()).privateKey.armor(), 0o600);
+    const refusal = {
+      exit: 12,
+      code: 'key-wrong',
+      says: /does not open this backup/,
+      hint: /sealed to the key ids/,
+    };
+    await refuses(world, restore('latest', 'by-stranger', stranger), refusal);
+  });
+
+  const leftover = 'the refused restore leaves an empty folder in its target, which refuses the next one';
+  await t.test('and with the right key the same command works then', { todo: leftover }, async () => {
+    const { status, stderr } = await world.run(...restore('latest', 'by-stranger', world.key));
+    assert.equal(status, 0, stderr);
+  });
+
+  await t.test('with a wrong passphrase, which is not printed', async () => {
+    const wrong = put(join(world.dir, 'wrong'), 'canary-passphrase\n', 0o600);
+    const args = restore(second, 'by-eve', eveKey, '--passphrase-file', wrong);
+    await refuses(world, args, { exit: 12, code: 'passphrase-wrong', says: /eve\.key\.asc is wrong/ });
+    const { stdout, stderr } = await world.run('-v', '-v', ...args);
+    assert.doesNotMatch(stdout + stderr, /canary-passphrase/);
+    await world.json(...restore(second, 'by-eve', eveKey, '--passphrase-file', passphrase));
+  });
+
+  await t.test('with a key file that is missing, or is the public half', async () => {
+    const missing = { exit: 12, code: 'key-missing', says: /nowhere\.asc cannot be read/ };
+    await refuses(world, restore('latest', 'a', 'nowhere.asc'), missing);
+    const publicHalf = join(world.dir, 'op/op.pub.asc');
+    const unusable = {
+      exit: 12,
+      code: 'key-unusable',
+      says: /op\.pub\.asc holds no private key/,
+      hint: /key\.asc/,
+    };
+    await refuses(world, restore('latest', 'a', publicHalf), unusable);
+  });
+
+  await t.test('into a folder with something in it, until --force', async () => {
+    const kept = join(world.dir, 'full/tree', world.dir.slice(1), 'tree/file');
+    mkdirSync(join(kept, '..'), { recursive: true });
+    writeFileSync(kept, 'of the owner');
+    const refusal = { exit: 2, code: 'target-exists', says: /\/full is not empty/, hint: /--force/ };
+    await refuses(world, restore('latest', 'full', world.key), refusal);
+    assert.equal(readFileSync(kept, 'utf8'), 'of the owner');
+    await world.json(...restore('latest', 'full', world.key), '--force');
+    assert.ok(readFileSync(kept).equals(readFileSync(join(world.dir, 'tree/file'))));
+  });
+
+  await t.test('of a snapshot that there is not, or that could be two', async () => {
+    const none = { exit: 10, code: 'snapshot-not-found', says: /no snapshot 1999/, hint: /sealift list/ };
+    await refuses(world, restore('1999', 'b', world.key), none);
+    const two = {
+      exit: 2,
+      code: 'snapshot-ambiguous',
+      says: /^20 could be any of 2/,
+      hint: new RegExp(`${id}.*${second}`),
+    };
+    await refuses(world, restore('20', 'b', world.key), two);
+    await world.json(...restore(second.slice(0, -1), 'by-prefix', world.key));
+  });
+
+  await nothingLost();
+});
+
+test('of a host whose key is not pinned nothing is restored, until it is trusted by its fingerprint', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const { fingerprint } = await world.json<{ fingerprint: string }>('init');
+  const desk = operator(world);
+  const restore = ['restore', '--to', join(world.dir, 'out'), '--key', world.key];
+  const untrusted = { exit: 12, code: 'key-untrusted', says: /no key of host h1 is trusted here/ };
+  const hint = new RegExp(`sealift keys trust ${fingerprint}`);
+  for (const args of [restore, ['verify'], ['list']]) await refuses(desk, args, { ...untrusted, hint });
+
+  const other = fingerprint.replace(/.$/, (digit) => (digit === '0' ? '1' : '0'));
+  const missing = { exit: 12, code: 'key-missing', says: new RegExp(`no host key ${other}`) };
+  await refuses(desk, ['keys', 'trust', other], missing);
+  assert.equal((await desk.run('keys', 'trust', fingerprint)).status, 0);
+  const restored = await desk.run(...restore);
+  assert.equal(restored.status, 0, restored.stderr);
+});
+
+test('where a store holds several hosts, the one that is meant must be named', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  const store = { kind: 'directory', path: join(world.dir, 'store') };
+  const second = await makeWorld(t, { jobs: treeJob, host: 'h2', store });
+  mkdirSync(join(second.dir, 'tree'));
+  put(join(second.dir, 'tree/file'), 'of h2');
+  const secondId = await backup(second);
+  const desk = operator(world);
+  for (const [{ dir }, host] of [
+    [world, 'h1'],
+    [second, 'h2'],
+  ] as const)
+    cpSync(join(dir, `keys/hosts/${host}.asc`), join(world.dir, `desk/keys/hosts/${host}.asc`));
+
+  const refusal = { exit: 2, code: 'host-ambiguous', says: /several hosts: h1, h2/, hint: /--host/ };
+  const to = ['--to', join(world.dir, 'out'), '--key', second.key];
+  for (const args of [['list'], ['verify'], ['restore', ...to], ['show', id]])
+    await refuses(desk, args, refusal);
+  const none = { exit: 10, code: 'store-not-found', says: /no backups of host h3/, hint: /h1, h2/ };
+  await refuses(desk, ['list', '--host', 'h3'], none);
+  const restored = await desk.run('restore', '--host', 'h2', ...to);
+  assert.equal(restored.status, 0, restored.stderr);
+  assert.equal(readFileSync(join(world.dir, 'out/tree', second.dir.slice(1), 'tree/file'), 'utf8'), 'of h2');
+  const { stdout } = await desk.run('list', '--all-hosts', '--json');
+  const listed = (JSON.parse(stdout) as Listing).snapshots.map(({ host, snapshot }) => `${host} ${snapshot}`);
+  assert.deepEqual(listed.toSorted(), [`h1 ${id}`, `h2 ${secondId}`]);
+});
+
+/** Somebody else's machine: the address of the store, and no state of a host. */
+function operator(world: World): Pick<World, 'run'> {
+  const dir = join(world.dir, 'desk');
+  mkdirSync(join(dir, 'keys/hosts'), { recursive: true });
+  const store = { kind: 'directory', path: join(world.dir, 'store') };
+  const file = put(join(dir, 'sealift.yaml'), JSON.stringify({ store, stateDir: 'state' }), 0o600);
+  return { run: (...args) => sealift(['-c', file, ...args], { cwd: dir }) };
+}

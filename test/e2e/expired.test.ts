@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { loadHostKey } from '../../src/seal/host-key.ts';
+import { openSigned, signBytes } from '../../src/seal/sign.ts';
+import type { Listing, World } from '../support/world.ts';
+import { backup, hostWithSnapshot, refuses } from './bad-input.ts';
+
+test('an expired snapshot is passed over by latest, and refused by its id without --expired', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  const old = await madeDaysAgo(world, id, 8);
+  const { snapshots } = await world.json<Listing>('list');
+  assert.deepEqual(
+    snapshots.map(({ snapshot, status }) => [snapshot, status]),
+    [[old, 'expired']],
+  );
+
+  const restore = (wanted: string, to: string) => [
+    'restore',
+    wanted,
+    '--to',
+    join(world.dir, to),
+    '--key',
+    world.key,
+  ];
+  const expired = {
+    exit: 2,
+    code: 'snapshot-expired',
+    says: new RegExp(`${old} expired at \\S+Z`),
+    hint: /--expired/,
+  };
+  await refuses(world, restore(old, 'a'), expired);
+  const nothing = { exit: 10, code: 'snapshot-not-found', says: /h1 has no snapshot that could be restored/ };
+  await refuses(world, restore('latest', 'a'), nothing);
+  await world.json(...restore(old, 'b'), '--expired');
+  assert.deepEqual(readdirSync(join(world.dir, 'b')), ['tree']);
+
+  const young = await backup(world);
+  await world.json(...restore('latest', 'c'));
+  const { snapshots: both } = await world.json<Listing>('list');
+  assert.deepEqual(
+    both.map(({ snapshot, status }) => [snapshot, status]),
+    [
+      [young, 'complete'],
+      [old, 'expired'],
+    ],
+  );
+});
+
+/** Turns a snapshot into one that the same host made so long ago; returns its id. */
+async function madeDaysAgo(world: World, id: string, days: number): Promise<string> {
+  const folder = join(world.dir, 'store/h1/snap');
+  const { privateKey, publicKey } = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
+  const { content } = await openSigned(readFileSync(join(folder, id, 'index.json.gpg')), [publicKey], id);
+  const text = Buffer.from(content).toString();
+  const earlier = (time: string): string =>
+    new Date(Date.parse(time) - days * 86_400_000).toISOString().replace(/\.\d+/, '');
+  const startedAt = /"startedAt": ?"(.*?)"/.exec(text)?.[1] ?? '';
+  const oldId = earlier(startedAt).replace(/[-:]/g, '') + id.slice(16);
+  const aged = text.replaceAll(id, oldId).replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, earlier);
+  renameSync(join(folder, id), join(folder, oldId));
+  const signed = await signBytes(Buffer.from(aged), privateKey, new Date());
+  writeFileSync(join(folder, oldId, 'index.json.gpg'), signed);
+  rmSync(join(world.dir, 'state/journal'), { recursive: true, force: true });
+  return oldId;
+}
