@@ -1,4 +1,7 @@
-/** Maps with at most `limit` calls under way, results in the order of the items. The first error ends it. */
+/**
+ * Maps with at most `limit` calls under way, results in the order of the items. After an error nothing new is begun; it
+ * is thrown when what was under way has ended.
+ */
 export async function mapConcurrent<T, R>(
   items: Iterable<T>,
   limit: number,
@@ -6,10 +9,19 @@ export async function mapConcurrent<T, R>(
 ): Promise<R[]> {
   const results: R[] = [];
   const todo = [...items].entries();
+  let failure: { error: unknown } | undefined;
   const work = async (): Promise<void> => {
-    for (const [i, item] of todo) results[i] = await map(item);
+    for (const [i, item] of todo) {
+      if (failure) return;
+      try {
+        results[i] = await map(item);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
   };
   await Promise.all(Array.from({ length: limit }, work));
+  if (failure) throw failure.error;
   return results;
 }
 

@@ -57,7 +57,8 @@ function report({ output }: Context, result: JobResult): void {
     `${formatSize(result.newBytes)} new in ${result.newSegments} of ${result.segments} segments`,
     seconds < 10 ? `${seconds.toFixed(1)}s` : formatDuration(seconds),
   ];
-  output.text(`${output.paint('strong', result.snapshot)}  ${mark}  ${facts.join(', ')}`);
+  output.text(`${output.paint('strong', result.snapshot)}  ${mark}`);
+  output.text(output.paint('faint', `  ${facts.join(', ')}`));
   for (const problem of problems) {
     const style = isPartial(problem) ? 'bad' : 'faint';
     output.text(`  ${output.paint(style, problem.code)} ${problem.source}: ${printable(problem.text)}`);

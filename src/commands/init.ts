@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { configPlaces, findConfig, parseConfig } from '../config/load.ts';
@@ -175,6 +176,8 @@ async function report(
     output.text('  sealift keys generate --user-id "Ada Lovelace <ada@example.org>" --out keys');
     output.text('then here: sealift init --recipient ada-lovelace.pub.asc');
   }
+  if (config.store.kind === 'directory' && !existsSync(config.store.path))
+    output.text(`The store ${config.store.path} is not there yet: mount it, or make it with mkdir.`);
   if (config.jobs.length === 0)
     output.text(`Next: write down what to back up under \`jobs\` in ${config.file}`);
 }

@@ -70,31 +70,35 @@ export function describeSnapshot(snapshot: Snapshot, now: Date) {
 
 const statusStyles = { complete: 'good', partial: 'warning', expired: 'faint' } as const;
 
+const compact = (seconds: number): string => formatDuration(seconds).replace(' ', '');
+
 function print(
   { output }: Context,
   rows: readonly SnapshotRow[],
   { now, severalHosts }: { now: Date; severalHosts: boolean },
 ): void {
+  // What a narrow terminal has no room for is in `show`.
+  const roomy = output.width === undefined || output.width >= 92;
   output.table(
     [
-      ...(severalHosts ? [{ title: 'HOST' }] : []),
+      ...(severalHosts ? [{ title: 'HOST', shrinkTo: 6 }] : []),
       { title: 'SNAPSHOT' },
       { title: 'AGE', align: 'right' },
-      { title: 'EXPIRES IN', align: 'right' },
+      { title: 'EXPIRES', align: 'right' },
       { title: 'DATA', align: 'right' },
-      { title: 'NEW', align: 'right' },
+      ...(roomy ? [{ title: 'NEW', align: 'right' } as const] : []),
       { title: 'STATUS' },
-      { title: 'SOURCES', shrinkTo: 8 },
+      { title: 'SOURCES', shrinkTo: 4 },
     ],
     rows.map((row) => {
       const left = (Date.parse(row.expiresAt) - now.getTime()) / 1000;
       return [
         ...(severalHosts ? [row.host] : []),
         row.snapshot,
-        formatDuration(row.ageSeconds),
-        row.status === 'expired' ? '-' : formatDuration(left),
+        compact(row.ageSeconds),
+        row.status === 'expired' ? '-' : compact(left),
         formatSize(row.bytes),
-        formatSize(row.newBytes),
+        ...(roomy ? [formatSize(row.newBytes)] : []),
         output.paint(statusStyles[row.status], row.status),
         row.sources.join(' '),
       ];

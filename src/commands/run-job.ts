@@ -25,6 +25,9 @@ import type { HostSession } from './host-session.ts';
 import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from './host-store.ts';
 import { saveSources, type Saved } from './save-sources.ts';
 
+/** Node fires longer timers at once. Such a limit is held by the look at the store's time before the commit. */
+const longestTimerMs = 2 ** 31 - 1;
+
 export interface JobResult {
   readonly job: string;
   readonly snapshot: string;
@@ -62,7 +65,10 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
   const startedAt = await checkedStoreTime(session, context);
   const run = new AbortController();
   const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
-  const overtime = setTimeout(() => run.abort(tooLong(job, limitSeconds)), limitSeconds * 1000).unref();
+  const overtime = setTimeout(
+    () => run.abort(tooLong(job, limitSeconds)),
+    Math.min(limitSeconds * 1000, longestTimerMs),
+  ).unref();
   const signal = AbortSignal.any([context.signal, run.signal]);
   signal.throwIfAborted();
 

@@ -63,7 +63,7 @@ export async function verify(
     bytes,
     failures,
   };
-  if (context.json) output.json(summary);
+  if (context.json) output.jsonLine({ type: 'summary', ...summary });
   else print(context, summary, options);
   return failures.length > 0 ? 'verify-failed' : undefined;
 }
@@ -75,11 +75,11 @@ function selectSnapshots(
   now: Date,
 ): readonly Snapshot[] {
   const live = view.snapshots.filter((snapshot) => !isExpired(snapshot, now));
-  if (live.length + view.unreadable.length === 0)
+  const names = wanted.length > 0 ? wanted : ['latest'];
+  if ((all === true || names.includes('latest')) && live.length + view.unreadable.length === 0)
     throw new SealiftError('snapshot-not-found', `host ${view.host} has no live snapshot to verify`);
   if (all === true) return live;
   const newest = new Map(live.map((snapshot) => [snapshot.index.job, snapshot]));
-  const names = wanted.length > 0 ? wanted : ['latest'];
   return [
     ...new Set(
       names.flatMap((name) => (name === 'latest' ? [...newest.values()] : [chooseById(view, name)])),
@@ -224,6 +224,7 @@ function print(
   ].join('; ');
   const verdict = summary.ok ? output.paint('good', 'verified') : output.paint('bad', 'VERIFICATION FAILED');
   output.text(
-    `${verdict}  ${summary.snapshots} snapshots, ${summary.objects} objects, ${formatSize(summary.bytes)} (${how})`,
+    `${verdict}  ${summary.snapshots} snapshots, ${summary.objects} objects, ${formatSize(summary.bytes)}`,
   );
+  output.text(output.paint('faint', `          ${how}`));
 }

@@ -47,6 +47,8 @@ function sessionKeyIn(status: string, stderr: string): Uint8Array {
   const last = stderr.trim().split('\n').slice(-3).join('; ');
   if (/bad passphrase|BAD_PASSPHRASE/i.test(status + stderr))
     throw new SealiftError('passphrase-wrong', `gpg could not unlock the private key: ${last}`);
+  if (/cancel/i.test(stderr))
+    throw new SealiftError('passphrase-wrong', 'the passphrase dialogue of gpg was cancelled');
   throw new SealiftError('key-wrong', `gpg has no private key that opens this backup: ${last}`, {
     hint: 'Import it (gpg --import FILE), or give it with --key FILE.',
   });

@@ -67,7 +67,12 @@ export function findWithPrivateKeys(privateKeys: openpgp.PrivateKey[]): SessionK
   return async (packets) => {
     // A PKESK alone is not a message: a dummy SEIPDv1 packet makes it one. Its content is never looked at.
     const dummy = Buffer.concat([Buffer.from([0xd2, 42, 1]), Buffer.alloc(41)]);
-    const message = await openpgp.readMessage({ binaryMessage: Buffer.concat([packets, dummy]) });
+    const binaryMessage = Buffer.concat([packets, dummy]);
+    const message = await openpgp.readMessage({ binaryMessage }).catch((error: unknown) => {
+      throw new SealiftError('verify-failed', `the object's keys are damaged: ${messageOf(error)}`, {
+        cause: error,
+      });
+    });
     const found = await openpgp
       .decryptSessionKeys({ message, decryptionKeys: privateKeys })
       .catch((error: unknown) => {

@@ -69,21 +69,46 @@ async function generate(
   { name, email }: { name: string; email: string },
 ): Promise<KeyPair> {
   try {
-    return await openpgp.generateKey({
+    const pair = await openpgp.generateKey({
       type: 'ecc',
       curve: 'ed25519Legacy',
       userIDs: [{ ...(name !== '' && { name }), ...(email !== '' && { email }) }],
       date: now,
       format: 'object',
-      ...(passphrase !== undefined && { passphrase }),
+    });
+    await preferKnownHashes(pair.privateKey);
+    const publicKey = pair.privateKey.toPublic();
+    const { revocationCertificate } = pair;
+    if (passphrase === undefined) return { privateKey: pair.privateKey, publicKey, revocationCertificate };
+    const privateKey = await openpgp.encryptKey({
+      privateKey: pair.privateKey,
+      passphrase,
       // The slowest derivation that every OpenPGP program reads (RFC 4880, 3.7.1.3): 65 MB hashed per guess.
       config: { s2kIterationCountByte: 255 },
     });
+    return { privateKey, publicKey, revocationCertificate };
   } catch (error) {
     throw new SealiftError('usage', `no key can be made for "${name} <${email}>": ${messageOf(error)}`, {
       cause: error,
     });
   }
+}
+
+/**
+ * OpenPGP.js lists SHA-3 among the hashes that it likes, and GnuPG 2.2 warns of that at every import: the certification
+ * is made anew with SHA-512 and SHA-256 alone.
+ */
+async function preferKnownHashes(key: openpgp.PrivateKey): Promise<void> {
+  const [user] = key.users;
+  const [certification] = user?.selfCertifications ?? [];
+  if (!user?.userID || !certification) throw new Error('the key has no user id');
+  const { sha512, sha256 } = openpgp.enums.hash;
+  certification.preferredHashAlgorithms = [sha512, sha256];
+  certification.rawNotations = []; // the salt of the first signature
+  // The type declarations leave the last argument out.
+  const sign = certification.sign.bind(certification) as (...args: unknown[]) => Promise<void>;
+  const data = { userID: user.userID, key: key.keyPacket };
+  await sign(key.keyPacket, data, certification.created ?? undefined, false, openpgp.config);
 }
 
 function parseUserId(userId: string): { name: string; email: string } {

@@ -58,12 +58,16 @@ export class WorkerPool implements AsyncDisposable {
       else current?.reject(new SealiftError(reply.code, reply.message));
       this.#dispatch();
     });
-    member.worker.on('error', (cause) => {
-      // The thread is gone (out of memory, most likely). Its task fails; the next task gets a new thread.
-      this.#members.splice(this.#members.indexOf(member), 1);
-      member.current?.reject(new SealiftError('failed', `a worker thread died: ${cause.message}`, { cause }));
+    // The thread is gone (out of memory, most likely). Its task fails; the next task gets a new thread.
+    const lost = (reason: string, cause?: Error): void => {
+      const place = this.#members.indexOf(member);
+      if (place === -1) return;
+      this.#members.splice(place, 1);
+      member.current?.reject(new SealiftError('failed', `a worker thread died: ${reason}`, { cause }));
       this.#dispatch();
-    });
+    };
+    member.worker.on('error', (cause) => lost(cause.message, cause));
+    member.worker.on('exit', (status) => lost(`it ended with status ${status}`));
     this.#members.push(member);
     return member;
   }
@@ -74,7 +78,7 @@ export class WorkerPool implements AsyncDisposable {
     for (const { reject } of this.#queue) reject(closed);
     this.#queue = [];
     await Promise.all(
-      this.#members.map(async ({ worker, current }) => {
+      this.#members.splice(0).map(async ({ worker, current }) => {
         await worker.terminate();
         current?.reject(closed);
       }),

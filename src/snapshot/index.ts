@@ -9,7 +9,10 @@ import { parseSnapshotId, parseStreamName } from './object-key.ts';
  * that writes and reads it.
  */
 
-const time = z.string().regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+const time = z
+  .string()
+  .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
+  .refine((text) => !Number.isNaN(Date.parse(text)), 'is no time');
 const fingerprint = z.string().regex(/^([0-9A-F]{40}|[0-9A-F]{64})$/);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();

@@ -47,13 +47,27 @@ export function openS3Store(config: S3Config): Store {
         return void (await send({}));
       }
       if (statusOf(error) !== 412) throw error;
-      // It is there. Our own earlier attempt whose answer was lost, or somebody else's object?
-      const head = await client.send(new HeadObjectCommand({ Bucket, Key }), options(abortSignal));
-      if (head.ContentLength !== body.byteLength || head.ETag?.replaceAll('"', '') !== md5.toString('hex'))
+      if (!(await isSame(key, body, md5.toString('hex'), abortSignal)))
         throw new SealiftError('store-conflict', `${key} is already in the store with other content`, {
           cause: error,
         });
     }
+  }
+
+  /** Is what lies there our own earlier attempt, whose answer was lost? The ETag of an encrypted bucket is no MD5. */
+  async function isSame(
+    key: string,
+    body: Uint8Array,
+    md5: string,
+    abortSignal?: AbortSignal,
+  ): Promise<boolean> {
+    const head = await client.send(
+      new HeadObjectCommand({ Bucket, Key: prefix + key }),
+      options(abortSignal),
+    );
+    if (head.ContentLength !== body.byteLength) return false;
+    if (head.ETag?.replaceAll('"', '') === md5) return true;
+    return (await readVersion(key, undefined, abortSignal))?.bytes.equals(body) === true;
   }
 
   const readVersion = async (key: string, VersionId: string | undefined, abortSignal?: AbortSignal) => {

@@ -69,7 +69,7 @@ test('ten SIGKILLs at random moments leave list and restore working, and the nex
   const { snapshots: first } = await world.json<BackupSummary>('backup');
   change(world, 'blob');
   const uninterrupted = await world.json<BackupSummary>('backup');
-  const { newSegments: needed = 0 } = uninterrupted.snapshots[0]!;
+  const { newSegments: needed } = uninterrupted.snapshots[0]!;
   assert.ok(needed > 15, 'the change is large enough to be struck in');
 
   let adopted = 0;
@@ -90,7 +90,7 @@ test('ten SIGKILLs at random moments leave list and restore working, and the nex
     assert.equal(restored.status, 0, restored.stderr);
 
     const { snapshots: next } = await world.json<BackupSummary>('backup');
-    const { segments = 0, newSegments = 0, status } = next[0]!;
+    const { segments, newSegments, status } = next[0]!;
     assert.equal(status, 'complete');
     // What the killed run had put, beyond what its journal had no time to record, is not written again.
     if (left > 4) {
@@ -136,7 +136,7 @@ test('Ctrl-C ends a backup with 130, commits nothing and leaves no temporary fil
 test('two runs of one job at a time: the second ends with 11 and the first is not disturbed', async (t) => {
   const world = await makeLargeWorld(t, 'blob');
   const [a, b] = await Promise.all([world.run('backup'), world.run('backup')]);
-  assert.deepEqual([a.status, b.status].toSorted(), [0, 11]);
+  assert.deepEqual(new Set([a.status, b.status]), new Set([0, 11]));
   const second = a.status === 11 ? a : b;
   assert.match(second.stderr, /another run of job tree on this host is active/);
   assert.equal((await world.json<Listing>('list')).snapshots.length, 1);

@@ -35,15 +35,13 @@ async function fillDatabase(rows: number): Promise<string> {
 
 /** One number that changes when any row does. */
 const digestOf = async (database: string): Promise<string> =>
-  (
-    await psql(
-      database,
-      `SELECT md5(string_agg(h, '' ORDER BY h)) FROM (
+  psql(
+    database,
+    `SELECT md5(string_agg(h, '' ORDER BY h)) FROM (
          SELECT md5(string_agg(m::text, '|' ORDER BY id)) h FROM message m GROUP BY id / 10000
          UNION ALL SELECT md5(string_agg(a::text, '|' ORDER BY id)) FROM account a) x;
        SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname;`,
-    )
-  ).toString();
+  );
 
 function makeTree(world: World): string {
   const tree = join(world.dir, 'etc');
