@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, rename, rm } from 'node:fs/promises';
+import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError, systemCode } from './errors.ts';
 
@@ -29,10 +29,27 @@ export async function replaceFile(path: string, data: string | Uint8Array, mode:
   await throughTemporary(path, data, mode, (temporary) => rename(temporary, path));
 }
 
-/** Makes a folder and its parents if they are missing; only a folder that is new gets the mode. */
+/**
+ * Makes a folder and its parents if they are missing; only folders that are new get the mode. Step by step, because
+ * Node's recursive mkdir never returns where the system says ENOENT below a folder that exists (as in `/proc`).
+ */
 export async function makeFolder(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true, mode });
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const parent = dirname(path);
+    if (systemCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (systemCode(error) !== 'ENOENT' || parent === path || (await isThere(parent))) throw error;
+    await makeFolder(parent, mode);
+    await mkdir(path, { mode });
+  }
 }
+
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
 
 async function throughTemporary(
   path: string,

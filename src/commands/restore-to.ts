@@ -1,6 +1,7 @@
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { SealiftError, systemCode } from '../errors.ts';
+import { makeFolder } from '../durable.ts';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -24,7 +25,7 @@ export async function restoreTo(
     const root = severalJobs ? join(target, item.job) : target;
     if (item.kind === 'files') {
       const folder = join(root, item.source);
-      await mkdir(folder, { recursive: true });
+      await makeTarget(folder);
       const tree = await unpackTree(item.open(), folder, {
         signal: context.signal,
         sameOwner: context.environment.isRoot,
@@ -53,8 +54,16 @@ async function refuseFull(target: string): Promise<void> {
     });
 }
 
+async function makeTarget(folder: string): Promise<void> {
+  await makeFolder(folder, 0o755).catch((error: unknown) => {
+    throw new SealiftError('restore-failed', `${folder} cannot be made: ${messageOf(error)}`, {
+      cause: error,
+    });
+  });
+}
+
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
-  await mkdir(dirname(file), { recursive: true });
+  await makeTarget(dirname(file));
   const draft = `${file}.part`;
   await rm(draft, { force: true });
   let bytes = 0;
