@@ -48,7 +48,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     pool,
     budget: new Budget(budgetBytes),
-    shelf: new SlabShelf(config.workers),
+    shelf: new SlabShelf(2 * config.workers),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

@@ -3,8 +3,7 @@ import { parentPort } from 'node:worker_threads';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
 import { release } from '../memory.ts';
-import { openBytes } from '../seal/open.ts';
-import { sealBytes, type Seal } from '../seal/seal.ts';
+import { sealBytes, type Seal } from '../seal/message.ts';
 import { longestSegmentBytes } from './chunker.ts';
 import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
@@ -37,8 +36,9 @@ const compressionLevel = 1;
 
 function compress(plaintext: Uint8Array): Buffer {
   return zstdCompressSync(plaintext, {
-    // With the default of 16 KiB the output is collected in many small pieces, at up to twice the time.
-    chunkSize: Math.max(1024, plaintext.length >> 1),
+    // Room for the worst case (ZSTD_compressBound): then zstd works in one pass on the input where it lies. With the
+    // default of 16 KiB it takes up to twice the time. What is not filled is never touched.
+    chunkSize: plaintext.length + (plaintext.length >> 8) + 1024,
     pledgedSrcSize: plaintext.length,
     params: { [constants.ZSTD_c_compressionLevel]: compressionLevel, [constants.ZSTD_c_checksumFlag]: 1 },
   });
@@ -74,6 +74,8 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
       return { object, sha256: createHash('sha256').update(object).digest('hex') };
     }
     case 'open': {
+      // OpenPGP.js is large, and a thread that only seals does without it.
+      const { openBytes } = await import('../seal/open.ts');
       const content = await openBytes(task.object, task.sessionKey);
       const chunkSize = Math.max(
         1024,

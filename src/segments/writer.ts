@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { release } from '../memory.ts';
-import type { Seal } from '../seal/seal.ts';
+import { type Seal } from '../seal/message.ts';
 import type { Budget } from './budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';

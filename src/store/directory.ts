@@ -44,7 +44,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       const file = await open(draft, 'wx', 0o644);
       try {
         await file.writeFile(bytes);
-        await file.sync();
+        await file.datasync();
       } finally {
         await file.close();
       }

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import * as openpgp from 'openpgp';
-import type { Seal } from '../../src/seal/seal.ts';
+import { type Seal } from '../../src/seal/message.ts';
 import { freshGpg, type Gpg } from '../support/gpg.ts';
 
 /** A key pair that the machine's own gpg made and keeps, without a passphrase unless one is given. */
