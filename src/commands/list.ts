@@ -1,4 +1,5 @@
 import { formatDuration } from '../clock.ts';
+import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
@@ -22,7 +23,17 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
   const rows: SnapshotRow[] = [];
   let unreadable = 0;
   for (const host of hosts) {
-    const view = await viewHost(session, host, signal);
+    const view = await viewHost(session, host, signal).catch((error: unknown) => {
+      // One of several hosts that is not trusted must not hide the others.
+      if (hosts.length === 1 || !(error instanceof SealiftError) || error.code !== 'key-untrusted')
+        throw error;
+      context.log.warn(`${error.message}; ${error.hint}`);
+      return undefined;
+    });
+    if (!view) {
+      unreadable++;
+      continue;
+    }
     reportUnreadable(context, view);
     unreadable += view.unreadable.length;
     rows.push(...view.snapshots.map((snapshot) => describeSnapshot(snapshot, session.now)));

@@ -11,6 +11,8 @@ import type { Store } from '../store/store.ts';
 
 /** Opens the streams of one host's snapshots. */
 export interface StreamReader {
+  /** Shows that this snapshot can be opened, before anything is touched for it. Throws what opening it would. */
+  prepare(snapshot: Snapshot): Promise<void>;
   /** The private records of a snapshot, one by one. */
   details(snapshot: Snapshot): AsyncIterable<{ type: string; [key: string]: unknown }>;
   /**
@@ -50,6 +52,9 @@ export function createStreamReader(options: {
   };
 
   return {
+    async prepare(snapshot) {
+      await recordedStreams(snapshot);
+    },
     details,
     async *open(snapshot, stream) {
       const expected = (await recordedStreams(snapshot)).get(stream.name);

@@ -1,7 +1,7 @@
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
-import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import { SealiftError, systemCode } from '../errors.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -30,6 +30,8 @@ export async function restoreTo(
         signal: context.signal,
         sameOwner: context.environment.isRoot,
         overwrite: force,
+      }).catch((error: unknown) => {
+        throw explain(error, folder);
       });
       bytes += tree.bytes;
       restored.push(`${folder}/  (${tree.files} files)`);
@@ -56,10 +58,28 @@ async function refuseFull(target: string): Promise<void> {
 
 async function makeTarget(folder: string): Promise<void> {
   await makeFolder(folder, 0o755).catch((error: unknown) => {
-    throw new SealiftError('restore-failed', `${folder} cannot be made: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw explain(error, folder);
   });
+}
+
+/** What the system said of writing to the target, for people. Everything else is left as it is. */
+function explain(error: unknown, path: string): unknown {
+  const failed = (what: string, hint: string): SealiftError =>
+    new SealiftError('restore-failed', `${what} ${path}`, { hint, cause: error });
+  switch (systemCode(error instanceof SealiftError ? error.cause : error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return failed('no space left for', 'Restore to a larger disk, or choose less with --source.');
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+      return failed('not allowed to write', 'Choose another folder with --to, or run as its owner.');
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return failed('cannot make', 'Choose another folder with --to.');
+    default:
+      return error;
+  }
 }
 
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
@@ -81,9 +101,7 @@ async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise
     await rename(draft, file);
   } catch (error) {
     await rm(draft, { force: true });
-    if (['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? ''))
-      throw new SealiftError('restore-failed', `no space left for ${file}`, { cause: error });
-    throw error;
+    throw explain(error, file);
   }
   return bytes;
 }

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SealiftError, systemCode } from '../errors.ts';
 import { formatSize } from '../output.ts';
+import { isPartial } from '../problems.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
@@ -57,13 +58,14 @@ export async function restore(
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
   const view = await viewHost(session, host, signal);
-  const choices =
+  const { choices, incomplete } =
     wanted === 'latest'
       ? latest(context, view, options, at ?? session.now, session.now)
-      : [exact(view, wanted, options, session.now)];
+      : { choices: [exact(context, view, wanted, options, session.now)], incomplete: false };
 
   await using pool = new WorkerPool(session.config.workers);
   const reader = createStreamReader({ store: session.store, pool, findSessionKey, signal, host });
+  for (const { snapshot } of choices) await reader.prepare(snapshot);
   const totalBytes = choices.flatMap(({ streams }) => streams).reduce((sum, { bytes }) => sum + bytes, 0);
   using progress = startProgress({
     form: progressForm(context),
@@ -92,11 +94,15 @@ export async function restore(
         });
   progress[Symbol.dispose]();
   const snapshots = [...new Set(items.map(({ snapshot }) => snapshot))];
-  if (context.json) return void output.jsonLine({ type: 'summary', host, snapshots, ...report });
+  const outcome = incomplete || report.skipped.length > 0 ? 'partial' : undefined;
+  if (context.json) {
+    output.jsonLine({ type: 'summary', host, snapshots, ...report });
+    return outcome;
+  }
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped) output.text(`${output.paint('warning', 'skipped')}   ${line}`);
   output.text(`${formatSize(report.bytes)} from ${snapshots.join(', ')}`);
-  return report.skipped.length > 0 ? 'partial' : undefined;
+  return outcome;
 }
 
 export interface RestoreReport {
@@ -118,7 +124,7 @@ function parseTime(text: string | undefined): Date | undefined {
   throw new SealiftError('usage', `--at ${text} is no time`, { hint: 'Write it as 2026-11-22T12:00:00Z.' });
 }
 
-function exact(view: HostView, wanted: string, options: RestoreOptions, now: Date): Choice {
+function exact({ log }: Context, view: HostView, wanted: string, options: RestoreOptions, now: Date): Choice {
   if (options.at !== undefined)
     throw new SealiftError('usage', '--at goes with `latest`, not with the id of a snapshot');
   const snapshot = chooseById(view, wanted);
@@ -126,6 +132,8 @@ function exact(view: HostView, wanted: string, options: RestoreOptions, now: Dat
   const { index } = snapshot;
   if (options.job !== undefined && options.job !== index.job)
     throw new SealiftError('usage', `${index.snapshot} is of job ${index.job}, not ${options.job}`);
+  for (const { source, code } of index.problems.filter(isPartial))
+    log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
   return { snapshot, streams: chooseStreams(index, options.source ?? []) };
 }
 
@@ -137,7 +145,14 @@ function refuseExpired(snapshot: Snapshot, { expired }: RestoreOptions, now: Dat
   });
 }
 
-function latest(context: Context, view: HostView, options: RestoreOptions, at: Date, now: Date): Choice[] {
+/** `incomplete`: some of what was wanted is in no snapshot, or in none completely. */
+function latest(
+  context: Context,
+  view: HostView,
+  options: RestoreOptions,
+  at: Date,
+  now: Date,
+): { choices: Choice[]; incomplete: boolean } {
   refuseUntrusted(view);
   reportUnreadable(context, view);
   const usable = view.snapshots.filter(
@@ -154,11 +169,12 @@ function latest(context: Context, view: HostView, options: RestoreOptions, at: D
     throw new SealiftError('job-ambiguous', `host ${view.host} has several jobs: ${jobs.join(', ')}`, {
       hint: 'Choose one with --job NAME.',
     });
-  return jobs.flatMap((job) => {
-    const { choices, passedOver } = chooseLatest(usable, { job, wanted: options.source ?? [] });
-    for (const sentence of passedOver) context.log.warn(sentence);
-    return choices;
-  });
+  const found = jobs.map((job) => chooseLatest(usable, { job, wanted: options.source ?? [] }));
+  for (const sentence of found.flatMap(({ passedOver }) => passedOver)) context.log.warn(sentence);
+  return {
+    choices: found.flatMap(({ choices }) => choices),
+    incomplete: found.some(({ incomplete }) => incomplete),
+  };
 }
 
 async function* watched(

@@ -82,8 +82,9 @@ async function saveSource(
 
   const found = await source.streams(sourceContext({ source: source.name })).catch((error: unknown) => {
     signal.throwIfAborted();
-    log.error({ source: source.name, err: error }, `source ${source.name} failed: ${messageOf(error)}`);
-    notes.add('source-failed', messageOf(error));
+    log.error({ source: source.name }, `source ${source.name} failed: ${sayingWhat(error)}`);
+    log.debug({ err: error }, 'the cause');
+    notes.add('source-failed', sayingWhat(error));
     return [];
   });
   for (const stream of found) {
@@ -97,15 +98,19 @@ async function saveSource(
       streams.push({ name, source: source.name, kind: source.kind, status, written });
     } catch (error) {
       signal.throwIfAborted();
-      log.error(
-        { stream: name, err: error },
-        `${name} failed and is not in the snapshot: ${messageOf(error)}`,
-      );
-      notes.add('stream-failed', `${name}: ${messageOf(error)}`);
+      log.error({ stream: name }, `${name} failed and is not in the snapshot: ${sayingWhat(error)}`);
+      log.debug({ err: error }, 'the cause');
+      notes.add('stream-failed', `${name}: ${sayingWhat(error)}`);
     }
   }
   return { streams, problems: notes.all() };
 }
+
+/** The sentence of an error, and what to do about it. */
+const sayingWhat = (error: unknown): string =>
+  error instanceof SealiftError && error.hint !== undefined
+    ? `${error.message} (${error.hint})`
+    : messageOf(error);
 
 async function saveStream(
   stream: SourceStream,

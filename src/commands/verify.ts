@@ -15,6 +15,7 @@ import {
   oneHost,
   openReaderSession,
   refuseUntrusted,
+  reportUnreadable,
   viewHost,
   type HostView,
   type ReaderSession,
@@ -43,6 +44,7 @@ export async function verify(
   await using session = await openReaderSession(context);
   const view = await viewHost(session, await oneHost(session, options.host, signal), signal);
   refuseUntrusted(view);
+  reportUnreadable(context, view);
   const snapshots = selectSnapshots(view, wanted, options, session.now);
   const objects = distinctObjects(snapshots);
 

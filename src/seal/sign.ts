@@ -32,7 +32,13 @@ export async function signBytes(
 export async function signText(text: string, signingKey: openpgp.PrivateKey, date: Date): Promise<string> {
   const created = signingKey.getCreationTime();
   const message = await openpgp.createCleartextMessage({ text });
-  return openpgp.sign({ message, signingKeys: signingKey, date: date < created ? created : date });
+  const signed = await openpgp.sign({
+    message,
+    signingKeys: signingKey,
+    date: date < created ? created : date,
+  });
+  // OpenPGP.js ends lines as mail does. The signature does not cover line ends, and a shell needs plain ones.
+  return signed.replaceAll('\r\n', '\n');
 }
 
 export interface SignedContent {

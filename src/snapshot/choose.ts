@@ -48,22 +48,24 @@ export interface LatestQuery {
 
 /**
  * For each wanted source the newest snapshot in which it is complete, and sentences for every newer one that was passed
- * over. A source that is complete nowhere comes from the newest snapshot that has any of it. `snapshots` are those that
+ * over. A source that is complete nowhere comes from the newest snapshot that has any of it, and `incomplete` says so. `snapshots` are those that
  * may be used (not expired, not after the wanted time), oldest first. Throws `snapshot-not-found`.
  */
 export function chooseLatest(
   snapshots: readonly Snapshot[],
   { job, wanted }: LatestQuery,
-): { choices: Choice[]; passedOver: string[] } {
+): { choices: Choice[]; passedOver: string[]; incomplete: boolean } {
   const newestFirst = snapshots.filter(({ index }) => index.job === job).toReversed();
   const [newest] = newestFirst;
   if (!newest) throw new SealiftError('snapshot-not-found', `job ${job} has no snapshot that could be used`);
   const passedOver: string[] = [];
+  let incomplete = false;
   const choices = new Map<Snapshot, IndexStream[]>();
   for (const want of wanted.length > 0 ? wanted : sourcesOf(newest.index)) {
     const having = newestFirst.filter(({ index }) => streamsMatching(index, want).length > 0);
     const whole = having.find(({ index }) => isWhole(index, want));
     const chosen = whole ?? having[0];
+    if (!whole) incomplete = true;
     if (!chosen) {
       if (wanted.length > 0) throw noSuchStream(job, want, newest.index);
       passedOver.push(`${want} is in no snapshot of job ${job}`);
@@ -75,7 +77,11 @@ export function chooseLatest(
       passedOver.push(`${want} is not complete in ${newest.index.snapshot}; taking ${chosen.index.snapshot}`);
     choices.set(chosen, [...(choices.get(chosen) ?? []), ...streamsMatching(chosen.index, want)]);
   }
-  return { choices: [...choices].map(([snapshot, streams]) => ({ snapshot, streams })), passedOver };
+  return {
+    choices: [...choices].map(([snapshot, streams]) => ({ snapshot, streams })),
+    passedOver,
+    incomplete,
+  };
 }
 
 /** The wanted streams of one snapshot; all its data streams if none is wanted. Throws `snapshot-not-found`. */

@@ -62,6 +62,7 @@ that something was changed. When a line fails, everything stops.
 \`\`\`bash
 restore_stream() {
   local folder id sha256
+  declare -A session=()
   mkdir -p "$(dirname "$2")"
   : > "$2"
   jq -r --arg name "$1" '.folders as $folders | .streams[] | select(.name == $name) | .segments[]
@@ -69,7 +70,12 @@ restore_stream() {
     while read -r folder id sha256; do
       fetch "$HOST/snap/$folder/s/$id.zst.gpg" segment.zst.gpg
       echo "$sha256  segment.zst.gpg" | sha256sum --check --quiet
-      gpg --quiet --decrypt segment.zst.gpg < /dev/null | zstd -q -d >> "$2"
+      if [ -z "\${session[$folder]:-}" ]; then   # asks for the private key, once per folder
+        session[$folder]=$(gpg --quiet --status-fd 1 --show-session-key --yes --output /dev/null \\
+          --decrypt segment.zst.gpg < /dev/null | sed -n 's/^.GNUPG:. SESSION_KEY //p')
+      fi
+      gpg --quiet --override-session-key-fd 3 --decrypt segment.zst.gpg 3<<< "\${session[$folder]}" < /dev/null |
+        zstd -q -d >> "$2"
     done
 }
 
@@ -96,9 +102,8 @@ jq -r 'select(.type == "stream") | "\\(.sha256)  restored/\\(.name)"' restored/_
 | \`*.sqlite\` | it is the database file; stop the program, put it in place, give it to its user |
 | \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\`; in a name that is not UTF-8, tar shows the odd bytes as \`%XX\` |
 
-With a hardware token, gpg asks it once per piece. To ask it once per folder instead, run
-\`gpg --show-session-key --decrypt PIECE > /dev/null\` on one piece of each folder, and give the line that it prints to
-the others with \`gpg --override-session-key\`.
+All pieces of a folder are sealed with one session key, so the private key (or the hardware token that holds it) is asked
+once per stream and folder.
 `;
 }
 

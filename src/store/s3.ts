@@ -154,7 +154,7 @@ export function openS3Store(config: S3Config): Store {
       return names;
     },
     async now(signal) {
-      const answer = await ask('ask the time', () =>
+      const answer = await ask('reach the store', () =>
         client.send(new ListObjectsV2Command({ Bucket, Prefix: prefix, MaxKeys: 1 }), options(signal)),
       );
       const date = answerDates.get(answer);
@@ -288,5 +288,8 @@ function translate(error: unknown, what: string): unknown {
       cause: error,
     });
   const reason = error instanceof Error ? `${name}: ${error.message || 'no answer'}` : String(error);
-  return new SealiftError('store-unavailable', `${what}: ${reason}`, { cause: error });
+  return new SealiftError('store-unavailable', `${what}: ${reason}`, {
+    hint: 'Check store.endpoint, and that this machine can reach it. Nothing that is stored is harmed.',
+    cause: error,
+  });
 }

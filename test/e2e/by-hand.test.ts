@@ -185,8 +185,7 @@ test('restoring by hand from a directory', async (t) => {
     }
   });
 
-  const crlf = 'the copy in the store has CRLF line ends, and bash takes the CR for a part of each word';
-  await t.test('the copy of the guide in the store can be pasted as well', { todo: crlf }, async (t) => {
+  await t.test('the copy of the guide in the store can be pasted as well', async (t) => {
     const hand = person(t, world, world.key, { guide: join(world.dir, 'store/h1/RESTORE.md') });
     const done = await hand.follow();
     assert.equal(done.status, 0, done.stderr);
