@@ -39,7 +39,9 @@ async function main(argv: string[]): Promise<number> {
   await using directory = await temporaryDirectory();
   await using servers = await startServers(directory);
   const reportPath = join(directory.path, 'report.tap');
-  const status = await runTests(argv, { ...process.env, ...servers.env }, reportPath);
+  // The program is started some hundreds of times: it is compiled once.
+  const env = { ...process.env, ...servers.env, NODE_COMPILE_CACHE: join(directory.path, 'compiled') };
+  const status = await runTests(argv, env, reportPath);
   // Without a file to run, the runner ends before it opens its report.
   const report = existsSync(reportPath) ? readFileSync(reportPath, 'utf8') : '';
   return judge(status, report);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -92,18 +92,23 @@ export function fingerprints(folder: string): Map<string, string> {
  * Runs the program where these mounts exist, and nowhere else: they go with the shell that made them, which ends with
  * the test's process.
  */
-export async function underMounts(
-  t: TestContext,
-  script: string,
-): Promise<
-  (args: readonly string[], options: { cwd: string; env?: Record<string, string> }) => Promise<CliResult>
-> {
+export async function underMounts(t: TestContext, script: string): Promise<Mounted> {
   const holder = spawn('unshare', ['--mount', 'sh', '-ec', `${script}\necho ready\nexec cat`]);
   t.after(() => holder.stdin.end());
   const [ready] = (await once(holder.stdout, 'data')) as [Buffer];
   assert.equal(ready.toString(), 'ready\n');
-  const enter = ['--target', String(holder.pid), '--mount', '--', launcher];
-  return (args, options) => sealift([...enter, ...args], { ...options, program: '/usr/bin/nsenter' });
+  const enter = ['--target', String(holder.pid), '--mount', '--'];
+  return Object.assign(
+    (args: readonly string[], options: { cwd: string; env?: Record<string, string> }) =>
+      sealift([...enter, launcher, ...args], { ...options, program: '/usr/bin/nsenter' }),
+    { shell: (line: string) => void execFileSync('/usr/bin/nsenter', [...enter, 'sh', '-ec', line]) },
+  );
+}
+
+/** The program, and a shell line, where the mounts are. */
+export interface Mounted {
+  (args: readonly string[], options: { cwd: string; env?: Record<string, string> }): Promise<CliResult>;
+  shell(line: string): void;
 }
 
 /** Mounts need a right that a container may not have. */

@@ -3,20 +3,23 @@ import { fileURLToPath } from 'node:url';
 
 export const launcher = fileURLToPath(new URL('../../bin/sealift', import.meta.url));
 
+const cache = process.env['NODE_COMPILE_CACHE'];
+const compileCache = cache === undefined ? {} : { NODE_COMPILE_CACHE: cache };
+
 export interface CliResult {
   readonly status: number | null;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** Runs the real program. Its environment holds nothing of ours but the PATH. */
+/** Runs the real program. Its environment holds nothing of ours but the PATH and where compiled modules are kept. */
 export async function sealift(
   args: readonly string[],
   options: { cwd: string; env?: Record<string, string>; program?: string },
 ): Promise<CliResult> {
   const child = spawn(options.program ?? launcher, args, {
     cwd: options.cwd,
-    env: { PATH: process.env['PATH'], HOME: options.cwd, ...options.env },
+    env: { PATH: process.env['PATH'], HOME: options.cwd, ...compileCache, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [stdout, stderr, status] = await Promise.all([
