@@ -1,6 +1,6 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
+import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { isPartial } from '../problems.ts';
 import { startProgress } from '../progress.ts';
@@ -21,21 +21,30 @@ export async function backup(context: Context, names: readonly string[]): Promis
       results.push(result);
       if (!context.json) report(context, result);
     } catch (error) {
-      if (!(error instanceof SealiftError) || context.signal.aborted || jobs.length === 1) throw error;
-      failures.push({ job: job.name, error });
-      context.log.error({ job: job.name, code: error.code }, `job ${job.name}: ${error.message}`);
+      if (jobs.length === 1) throw error;
+      const failure = asSealiftError(context.signal.aborted ? context.signal.reason : error);
+      failures.push({ job: job.name, error: failure });
+      context.log.error({ job: job.name, code: failure.code }, `job ${job.name}: ${failure.message}`);
+      context.log.debug({ err: error }, 'the cause');
+      if (context.signal.aborted) break;
     }
   }
   if (context.json) {
     const failed = failures.map(({ job, error: { code, message, hint } }) => ({ job, code, message, hint }));
     context.output.jsonLine({ type: 'summary', snapshots: results, failed });
   }
+  if (context.signal.aborted) throw context.signal.reason;
   // Several jobs failed in the same way: that is what happened. Otherwise the whole was done in part.
   const [first] = failures;
   if (first && results.length === 0 && failures.every(({ error }) => error.code === first.error.code))
     return first.error.code;
   return first || results.some(({ status }) => status === 'partial') ? 'partial' : undefined;
 }
+
+const asSealiftError = (error: unknown): SealiftError =>
+  error instanceof SealiftError
+    ? error
+    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, { cause: error });
 
 async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
   const { signal, clock, log, output } = context;

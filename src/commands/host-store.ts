@@ -4,7 +4,13 @@ import type { Log } from '../log.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { listHost, readSnapshots, type HostListing, type Snapshot } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
-import { formatKey, parseSnapshotId, snapshotFolder, snapshotsFolder } from '../snapshot/object-key.ts';
+import {
+  formatKey,
+  isPast,
+  parseSnapshotId,
+  snapshotFolder,
+  snapshotsFolder,
+} from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
 import type { HostSession } from './host-session.ts';
 
@@ -40,13 +46,14 @@ export interface HostContents {
  * name (rule R10): two machines must not write into one folder.
  */
 export async function readOwnHost(
-  { store, host, trusted, hostKey }: HostSession,
-  { log, signal }: { log: Log; signal: AbortSignal },
+  { store, host, trusted, hostKey, config }: HostSession,
+  { log, signal, now }: { log: Log; signal: AbortSignal; now: Date },
 ): Promise<HostContents> {
   const listing = await listHost(store, host, signal);
   const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, signal);
+  const maxAge = Math.max(config.maxAgeSeconds, ...snapshots.map(({ index }) => index.maxAge));
   for (const { snapshot, error } of unreadable) {
-    if (error.code === 'key-untrusted')
+    if (error.code === 'key-untrusted' && !isPast(snapshot, maxAge, now))
       throw new SealiftError(
         'host-name-taken',
         `another key signs snapshots of host ${host}: ${error.message}`,
@@ -81,7 +88,7 @@ export async function nextInChain(
   session: HostSession,
   job: string,
   known: HostContents,
-  signal: AbortSignal,
+  { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<Pick<Index, 'sequence' | 'previous'>> {
   const { store, host, state, trusted } = session;
   const ids = await store.folders(snapshotsFolder(host), signal);
@@ -100,9 +107,18 @@ export async function nextInChain(
     .filter(({ index }) => index.job === job)
     .toSorted((a, b) => a.index.sequence - b.index.sequence)
     .at(-1);
-  const last = Math.max(newest?.index.sequence ?? 0, await state.readSequence(job));
+  const stored = newest?.index.sequence ?? 0;
+  const local = await state.readSequence(job);
+  if (local > stored)
+    log.warn(
+      `this host committed snapshot ${local} of job ${job}, and the store has ${stored === 0 ? 'none' : `nothing after ${stored}`}: ` +
+        `was it emptied, rolled back or not mounted, or did they all expire?`,
+    );
+  const last = Math.max(stored, local);
   return {
     sequence: last + 1,
-    previous: newest ? { snapshot: newest.index.snapshot, sha256: newest.sha256 } : null,
+    previous: newest
+      ? { snapshot: newest.index.snapshot, sha256: newest.sha256, expiresAt: newest.index.expiresAt }
+      : null,
   };
 }

@@ -3,7 +3,7 @@ import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
-import { storedSizes } from '../snapshot/index.ts';
+import { compareAge, storedSizes } from '../snapshot/index.ts';
 import type { Context, Outcome } from './context.ts';
 import { hostsIn, oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
 
@@ -20,7 +20,7 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
   const hosts = options.allHosts
     ? await hostsIn(session, signal)
     : [await oneHost(session, options.host, signal)];
-  const rows: SnapshotRow[] = [];
+  const found: Snapshot[] = [];
   let unreadable = 0;
   for (const host of hosts) {
     const view = await viewHost(session, host, signal).catch((error: unknown) => {
@@ -36,11 +36,12 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
     }
     reportUnreadable(context, view);
     unreadable += view.unreadable.length;
-    rows.push(...view.snapshots.map((snapshot) => describeSnapshot(snapshot, session.now)));
+    found.push(...view.snapshots);
   }
-  const shown = rows
-    .filter(({ job }) => options.job === undefined || job === options.job)
-    .toSorted((a, b) => (a.snapshot < b.snapshot ? 1 : -1));
+  const shown = found
+    .filter(({ index }) => options.job === undefined || index.job === options.job)
+    .toSorted((a, b) => compareAge(b.index, a.index))
+    .map((snapshot) => describeSnapshot(snapshot, session.now));
   if (context.json) output.json({ snapshots: shown });
   else if (shown.length === 0) output.text('There are no snapshots.');
   else print(context, shown, { now: session.now, severalHosts: hosts.length > 1 });

@@ -10,7 +10,7 @@ import {
   type Snapshot,
   type UnreadableSnapshot,
 } from '../snapshot/catalog.ts';
-import { keysFolder, parseKey } from '../snapshot/object-key.ts';
+import { isPast, keysFolder, parseKey } from '../snapshot/object-key.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import type { Context } from './context.ts';
@@ -46,12 +46,12 @@ export async function openReaderSession(context: Context): Promise<ReaderSession
   }
 }
 
-/** Reading must work on a store that cannot be written; then a directory cannot tell its time. */
+/** Reading must work on a store that cannot be written or is full; then a directory cannot tell its time. */
 async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
   try {
     return await store.now(signal);
   } catch (error) {
-    if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+    if (!(error instanceof SealiftError) || !['store-denied', 'store-full'].includes(error.code)) throw error;
     const local = clock();
     log.debug(`the store does not tell its time; taking this machine's, ${rfc3339(local)}`);
     return local;
@@ -117,7 +117,10 @@ export function reportUnreadable({ log }: Context, { unreadable }: HostView): vo
   for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, error.message);
 }
 
-export function refuseUntrusted({ unreadable }: HostView): void {
-  const untrusted = unreadable.find(({ error }) => error.code === 'key-untrusted');
+export function refuseUntrusted({ snapshots, unreadable }: HostView, now: Date): void {
+  const maxAge = Math.max(0, ...snapshots.map(({ index }) => index.maxAge));
+  const untrusted = unreadable.find(
+    ({ snapshot, error }) => error.code === 'key-untrusted' && !isPast(snapshot, maxAge, now),
+  );
   if (untrusted) throw untrusted.error;
 }

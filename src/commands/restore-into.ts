@@ -7,6 +7,7 @@ import { loadSqlite } from '../sources/sqlite-restore.ts';
 import { openTemporary } from '../temporary.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
+import { explainTarget } from './target-errors.ts';
 
 /**
  * `--into`: loads a database. `postgres://user@host/db` takes one dump, without a database every dump of the source;
@@ -30,7 +31,11 @@ export async function restoreInto(
       const path = into.replace(/^sqlite:/, '').replace(/^\/\/(?=\/)/, '');
       const target = resolve(context.environment.cwd, path);
       return report({
-        ...(await loadSqlite(target, item.open(), { force, signal: context.signal })),
+        ...(await loadSqlite(target, item.open(), { force, signal: context.signal }).catch(
+          (error: unknown) => {
+            throw explainTarget(error, target);
+          },
+        )),
         used: [item],
       });
     }
@@ -61,7 +66,7 @@ function fitting(items: readonly RestoreItem[], kind: string, into: string): Res
 }
 
 const ambiguous = (into: string, items: readonly (RestoreItem | undefined)[]): SealiftError =>
-  new SealiftError('usage', `it is not clear what is to go into ${into.replace(/:\/\/[^@/]*@/, '://')}`, {
+  new SealiftError('usage', `it is not clear what is to go into ${into.replace(/:\/\/.*@/s, '://')}`, {
     hint: `Choose one: ${items.flatMap((item) => (item ? [`--source ${item.name}`] : [])).join(', ')}`,
   });
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
@@ -5,6 +6,7 @@ import { SealiftError, systemCode } from '../errors.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
+import { explainTarget } from './target-errors.ts';
 
 /**
  * `--to DIR`: every stream as a file `SOURCE/FILE`, trees unpacked below `SOURCE/`; below `JOB/` where several jobs are
@@ -31,7 +33,7 @@ export async function restoreTo(
         sameOwner: context.environment.isRoot,
         overwrite: force,
       }).catch((error: unknown) => {
-        throw explain(error, folder);
+        throw explainTarget(error, folder);
       });
       bytes += tree.bytes;
       restored.push(`${folder}/  (${tree.files} files)`);
@@ -58,34 +60,13 @@ async function refuseFull(target: string): Promise<void> {
 
 async function makeTarget(folder: string): Promise<void> {
   await makeFolder(folder, 0o755).catch((error: unknown) => {
-    throw explain(error, folder);
+    throw explainTarget(error, folder);
   });
-}
-
-/** What the system said of writing to the target, for people. Everything else is left as it is. */
-function explain(error: unknown, path: string): unknown {
-  const failed = (what: string, hint: string): SealiftError =>
-    new SealiftError('restore-failed', `${what} ${path}`, { hint, cause: error });
-  switch (systemCode(error instanceof SealiftError ? error.cause : error)) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return failed('no space left for', 'Restore to a larger disk, or choose less with --source.');
-    case 'EROFS':
-    case 'EACCES':
-    case 'EPERM':
-      return failed('not allowed to write', 'Choose another folder with --to, or run as its owner.');
-    case 'ENOENT':
-    case 'ENOTDIR':
-      return failed('cannot make', 'Choose another folder with --to.');
-    default:
-      return error;
-  }
 }
 
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
   await makeTarget(dirname(file));
-  const draft = `${file}.part`;
-  await rm(draft, { force: true });
+  const draft = `${file}.${randomUUID()}.part`;
   let bytes = 0;
   try {
     const handle = await open(draft, 'wx', 0o600);
@@ -101,7 +82,7 @@ async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise
     await rename(draft, file);
   } catch (error) {
     await rm(draft, { force: true });
-    throw explain(error, file);
+    throw explainTarget(error, file);
   }
   return bytes;
 }

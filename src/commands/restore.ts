@@ -6,7 +6,15 @@ import { isPartial } from '../problems.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
-import { chooseById, chooseLatest, chooseStreams, isExpired, type Choice } from '../snapshot/choose.ts';
+import {
+  chooseById,
+  chooseLatest,
+  chooseStreams,
+  hasStream,
+  isExpired,
+  type Choice,
+} from '../snapshot/choose.ts';
+import { parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
@@ -53,7 +61,7 @@ export async function restore(
 ): Promise<Outcome> {
   const { signal, output } = context;
   const at = parseTime(options.at);
-  requireOneTarget(options);
+  requireOneTarget(options, context.json);
   const findSessionKey = await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
@@ -112,7 +120,9 @@ export interface RestoreReport {
   readonly bytes: number;
 }
 
-function requireOneTarget({ to, into, stdout }: RestoreOptions): void {
+function requireOneTarget({ to, into, stdout }: RestoreOptions, json: boolean): void {
+  if (stdout !== undefined && json)
+    throw new SealiftError('usage', '--json does not go with --stdout, which is full of data');
   if ([to, into, stdout].filter((target) => target !== undefined).length === 1) return;
   throw new SealiftError('usage', 'say where to restore to: one of --to DIR, --into URL, --stdout');
 }
@@ -120,7 +130,8 @@ function requireOneTarget({ to, into, stdout }: RestoreOptions): void {
 function parseTime(text: string | undefined): Date | undefined {
   if (text === undefined) return undefined;
   const time = new Date(text);
-  if (!Number.isNaN(time.getTime())) return time;
+  const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
+  if (rfc3339.test(text) && !Number.isNaN(time.getTime())) return time;
   throw new SealiftError('usage', `--at ${text} is no time`, { hint: 'Write it as 2026-11-22T12:00:00Z.' });
 }
 
@@ -135,6 +146,18 @@ function exact({ log }: Context, view: HostView, wanted: string, options: Restor
   for (const { source, code } of index.problems.filter(isPartial))
     log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
   return { snapshot, streams: chooseStreams(index, options.source ?? []) };
+}
+
+const jobHas = (snapshots: readonly Snapshot[], job: string, want: string): boolean =>
+  snapshots.some(({ index }) => index.job === job && hasStream(index, want));
+
+/** A snapshot that cannot be read might have been the one that was meant. */
+function newerUnreadable({ snapshots, unreadable }: HostView, jobs: readonly string[], at: Date): boolean {
+  return unreadable.some(({ snapshot }) => {
+    const id = parseSnapshotId(snapshot);
+    const newest = snapshots.findLast(({ index }) => index.job === id?.job)?.index.snapshot ?? '';
+    return id !== undefined && jobs.includes(id.job) && id.startedAt <= at && snapshot > newest;
+  });
 }
 
 function refuseExpired(snapshot: Snapshot, { expired }: RestoreOptions, now: Date): void {
@@ -153,14 +176,19 @@ function latest(
   at: Date,
   now: Date,
 ): { choices: Choice[]; incomplete: boolean } {
-  refuseUntrusted(view);
+  refuseUntrusted(view, now);
   reportUnreadable(context, view);
   const usable = view.snapshots.filter(
     (snapshot) =>
       Date.parse(snapshot.index.startedAt) <= at.getTime() &&
       (options.expired === true || !isExpired(snapshot, now)),
   );
-  const jobs = options.job === undefined ? [...new Set(usable.map(({ index }) => index.job))] : [options.job];
+  const wanted = options.source ?? [];
+  const all = [...new Set(usable.map(({ index }) => index.job))];
+  const having = all.filter((job) =>
+    usable.some(({ index }) => index.job === job && wanted.some((want) => hasStream(index, want))),
+  );
+  const jobs = options.job !== undefined ? [options.job] : having.length > 0 ? having : all;
   if (jobs.length === 0)
     throw new SealiftError('snapshot-not-found', `host ${view.host} has no snapshot that could be restored`, {
       hint: '`sealift list` shows what there is; expired ones need --expired.',
@@ -169,11 +197,16 @@ function latest(
     throw new SealiftError('job-ambiguous', `host ${view.host} has several jobs: ${jobs.join(', ')}`, {
       hint: 'Choose one with --job NAME.',
     });
-  const found = jobs.map((job) => chooseLatest(usable, { job, wanted: options.source ?? [] }));
+  const found = jobs.map((job) =>
+    chooseLatest(usable, {
+      job,
+      wanted: wanted.filter((want) => jobs.length === 1 || jobHas(usable, job, want)),
+    }),
+  );
   for (const sentence of found.flatMap(({ passedOver }) => passedOver)) context.log.warn(sentence);
   return {
     choices: found.flatMap(({ choices }) => choices),
-    incomplete: found.some(({ incomplete }) => incomplete),
+    incomplete: found.some(({ incomplete }) => incomplete) || newerUnreadable(view, jobs, at),
   };
 }
 

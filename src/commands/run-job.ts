@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { rfc3339, type Clock } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
+import { messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import type { Log } from '../log.ts';
 import { runLimitSeconds } from '../policy/retention.ts';
@@ -75,7 +75,7 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
   try {
     const recipients = await loadRecipients(config.recipients, startedAt);
     for (const warning of recipients.warnings) context.log.warn(warning);
-    const before = await readOwnHost(session, { log: context.log, signal });
+    const before = await readOwnHost(session, { log: context.log, signal, now: startedAt });
     const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
     const sign = (text: string): Promise<string> => signText(text, session.hostKey.privateKey, startedAt);
     await publishHost(session, sign, before.listing, signal);
@@ -112,7 +112,7 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
     signal.throwIfAborted();
     const finishedAt = await store.now(signal);
     if ((finishedAt.getTime() - startedAt.getTime()) / 1000 > limitSeconds) throw tooLong(job, limitSeconds);
-    const chain = await nextInChain(session, job.name, before, signal);
+    const chain = await nextInChain(session, job.name, before, { log: context.log, signal });
     const index = composeIndex(session, job, saved, {
       snapshot,
       startedAt,
@@ -122,8 +122,13 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
     });
     signal.throwIfAborted();
     await commitSnapshot(store, index, session.hostKey.privateKey);
-    await state.writeSequence(job.name, index.sequence);
-    await forgetJournals(state.journalDir, job.name);
+    // The snapshot exists. What is kept here can be had from the store again.
+    await Promise.all([
+      state.writeSequence(job.name, index.sequence),
+      forgetJournals(state.journalDir, job.name),
+    ]).catch((error: unknown) =>
+      context.log.warn(`${state.dir} could not be brought up to date: ${messageOf(error)}`),
+    );
     return summarize(index, saved, (performance.now() - startedMs) / 1000);
   } catch (error) {
     // Whatever broke after an abort broke because of it.

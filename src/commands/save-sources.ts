@@ -5,7 +5,7 @@ import { isPartial, type Problem } from '../problems.ts';
 import type { Progress } from '../progress.ts';
 import type { SegmentWriter, WrittenStream } from '../segments/writer.ts';
 import { DetailsWriter, type StreamDetail } from '../snapshot/details.ts';
-import { formatStreamName } from '../snapshot/object-key.ts';
+import { formatStreamName, parseStreamName } from '../snapshot/object-key.ts';
 import { openSource } from '../sources/open.ts';
 import type { Source, SourceContext, SourceStream } from '../sources/source.ts';
 
@@ -92,6 +92,10 @@ async function saveSource(
     context.progress.label(name);
     const before = notes.partialCount;
     try {
+      if (parseStreamName(name) === undefined)
+        throw new SealiftError('failed', 'its name is too long for the store', {
+          hint: 'Give it a shorter one.',
+        });
       const written = await saveStream(stream, writer, sourceContext({ stream: name }));
       await details.add(describe(name, written));
       const status = notes.partialCount > before ? 'partial' : 'complete';

@@ -8,7 +8,7 @@ import type { Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey } from '../snapshot/object-key.ts';
+import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
@@ -43,7 +43,7 @@ export async function verify(
   const findSessionKey = options.key === undefined ? undefined : await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
   const view = await viewHost(session, await oneHost(session, options.host, signal), signal);
-  refuseUntrusted(view);
+  refuseUntrusted(view, session.now);
   reportUnreadable(context, view);
   const snapshots = selectSnapshots(view, wanted, options, session.now);
   const objects = distinctObjects(snapshots);
@@ -89,11 +89,14 @@ function selectSnapshots(
   ];
 }
 
-/** Snapshots whose index cannot be verified: all of them with `--all`; the newest of the host in `latest`. */
+/** Snapshots whose index cannot be verified: all of them with `--all`; those newer than the latest of their job else. */
 function unreadableIn(view: HostView, wanted: readonly string[], { all }: VerifyOptions): Failure[] {
-  const newestReadable = view.snapshots.at(-1)?.index.snapshot ?? '';
+  const newestReadable = (job: string | undefined): string =>
+    view.snapshots.findLast(({ index }) => index.job === job)?.index.snapshot ?? '';
   const meant = (snapshot: string): boolean =>
-    all === true || ((wanted.length === 0 || wanted.includes('latest')) && snapshot > newestReadable);
+    all === true ||
+    ((wanted.length === 0 || wanted.includes('latest')) &&
+      snapshot > newestReadable(parseSnapshotId(snapshot)?.job));
   return view.unreadable
     .filter(({ snapshot }) => meant(snapshot))
     .map(({ snapshot, error }) => ({
@@ -129,10 +132,12 @@ async function presentInSomeVersion(
   snapshots: readonly Snapshot[],
 ): Promise<Failure[]> {
   const suspects = snapshots.flatMap((snapshot) => missingObjects(snapshot, view.listing));
-  const wanted = distinctObjects(snapshots);
+  const wanted = new Map(
+    [...distinctObjects(snapshots).values()].map(({ segment }) => [keyOf(view.host, segment), segment]),
+  );
   const failures = await mapConcurrent(suspects, readsAtOnce, async (failure) => {
-    const named = [...wanted.values()].find(({ segment }) => keyOf(view.host, segment) === failure.key);
-    const reason = named && (await whyUnreadable(context, session, view.host, named.segment));
+    const segment = wanted.get(failure.key);
+    const reason = segment && (await whyUnreadable(context, session, view.host, segment));
     return reason === undefined ? [] : [failure];
   });
   return failures.flat();

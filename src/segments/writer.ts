@@ -88,6 +88,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       if (stored === undefined) {
         stored = sealAndPut(id, slab, done);
         added.set(id, stored);
+        stored.catch(() => added.delete(id)); // the next one that has it tries again
       } else done();
       const result = { ...(await stored), bytes };
       progress?.(bytes, isNew ? result.storedBytes : 0);

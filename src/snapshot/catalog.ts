@@ -4,8 +4,8 @@ import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import { openSigned, signBytes } from '../seal/sign.ts';
 import type { Store, StoredObject } from '../store/store.ts';
-import { formatIndex, parseIndex, type Index } from './index.ts';
-import { formatKey, parseKey, snapshotsFolder } from './object-key.ts';
+import { compareAge, formatIndex, parseIndex, type Index } from './index.ts';
+import { formatKey, parseKey, segmentsFolder, snapshotsFolder } from './object-key.ts';
 
 /** What lies in one host's part of a store: folders by snapshot id, as a listing showed them. */
 export type HostListing = ReadonlyMap<string, SnapshotFolder>;
@@ -74,7 +74,7 @@ export async function readSnapshots(
     }
   });
   return {
-    snapshots: snapshots.toSorted((a, b) => byId(a.index.snapshot, b.index.snapshot)),
+    snapshots: snapshots.toSorted((a, b) => compareAge(a.index, b.index)),
     unreadable: unreadable.toSorted((a, b) => byId(a.snapshot, b.snapshot)),
   };
 }
@@ -116,8 +116,12 @@ export async function commitSnapshot(
   index: Index,
   signingKey: PrivateKey,
 ): Promise<{ sha256: string; storedBytes: number }> {
-  const signed = await signBytes(formatIndex(index), signingKey, new Date(index.finishedAt));
-  await store.settle();
+  const content = formatIndex(index);
+  // What a reader would refuse must not become a snapshot, whatever made it so.
+  parseIndex(content, { host: index.host, snapshot: index.snapshot });
+  const signed = await signBytes(content, signingKey, new Date(index.finishedAt));
+  // A folder may hold segments of a run that died before it could settle them.
+  await store.settle(index.folders.map(({ snapshot }) => segmentsFolder(index.host, snapshot)));
   await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed);
   await store.settle();
   return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };

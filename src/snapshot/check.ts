@@ -1,6 +1,6 @@
 import type { HostListing, Snapshot } from './catalog.ts';
 import { objectsOf } from './index.ts';
-import { formatKey, parseSnapshotId } from './object-key.ts';
+import { formatKey, isPast } from './object-key.ts';
 
 export interface Failure {
   readonly snapshot: string;
@@ -40,8 +40,9 @@ export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[
     if (!previous) return [];
     const before = bySnapshot.get(previous.snapshot);
     if (!before) {
-      const startedAt = parseSnapshotId(previous.snapshot)!.startedAt;
-      const expired = startedAt.getTime() + maxAge * 1000 <= now.getTime();
+      const expired = previous.expiresAt
+        ? Date.parse(previous.expiresAt) <= now.getTime()
+        : isPast(previous.snapshot, maxAge, now);
       return expired ? [] : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
     }
     if (before.sha256 !== previous.sha256)

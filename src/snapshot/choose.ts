@@ -16,6 +16,7 @@ export function chooseById(
   found: { snapshots: readonly Snapshot[]; unreadable: readonly UnreadableSnapshot[] },
   text: string,
 ): Snapshot {
+  if (text === '') throw new SealiftError('usage', 'the id of the snapshot is empty');
   const ids = [
     ...found.snapshots.map((snapshot) => snapshot.index.snapshot),
     ...found.unreadable.map(({ snapshot }) => snapshot),
@@ -78,7 +79,7 @@ export function chooseLatest(
     choices.set(chosen, [...(choices.get(chosen) ?? []), ...streamsMatching(chosen.index, want)]);
   }
   return {
-    choices: [...choices].map(([snapshot, streams]) => ({ snapshot, streams })),
+    choices: [...choices].map(([snapshot, streams]) => ({ snapshot, streams: [...new Set(streams)] })),
     passedOver,
     incomplete,
   };
@@ -87,11 +88,12 @@ export function chooseLatest(
 /** The wanted streams of one snapshot; all its data streams if none is wanted. Throws `snapshot-not-found`. */
 export function chooseStreams(index: Index, wanted: readonly string[]): IndexStream[] {
   if (wanted.length === 0) return index.streams.filter(({ role }) => role === 'data');
-  return wanted.flatMap((want) => {
-    const streams = streamsMatching(index, want);
-    if (streams.length === 0) throw noSuchStream(index.job, want, index);
-    return streams;
+  const streams = wanted.flatMap((want) => {
+    const matching = streamsMatching(index, want);
+    if (matching.length === 0) throw noSuchStream(index.job, want, index);
+    return matching;
   });
+  return [...new Set(streams)];
 }
 
 /** The names of the sources that a snapshot saved or tried to save. */
@@ -101,6 +103,8 @@ export const sourcesOf = (index: Index): string[] => [
     ...index.problems.filter(isPartial).map(({ source }) => source),
   ]),
 ];
+
+export const hasStream = (index: Index, want: string): boolean => streamsMatching(index, want).length > 0;
 
 const streamsMatching = (index: Index, want: string): IndexStream[] =>
   index.streams.filter(({ role, name, source }) => role === 'data' && (source === want || name === want));

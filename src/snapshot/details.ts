@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
+import { SealiftError } from '../errors.ts';
 
 /**
  * The private half of a snapshot: `_/details.jsonl`, one JSON object a line with a `type`, sealed like every stream.
@@ -56,9 +57,17 @@ export async function* readDetails(
     const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
     for (const line of lines) {
-      const record: unknown = JSON.parse(line);
+      const record: unknown = parse(line);
       if (isRecord(record)) yield record;
     }
+  }
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch (error) {
+    throw new SealiftError('verify-failed', 'the details hold a line that is not JSON', { cause: error });
   }
 }
 

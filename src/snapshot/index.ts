@@ -26,7 +26,7 @@ const schema = z.object({
   snapshot: snapshotId,
   signer: fingerprint,
   sequence: z.int().positive(),
-  previous: z.object({ snapshot: snapshotId, sha256 }).nullable(),
+  previous: z.object({ snapshot: snapshotId, sha256, expiresAt: time.optional() }).nullable(),
   startedAt: time,
   finishedAt: time,
   maxAge: count,
@@ -75,6 +75,13 @@ export interface NamedSegment {
 export const recipientsEqual = (a: readonly Recipient[], b: readonly Recipient[]): boolean =>
   a.length === b.length &&
   a.every(({ primary, subkey }, i) => primary === b[i]?.primary && subkey === b[i]?.subkey);
+
+/** Oldest first. Two runs of a job may begin in the same second: then their sequence decides. */
+export function compareAge(a: Index, b: Index): number {
+  if (a.startedAt !== b.startedAt) return a.startedAt < b.startedAt ? -1 : 1;
+  if (a.job === b.job) return a.sequence - b.sequence;
+  return a.snapshot < b.snapshot ? -1 : 1;
+}
 
 /** The segments of one stream, in order. */
 export function segmentsOf(index: Index, stream: IndexStream): NamedSegment[] {

@@ -1,5 +1,6 @@
-import { appendFile, open, readdir, readFile, rm } from 'node:fs/promises';
+import { open, readdir, readFile, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { systemCode } from '../errors.ts';
 import type { NamedSegment, Recipient } from './index.ts';
 import { parseSnapshotId } from './object-key.ts';
 
@@ -17,9 +18,12 @@ export async function openJournal(
   snapshot: string,
   recipients: readonly Recipient[],
 ): Promise<Journal> {
-  const path = join(dir, snapshot);
-  await appendFile(path, `${JSON.stringify({ recipients })}\n`, { mode: 0o600, flag: 'ax' });
-  const file = await open(path, 'a');
+  const file = await begin(join(dir, snapshot), recipients).catch((error: unknown) => {
+    if (systemCode(error) === 'EEXIST') throw error;
+    return undefined;
+  });
+  // A journal that cannot be written (disk full) must not end a backup: the next run uploads again.
+  if (!file) return { add() {}, async [Symbol.asyncDispose]() {} };
   let lines: string[] = [];
   let writing: Promise<void> | undefined;
   const write = async (): Promise<void> => {
@@ -34,7 +38,6 @@ export async function openJournal(
   return {
     add({ id, storedBytes, sha256 }) {
       lines.push(`${JSON.stringify([id, storedBytes, sha256])}\n`);
-      // A journal that cannot be written (disk full) must not end a backup: the next run uploads again.
       writing ??= write().catch(() => undefined);
     },
     /** Waits until what was added is on disk. */
@@ -43,6 +46,17 @@ export async function openJournal(
       await file.close();
     },
   };
+}
+
+async function begin(path: string, recipients: readonly Recipient[]): Promise<FileHandle> {
+  const file = await open(path, 'ax', 0o600);
+  try {
+    await file.appendFile(`${JSON.stringify({ recipients })}\n`);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 export interface JournalledRun {
@@ -56,8 +70,8 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
   const runs: JournalledRun[] = [];
   for (const snapshot of await readdir(dir)) {
     if (!parseSnapshotId(snapshot)) continue;
-    const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
     try {
+      const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
       const { recipients } = JSON.parse(lines[0] ?? '') as { recipients: Recipient[] };
       if (!Array.isArray(recipients)) continue;
       const segments = lines.slice(1).map((line) => {
@@ -66,7 +80,7 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
       });
       runs.push({ snapshot, recipients, segments });
     } catch {
-      // Not written to its end: nothing of it can be trusted to be whole.
+      // Not written to its end, or gone with the commit of another job since it was listed.
     }
   }
   return runs;

@@ -45,6 +45,12 @@ export function parseSnapshotId(text: string): SnapshotId | undefined {
   return formatSnapshotId(id) === text ? id : undefined;
 }
 
+/** Whether a snapshot is older than any of its kind may live. With no age known (0) none is. */
+export function isPast(snapshot: string, maxAgeSeconds: number, now: Date): boolean {
+  const startedAt = parseSnapshotId(snapshot)?.startedAt.getTime() ?? 0;
+  return maxAgeSeconds > 0 && startedAt + maxAgeSeconds * 1000 <= now.getTime();
+}
+
 /** The key under which an object is stored. */
 export function formatKey(key: ObjectKey): string {
   switch (key.type) {

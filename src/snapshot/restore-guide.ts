@@ -72,7 +72,7 @@ restore_stream() {
       echo "$sha256  segment.zst.gpg" | sha256sum --check --quiet
       if [ -z "\${session[$folder]:-}" ]; then   # asks for the private key, once per folder
         session[$folder]=$(gpg --quiet --status-fd 1 --show-session-key --yes --output /dev/null \\
-          --decrypt segment.zst.gpg < /dev/null | sed -n 's/^.GNUPG:. SESSION_KEY //p')
+          --decrypt segment.zst.gpg 2> >(grep -v 'session key' >&2) < /dev/null | sed -n 's/^.GNUPG:. SESSION_KEY //p')
       fi
       gpg --quiet --override-session-key-fd 3 --decrypt segment.zst.gpg 3<<< "\${session[$folder]}" < /dev/null |
         zstd -q -d >> "$2"

@@ -61,7 +61,10 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       write(key, bytes, false, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
     replace: (key, bytes, signal) =>
       write(key, bytes, true, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
-    async settle() {
+    async settle(others = []) {
+      for (const other of others)
+        for (let folder = join(root, other); folder.startsWith(root); folder = dirname(folder))
+          if (await isThere(folder)) unsettled.add(folder);
       const folders = [...unsettled];
       unsettled.clear();
       for (const folder of folders)
@@ -151,7 +154,7 @@ async function prepareTemporary(temporary: string): Promise<void> {
   for (const name of await readdir(temporary)) {
     const path = join(temporary, name);
     const info = await stat(path).catch(() => undefined);
-    if (info && Date.now() - info.mtimeMs > abandonedAfterMs) await rm(path, { force: true });
+    if (info?.isFile() && Date.now() - info.mtimeMs > abandonedAfterMs) await rm(path, { force: true });
   }
 }
 

@@ -18,8 +18,8 @@ export interface Store extends AsyncDisposable {
   put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
   /** Writes an object that may be there already (the restore guide alone). */
   replace(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
-  /** Makes everything that was put so far survive a power cut. */
-  settle(): Promise<void>;
+  /** Makes everything that was put so far survive a power cut, and what others put into these folders. */
+  settle(folders?: readonly string[]): Promise<void>;
   /**
    * The object's content, newest version first, and then on a versioned bucket the older versions, so that a reader can
    * take the first that has the signed hash (rule R8). Yields nothing for a key that does not exist.

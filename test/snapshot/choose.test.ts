@@ -149,7 +149,7 @@ suite('a snapshot by its id', () => {
   });
 
   test('is ambiguous where several begin so, and all of them are named', () => {
-    for (const text of ['', '2026', '20261122T12000'])
+    for (const text of ['2', '2026', '20261122T12000'])
       assert.throws(
         () => chooseById(found, text),
         (error: unknown) => {
@@ -159,6 +159,10 @@ suite('a snapshot by its id', () => {
           return true;
         },
       );
+  });
+
+  test('is not asked for by an empty text, as an unset variable of a shell gives', () => {
+    assert.throws(() => chooseById(found, ''), { code: 'usage' });
   });
 
   test('is not found by its middle, its end or more than its id', () => {

@@ -1,0 +1,21 @@
+import { SealiftError, systemCode } from '../errors.ts';
+
+/** What the system said of writing to the target, for people. Everything else is left as it is. */
+export function explainTarget(error: unknown, path: string): unknown {
+  const failed = (what: string, hint: string): SealiftError =>
+    new SealiftError('restore-failed', `${what} ${path}`, { hint, cause: error });
+  switch (systemCode(error instanceof SealiftError ? error.cause : error)) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return failed('no space left for', 'Restore to a larger disk, or choose less with --source.');
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+      return failed('not allowed to write', 'Choose another folder with --to, or run as its owner.');
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return failed('cannot make', 'Choose another folder with --to.');
+    default:
+      return error;
+  }
+}
