@@ -189,6 +189,15 @@ function latest(
     usable.some(({ index }) => index.job === job && wanted.some((want) => hasStream(index, want))),
   );
   const jobs = options.job !== undefined ? [options.job] : having.length > 0 ? having : all;
+  const nowhere = wanted.find((want) => !jobs.some((job) => jobHas(usable, job, want)));
+  if (nowhere !== undefined)
+    throw new SealiftError(
+      'snapshot-not-found',
+      `${jobs.length === 1 ? `job ${jobs[0]}` : `host ${view.host}`} has no source or stream ${nowhere}`,
+      {
+        hint: `There are: ${[...new Set(usable.flatMap(({ index }) => chooseStreams(index, []).map(({ name }) => name)))].join(', ')}`,
+      },
+    );
   if (jobs.length === 0)
     throw new SealiftError('snapshot-not-found', `host ${view.host} has no snapshot that could be restored`, {
       hint: '`sealift list` shows what there is; expired ones need --expired.',
@@ -198,10 +207,7 @@ function latest(
       hint: 'Choose one with --job NAME.',
     });
   const found = jobs.map((job) =>
-    chooseLatest(usable, {
-      job,
-      wanted: wanted.filter((want) => jobs.length === 1 || jobHas(usable, job, want)),
-    }),
+    chooseLatest(usable, { job, wanted: wanted.filter((want) => jobHas(usable, job, want)) }),
   );
   for (const sentence of found.flatMap(({ passedOver }) => passedOver)) context.log.warn(sentence);
   return {

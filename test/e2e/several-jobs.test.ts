@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { test, type TestContext } from 'node:test';
+import { pseudoRandom } from '../support/bytes.ts';
+import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
+
+const tree = (name: string) => ({
+  schedule: every2h,
+  sources: [{ name: `tree-${name}`, kind: 'files', paths: [name] }],
+});
+
+/** Two jobs, `aa` before `bb`, each with one tree. */
+async function makeTwoJobs(t: TestContext): Promise<World> {
+  const world = await makeWorld(t, { jobs: { aa: tree('aa'), bb: tree('bb') } });
+  for (const name of ['aa', 'bb']) {
+    mkdirSync(join(world.dir, name));
+    writeFileSync(join(world.dir, name, 'file'), pseudoRandom(7, 200_000));
+  }
+  return world;
+}
+
+const snapshots = (world: World): string => join(world.dir, 'store', 'h1', 'snap');
+const ofJob = (world: World, job: string): string[] =>
+  readdirSync(snapshots(world))
+    .filter((name) => name.includes(`-${job}-`))
+    .toSorted();
+
+function damage(file: string): void {
+  const bytes = readFileSync(file);
+  const middle = bytes.length >> 1;
+  bytes[middle] = bytes[middle]! ^ 1;
+  rmSync(file);
+  writeFileSync(file, bytes);
+}
+
+test('with two jobs a source is found without naming its job, and named twice it comes once', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  const out = join(world.dir, 'out');
+  const twice = ['--source', 'tree-aa', '--source', 'tree-aa/files.tar'];
+  const { status, stderr } = await world.run('restore', 'latest', ...twice, '--to', out, '--key', world.key);
+  assert.equal(status, 0, stderr);
+  assert.ok(existsSync(join(out, 'tree-aa', world.dir.slice(1), 'aa', 'file')));
+  const none = await world.run(
+    'restore',
+    'latest',
+    '--source',
+    'other',
+    '--to',
+    `${out}2`,
+    '--key',
+    world.key,
+  );
+  assert.equal(none.status, 10, none.stderr);
+});
+
+test('--json does not go with --stdout, where data would be mixed with lines', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  const args = ['restore', 'latest', '--job', 'aa', '--stdout', '--key', world.key];
+  assert.equal((await world.run('--json', ...args)).status, 2);
+  assert.equal((await world.run(...args)).status, 0);
+});
+
+test('a damaged newest index of one job is not hidden by a newer snapshot of another', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  await world.json('backup');
+  damage(join(snapshots(world), ofJob(world, 'aa').at(-1)!, 'index.json.gpg'));
+  const verified = await world.run('verify', '--json');
+  assert.equal(verified.status, 21, verified.stdout);
+  assert.match(verified.stdout, /"ok":false/);
+  const restored = await world.run('restore', 'latest', '--to', join(world.dir, 'out'), '--key', world.key);
+  assert.equal(restored.status, 3, 'the newest could not be read, so it is done in part');
+});
+
+test('a job that fails in an unexpected way does not keep the next one from running', async (t) => {
+  const world = await makeTwoJobs(t);
+  mkdirSync(join(world.dir, 'state', 'lock', 'aa'), { recursive: true });
+  const { status, stdout, stderr } = await world.run('--json', 'backup');
+  assert.equal(status, 3, stderr);
+  const summary = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as BackupSummary & {
+    failed: object[];
+  };
+  assert.deepEqual(
+    summary.snapshots.map(({ job }) => job),
+    ['bb'],
+  );
+  assert.equal(summary.failed.length, 1);
+});
+
+test('a journal that goes while it is listed, and old folders among drafts, do not stop a backup', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  symlinkSync('/nonexistent', join(world.dir, 'state', 'journal', '20261123T025541Z-bb-aaaaaa'));
+  const stale = join(world.dir, 'store', '.tmp', 'old');
+  mkdirSync(stale, { recursive: true });
+  utimesSync(stale, 1e9, 1e9);
+  await world.json('backup', 'aa');
+});
+
+test('a name that is too long for a stream fails that stream, and its siblings are a snapshot that can be read', async (t) => {
+  const world = await makeTwoJobs(t);
+  const path = join(world.dir, `${'ä'.repeat(45)}.sqlite`);
+  new DatabaseSync(path).exec('CREATE TABLE t (a)');
+  const sources = [
+    { name: 'long', kind: 'sqlite', path },
+    { name: 'tree', kind: 'files', paths: ['aa'] },
+  ];
+  world.setJobs({ aa: { schedule: every2h, sources } });
+  const { status, stdout } = await world.run('--json', 'backup');
+  assert.equal(status, 3, stdout);
+  const { snapshots: listed } = await world.json<Listing>('list');
+  assert.deepEqual(
+    listed.map(({ problems }) => problems),
+    [[{ source: 'long', code: 'stream-failed' }]],
+  );
+});
+
+test('an emptied store is noticed by the next backup, and a stranger’s index from long ago stops nothing', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup', 'aa');
+  for (const name of ofJob(world, 'aa')) rmSync(join(snapshots(world), name), { recursive: true });
+  const { status, stderr } = await world.run('backup', 'aa');
+  assert.equal(status, 0);
+  assert.match(stderr, /this host committed snapshot 1 of job aa, and the store has none/);
+
+  const stranger = await makeTwoJobs(t);
+  await stranger.json('backup', 'aa');
+  const theirs = join(snapshots(stranger), ofJob(stranger, 'aa')[0]!);
+  renameSync(theirs, join(snapshots(world), '20200101T000000Z-aa-aaaaaa'));
+  await world.json('backup', 'aa');
+  assert.equal((await world.run('restore', '--to', join(world.dir, 'out'), '--key', world.key)).status, 0);
+});
+
+test('two snapshots of one second are told apart by their sequence', async (t) => {
+  const world = await makeTwoJobs(t);
+  const made: string[] = [];
+  for (let i = 0; i < 6; i++)
+    made.push((await world.json<BackupSummary>('backup', 'aa')).snapshots[0]!.snapshot);
+  const { snapshots: listed } = await world.json<Listing>('list');
+  assert.deepEqual(
+    listed.map(({ snapshot }) => snapshot),
+    made.toReversed(),
+  );
+});
