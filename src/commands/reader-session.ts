@@ -94,7 +94,33 @@ export async function viewHost(session: ReaderSession, host: string, signal: Abo
   const trusted = trust.get(host) ?? [];
   if (trusted.length === 0) throw await untrusted(session, host, signal);
   const listing = await listHost(store, host, signal);
-  return { host, listing, ...(await readSnapshots(store, host, listing, trusted, signal)) };
+  return {
+    host,
+    listing,
+    ...setFutureApart(await readSnapshots(store, host, listing, trusted, signal), session.now),
+  };
+}
+
+/** Clocks of machines that share a directory may differ a little. */
+const toleranceMs = 5 * 60 * 1000;
+
+/** A snapshot that is dated in the future does not count, and is reported (rule R9). */
+function setFutureApart(
+  read: { snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] },
+  now: Date,
+): { snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] } {
+  const isFuture = ({ index }: Snapshot): boolean =>
+    Date.parse(index.startedAt) > now.getTime() + toleranceMs;
+  const future = read.snapshots
+    .filter(isFuture)
+    .map(({ index: { snapshot, startedAt } }) => ({
+      snapshot,
+      error: new SealiftError('verify-failed', `${snapshot} is dated in the future: ${startedAt}`),
+    }));
+  return {
+    snapshots: read.snapshots.filter((snapshot) => !isFuture(snapshot)),
+    unreadable: [...read.unreadable, ...future],
+  };
 }
 
 async function untrusted({ store }: ReaderSession, host: string, signal: AbortSignal): Promise<SealiftError> {

@@ -48,6 +48,21 @@ test('an expired snapshot is passed over by latest, and refused by its id withou
   );
 });
 
+test('a snapshot that is dated in the future does not count, and is reported', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  const future = await madeDaysAgo(world, id, -2);
+  const listed = await world.run('list', '--json');
+  assert.equal(listed.status, 3);
+  assert.match(listed.stderr, new RegExp(`${future} is dated in the future`));
+  assert.deepEqual((JSON.parse(listed.stdout) as Listing).snapshots, []);
+  assert.equal((await world.run('verify', '--all')).status, 21);
+
+  await backup(world);
+  const to = ['--to', join(world.dir, 'd'), '--key', world.key];
+  const restored = await world.run('restore', 'latest', ...to);
+  assert.equal(restored.status, 0, restored.stderr);
+});
+
 /** Turns a snapshot into one that the same host made so long ago; returns its id. */
 async function madeDaysAgo(world: World, id: string, days: number): Promise<string> {
   const folder = join(world.dir, 'store/h1/snap');
