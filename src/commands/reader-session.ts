@@ -101,10 +101,10 @@ export async function viewHost(session: ReaderSession, host: string, signal: Abo
   };
 }
 
-/** Clocks of machines that share a directory may differ a little. */
-const toleranceMs = 5 * 60 * 1000;
+/** A clock that is wrong by hours must not hide what there is: backups refuse to run with it, reading goes on. */
+const toleranceMs = 24 * 3600 * 1000;
 
-/** A snapshot that is dated in the future does not count, and is reported (rule R9). */
+/** A snapshot that is dated more than a day in the future does not count, and is reported (rule R9). */
 function setFutureApart(
   read: { snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] },
   now: Date,
