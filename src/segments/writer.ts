@@ -99,9 +99,6 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
   }
 
   return {
-    /** Segments that this writer added to the store so far. */
-    added: (): Promise<StoredSegment[]> => Promise.all(added.values()),
-
     /**
      * Stores one stream. When the body throws, or a segment cannot be stored, waits for what is under way and throws
      * that error; what was stored by then is named by nobody.

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import type { Store, StoredObject } from './store.ts';
 
@@ -192,15 +193,6 @@ async function publishNew(draft: string, path: string): Promise<boolean> {
 async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
   if (!(await readFile(path)).equals(bytes))
     throw new SealiftError('store-conflict', `${path} is already there with other content`);
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 const isAbsent = (error: unknown): boolean =>
