@@ -3,6 +3,7 @@ import { SealiftError } from '../errors.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
 import { Budget } from '../segments/budget.ts';
+import { longestSegmentBytes } from '../segments/chunker.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { SlabShelf } from '../segments/slabs.ts';
 import { openState, type State } from '../state.ts';
@@ -39,6 +40,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
   const trust = await loadTrust(config.hosts, hostKey);
   const store = await openStore(config.store);
   const pool = new WorkerPool(config.workers);
+  pool.start();
   return {
     config,
     host: config.host,
@@ -48,7 +50,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     pool,
     budget: new Budget(budgetBytes),
-    shelf: new SlabShelf(2 * config.workers),
+    shelf: new SlabShelf(config.workers * longestSegmentBytes),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

@@ -72,6 +72,11 @@ export class Cutter {
     this.#gear = gear;
   }
 
+  /** Room that is enough for a segment that begins here. */
+  get longestBytes(): number {
+    return this.#sizes.max;
+  }
+
   *push(bytes: Uint8Array): Generator<Piece> {
     let rest = bytes;
     while (rest.length > 0) {

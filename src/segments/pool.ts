@@ -13,12 +13,16 @@ interface Pending {
 
 interface Member {
   readonly worker: Worker;
-  current: Pending | undefined;
+  /** Sent to it and not yet answered, oldest first; it answers in this order. */
+  readonly sent: Pending[];
 }
+
+/** Tasks that a thread has at hand: the next one starts while the main thread is busy cutting. */
+const tasksAhead = 2;
 
 /**
  * Worker threads that hash, compress, encrypt and open, so that the main thread only reads and cuts. Every job of the
- * process shares one pool. Threads start when they are first needed.
+ * process shares one pool. Threads start when they are first needed, or all at once before that by `start`.
  */
 export class WorkerPool implements AsyncDisposable {
   readonly size: number;
@@ -38,32 +42,44 @@ export class WorkerPool implements AsyncDisposable {
     return promise;
   }
 
+  start(): void {
+    while (this.#begin() !== undefined);
+  }
+
   #dispatch(): void {
     while (this.#queue.length > 0) {
-      const member = this.#members.find(({ current }) => current === undefined) ?? this.#start();
+      const member = this.#idlest();
       const next = member && this.#queue.shift();
       if (!next) return;
-      member.current = next;
-      member.worker.postMessage(next.task);
+      member.sent.push(next);
+      const { task } = next;
+      member.worker.postMessage(task, 'slab' in task ? [task.slab.bytes.buffer] : []);
     }
   }
 
-  #start(): Member | undefined {
+  /** A thread with nothing to do, new if need be; else the one that has least at hand, if it has room. */
+  #idlest(): Member | undefined {
+    const [first] = this.#members.toSorted((a, b) => a.sent.length - b.sent.length);
+    if (first?.sent.length === 0) return first;
+    return this.#begin() ?? (first !== undefined && first.sent.length < tasksAhead ? first : undefined);
+  }
+
+  #begin(): Member | undefined {
     if (this.#members.length >= this.size) return undefined;
-    const member: Member = { worker: new Worker(workerUrl), current: undefined };
+    const member: Member = { worker: new Worker(workerUrl), sent: [] };
     member.worker.on('message', (reply: Reply) => {
-      const { current } = member;
-      member.current = undefined;
-      if (reply.ok) current?.resolve(reply.value);
-      else current?.reject(new SealiftError(reply.code, reply.message));
+      const done = member.sent.shift();
+      if (reply.ok) done?.resolve(reply.value);
+      else done?.reject(new SealiftError(reply.code, reply.message));
       this.#dispatch();
     });
-    // The thread is gone (out of memory, most likely). Its task fails; the next task gets a new thread.
+    // The thread is gone (out of memory, most likely). Its tasks fail; the next task gets a new thread.
     const lost = (reason: string, cause?: Error): void => {
       const place = this.#members.indexOf(member);
       if (place === -1) return;
       this.#members.splice(place, 1);
-      member.current?.reject(new SealiftError('failed', `a worker thread died: ${reason}`, { cause }));
+      const died = new SealiftError('failed', `a worker thread died: ${reason}`, { cause });
+      for (const { reject } of member.sent) reject(died);
       this.#dispatch();
     };
     member.worker.on('error', (cause) => lost(cause.message, cause));
@@ -78,9 +94,9 @@ export class WorkerPool implements AsyncDisposable {
     for (const { reject } of this.#queue) reject(closed);
     this.#queue = [];
     await Promise.all(
-      this.#members.splice(0).map(async ({ worker, current }) => {
+      this.#members.splice(0).map(async ({ worker, sent }) => {
         await worker.terminate();
-        current?.reject(closed);
+        for (const { reject } of sent) reject(closed);
       }),
     );
   }

@@ -1,46 +1,49 @@
 import { Budget } from './budget.ts';
-import { longestSegmentBytes } from './chunker.ts';
 
 /**
- * Memory that a segment is gathered in and that worker threads read where it is, with no copy and nothing for the
- * garbage collector. Address space for the longest segment; the system gives memory only to what is written.
+ * Memory that a segment is gathered in, handed to a worker thread and handed back by it: with no copy, and nothing for
+ * the garbage collector. (Shared memory would not have to be handed about, but V8 copies into it at a fifth of the
+ * speed unless both sides are aligned.)
  */
 export interface Slab {
-  readonly bytes: Uint8Array<SharedArrayBuffer>;
+  /** Address space for the longest segment; the system gives memory only to what is written. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
   /** How much of it is filled. */
-  length: number;
+  readonly length: number;
 }
+
+export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
 /**
  * Slabs that are used again and again. Whoever gathers a segment has one at once (a stream that waited for one while
- * others hold theirs half-full could wait for ever); how many full ones are worked on at a time is bounded.
+ * others hold theirs half-full could wait for ever); how much of full ones is worked on at a time is bounded.
  */
 export class SlabShelf {
-  readonly #free: Slab[] = [];
-  readonly #places: Budget;
+  readonly #free = new Map<number, Uint8Array<ArrayBuffer>[]>();
+  readonly #atWork: Budget;
 
-  /** `atWork`: full slabs that may be worked on at a time. */
-  constructor(atWork: number) {
-    this.#places = new Budget(atWork);
+  /** `atWorkBytes`: of full slabs, by the room that they have, that may be worked on at a time. */
+  constructor(atWorkBytes: number) {
+    this.#atWork = new Budget(atWorkBytes);
   }
 
-  take(): Slab {
-    return (
-      this.#free.pop() ?? { bytes: new Uint8Array(new SharedArrayBuffer(longestSegmentBytes)), length: 0 }
-    );
+  /** `sizeBytes`: of the longest segment that may come; the few sizes that there are do not serve each other. */
+  take(sizeBytes: number): Uint8Array<ArrayBuffer> {
+    return this.#free.get(sizeBytes)?.pop() ?? new Uint8Array(sizeBytes);
   }
 
-  /** Waits for a place to work on a full slab. */
-  enter(): Promise<void> {
-    return this.#places.take(1);
+  /** Waits until a full slab of this size may be worked on. */
+  enter(sizeBytes: number): Promise<void> {
+    return this.#atWork.take(sizeBytes);
   }
 
-  leave(): void {
-    this.#places.give(1);
+  leave(sizeBytes: number): void {
+    this.#atWork.give(sizeBytes);
   }
 
-  give(slab: Slab): void {
-    slab.length = 0;
-    this.#free.push(slab);
+  give(bytes: Uint8Array<ArrayBuffer>): void {
+    const free = this.#free.get(bytes.length) ?? [];
+    this.#free.set(bytes.length, free);
+    free.push(bytes);
   }
 }

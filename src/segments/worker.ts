@@ -7,24 +7,21 @@ import { sealBytes, type Seal } from '../seal/message.ts';
 import { longestSegmentBytes } from './chunker.ts';
 import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
+import { filled, type Slab } from './slabs.ts';
 
 /**
- * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. Plaintext
- * comes in shared memory and stays there; objects are transferred.
+ * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. The slab of
+ * a segment is transferred to the thread and comes back with the answer; so are objects and opened plaintext.
  */
 export type Task =
-  | {
-      readonly type: 'identify';
-      readonly plaintext: Uint8Array<SharedArrayBuffer>;
-      readonly idKey: Uint8Array;
-    }
-  | { readonly type: 'seal'; readonly plaintext: Uint8Array<SharedArrayBuffer>; readonly seal: Seal }
+  | { readonly type: 'identify'; readonly slab: Slab; readonly idKey: Uint8Array }
+  | { readonly type: 'seal'; readonly slab: Slab; readonly seal: Seal }
   | { readonly type: 'open'; readonly object: Uint8Array; readonly sessionKey: Uint8Array };
 
 export interface Results {
-  identify: { readonly id: string };
+  identify: { readonly id: string; readonly slab: Slab };
   /** The object and the lower-case hex SHA-256 of it. */
-  seal: { readonly object: Uint8Array; readonly sha256: string };
+  seal: { readonly object: Uint8Array; readonly sha256: string; readonly slab: Slab };
   open: { readonly plaintext: Uint8Array };
 }
 
@@ -66,12 +63,12 @@ function frameContentSize(frame: Uint8Array): number | undefined {
 async function perform(task: Task): Promise<Results[Task['type']]> {
   switch (task.type) {
     case 'identify':
-      return { id: segmentId(task.idKey, task.plaintext) };
+      return { id: segmentId(task.idKey, filled(task.slab)), slab: task.slab };
     case 'seal': {
-      const frame = compress(task.plaintext);
+      const frame = compress(filled(task.slab));
       const object = sealBytes(task.seal, frame, paddingFor(frame.length));
       release(frame);
-      return { object, sha256: createHash('sha256').update(object).digest('hex') };
+      return { object, sha256: createHash('sha256').update(object).digest('hex'), slab: task.slab };
     }
     case 'open': {
       // OpenPGP.js is large, and a thread that only seals does without it.
@@ -94,18 +91,29 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
   }
 }
 
+/** What need not be copied to the main thread: memory that nothing else lies in (Node pools what is small). */
+const transferable = (value: Results[Task['type']]): ArrayBuffer[] =>
+  [
+    'slab' in value ? value.slab.bytes : undefined,
+    'object' in value ? value.object : undefined,
+    'plaintext' in value ? value.plaintext : undefined,
+  ].flatMap((bytes) =>
+    bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
+      ? [bytes.buffer]
+      : [],
+  );
+
+/** Tasks are answered in the order in which they came. */
+let last = Promise.resolve();
 parentPort?.on('message', (task: Task) => {
   const port = parentPort!;
-  perform(task).then(
-    (value) => {
-      const bytes = 'object' in value ? value.object : 'plaintext' in value ? value.plaintext : undefined;
-      // Small results lie in a pool that Node shares and does not transfer; those are copied.
-      const whole = bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength;
-      port.postMessage({ ok: true, value } satisfies Reply, whole ? [bytes.buffer] : []);
-    },
-    (error: unknown) => {
-      const code = error instanceof SealiftError ? error.code : 'failed';
-      port.postMessage({ ok: false, code, message: messageOf(error) } satisfies Reply);
-    },
-  );
+  last = last
+    .then(() => perform(task))
+    .then(
+      (value) => port.postMessage({ ok: true, value } satisfies Reply, transferable(value)),
+      (error: unknown) => {
+        const code = error instanceof SealiftError ? error.code : 'failed';
+        port.postMessage({ ok: false, code, message: messageOf(error) } satisfies Reply);
+      },
+    );
 });

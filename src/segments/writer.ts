@@ -50,18 +50,18 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
   const { pool, budget, shelf, idKey, gear, folder, reusable, put, progress } = options;
   const added = new Map<string, Promise<StoredSegment>>();
 
-  async function seal(slab: Slab): Promise<{ object: Uint8Array; sha256: string }> {
-    const plaintext = slab.bytes.subarray(0, slab.length);
-    return pool.run<'seal'>({ type: 'seal', plaintext, seal: options.seal });
-  }
-
   /** Gives the place of its slab up when the object has a share of the budget: so a slow store stops the source. */
-  async function sealAndPut(id: string, slab: Slab, done: () => void): Promise<StoredSegment> {
-    const { object, sha256 } = await seal(slab);
+  async function sealAndPut(id: string, plaintext: Slab, leave: () => void): Promise<StoredSegment> {
+    const { object, sha256, slab } = await pool.run<'seal'>({
+      type: 'seal',
+      slab: plaintext,
+      seal: options.seal,
+    });
+    shelf.give(slab.bytes);
     const segment = { id, folder, storedBytes: object.length, sha256 };
     await budget.take(segment.storedBytes);
     try {
-      done();
+      leave();
       await put(segment, object);
       release(object);
     } finally {
@@ -70,31 +70,32 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
     return segment;
   }
 
-  /** Takes over the slab and its place on the shelf. */
-  async function store(slab: Slab): Promise<StoredSegment & { bytes: number }> {
-    const bytes = slab.length;
+  /** Takes over the slab and its place on the shelf. A slab whose task fails is not seen again. */
+  async function store(plaintext: Slab): Promise<StoredSegment & { bytes: number }> {
+    const bytes = plaintext.length;
+    const place = plaintext.bytes.length; // it cannot be asked when it is with a thread
     let held = true;
-    const done = (): void => {
-      if (!held) return;
+    const leave = (): void => {
+      if (held) shelf.leave(place);
       held = false;
-      shelf.give(slab);
-      shelf.leave();
     };
     try {
-      const plaintext = slab.bytes.subarray(0, bytes);
-      const { id } = await pool.run<'identify'>({ type: 'identify', plaintext, idKey });
+      const { id, slab } = await pool.run<'identify'>({ type: 'identify', slab: plaintext, idKey });
       let stored = reusable.get(id) ?? added.get(id);
       const isNew = stored === undefined;
       if (stored === undefined) {
-        stored = sealAndPut(id, slab, done);
+        stored = sealAndPut(id, slab, leave);
         added.set(id, stored);
         stored.catch(() => added.delete(id)); // the next one that has it tries again
-      } else done();
+      } else {
+        shelf.give(slab.bytes);
+        leave();
+      }
       const result = { ...(await stored), bytes };
       progress?.(bytes, isNew ? result.storedBytes : 0);
       return result;
     } finally {
-      done();
+      leave();
     }
   }
 
@@ -109,10 +110,12 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       const segments: Promise<StoredSegment & { bytes: number }>[] = [];
       let failure: { error: unknown } | undefined;
       let total = 0;
-      let slab: Slab | undefined;
-      const send = async (full: Slab): Promise<void> => {
-        await shelf.enter();
-        const stored = store(full);
+      let slab: Uint8Array<ArrayBuffer> | undefined;
+      let length = 0;
+      const send = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
+        await shelf.enter(bytes.length);
+        const stored = store({ bytes, length });
+        length = 0;
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);
       };
@@ -122,9 +125,9 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
           hash.update(bytes);
           total += bytes.length;
           for (const piece of cutter.push(bytes)) {
-            slab ??= shelf.take();
-            slab.bytes.set(piece.bytes, slab.length);
-            slab.length += piece.bytes.length;
+            slab ??= shelf.take(cutter.longestBytes);
+            slab.set(piece.bytes, length);
+            length += piece.bytes.length;
             if (!piece.cut) continue;
             const full = slab;
             slab = undefined;

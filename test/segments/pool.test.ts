@@ -7,31 +7,34 @@ import { freshPool } from './station.ts';
 
 const idKey = new Uint8Array(32);
 const content = pseudoRandom(1, 100_000);
-const shared = (bytes: Uint8Array): Uint8Array<SharedArrayBuffer> => {
-  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
-  copy.set(bytes);
-  return copy;
-};
-const identify = (pool: WorkerPool, plaintext = shared(content)) =>
-  pool.run<'identify'>({ type: 'identify', plaintext, idKey });
+const identify = (pool: WorkerPool, plaintext = content) =>
+  pool.run<'identify'>({
+    type: 'identify',
+    slab: { bytes: new Uint8Array(plaintext), length: plaintext.length },
+    idKey,
+  });
 
 /** Makes its thread die: a task that the worker does not know leaves it without an answer to send. */
-const kill = (pool: WorkerPool) =>
-  pool.run<'identify'>({ type: 'nonsense', plaintext: new Uint8Array(1) } as never);
+const kill = (pool: WorkerPool) => pool.run<'identify'>({ type: 'nonsense' } as never);
 
 test('more tasks than threads all get their own answer', async (t) => {
   const pool = freshPool(t);
   const contents = Array.from({ length: 40 }, (_, i) => pseudoRandom(i, 1000 + i));
-  const answers = await Promise.all(contents.map((bytes) => identify(pool, shared(bytes))));
+  const answers = await Promise.all(contents.map((bytes) => identify(pool, bytes)));
   contents.forEach((bytes, i) => {
     assert.equal(answers[i]!.id, segmentId(idKey, bytes));
   });
 });
 
-test('a part of a larger memory is read where it lies, and nothing around it', async (t) => {
+test('only the filled part of a slab counts, and the slab comes back', async (t) => {
   const pool = freshPool(t, 1);
-  const { id } = await identify(pool, shared(content).subarray(10, 20));
-  assert.equal(id, segmentId(idKey, content.subarray(10, 20)));
+  const { id, slab } = await pool.run<'identify'>({
+    type: 'identify',
+    slab: { bytes: new Uint8Array(content), length: 10 },
+    idKey,
+  });
+  assert.equal(id, segmentId(idKey, content.subarray(0, 10)));
+  assert.deepEqual(slab.bytes, new Uint8Array(content));
 });
 
 test('a task that fails rejects with its code, and its thread goes on', async (t) => {
@@ -43,11 +46,12 @@ test('a task that fails rejects with its code, and its thread goes on', async (t
   assert.equal((await identify(pool)).id, segmentId(idKey, content));
 });
 
-test('a thread that dies rejects its task, and the next task gets a new one', async (t) => {
+test('a thread that dies rejects the tasks that it has at hand, and later ones get a new thread', async (t) => {
   const pool = freshPool(t, 1);
-  const dying = assert.rejects(kill(pool), { code: 'failed', message: /a worker thread died/ });
+  const died = { code: 'failed', message: /a worker thread died/ };
+  const lost = [assert.rejects(kill(pool), died), assert.rejects(identify(pool), died)];
   const queued = identify(pool);
-  await dying;
+  await Promise.all(lost);
   assert.equal((await queued).id, segmentId(idKey, content));
 });
 
