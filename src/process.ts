@@ -6,6 +6,7 @@ import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SealiftError, systemCode } from './errors.ts';
+import { release } from './memory.ts';
 
 /**
  * Other programs, started without a shell, each as one promise or iterator that ends well only if the program did.
@@ -58,14 +59,18 @@ const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /**
  * Standard output of a program. Throws `tool-failed`, `tool-missing` or, when the signal aborts, its reason; the
- * program has ended by then. A consumer that stops early ends the program too.
+ * program has ended by then. A consumer that stops early ends the program too. A chunk is good until the next is asked
+ * for.
  */
 export async function* readProcess(
   command: Command,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
   await using child = new Child(command, signal);
-  yield* child.output();
+  for await (const chunk of child.output()) {
+    yield chunk;
+    release(chunk);
+  }
   await child.succeeded();
 }
 
