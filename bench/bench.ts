@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startPostgres } from '../test/services/postgres.ts';
 import { changeOnePercent, writeMixed, writeSmallFiles } from './data.ts';
+import { benchRetention } from './retention.ts';
 import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
- * `npm run bench [tar|change|memory|files|postgres ...]`: the limits of the program, measured side by side with what one
+ * `npm run bench [tar|change|memory|files|retention|postgres ...]`: the limits of the program, measured side by side with what one
  * would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
  * PostgreSQL's programs.
  */
@@ -181,6 +182,18 @@ const benches: Record<string, () => Promise<void>> = {
     rmSync(tree, { recursive: true });
   },
 
+  async retention() {
+    const { stdout, peakBytes } = await measure(
+      `exec ${process.execPath} ${join(root, 'bench', 'plan-million.ts')}`,
+    );
+    const { seconds } = JSON.parse(stdout) as { seconds: number };
+    const common = { what: 'prune plan for a million objects' };
+    report({ ...common, ours: `${seconds.toFixed(2)} s`, ratio: seconds, limit: { atMost: 5 } });
+    const MB = peakBytes / MiB;
+    report({ ...common, ours: `${MB.toFixed(0)} MiB`, ratio: MB, limit: { atMost: 500 } });
+    await benchRetention({ dir, program, report: (what, result) => void table.push([what, result]) });
+  },
+
   async postgres() {
     const pgDir = mkdtempSync(join(tmpdir(), 'sbp-'));
     await using server = await startPostgres(pgDir);
@@ -225,7 +238,7 @@ try {
   rmSync(dir, { recursive: true, force: true });
 }
 const header = ['what', 'sealift', 'by hand', 'ratio', 'limit', ''];
-const widths = header.map((title, i) => Math.max(title.length, ...table.map((row) => row[i]!.length)));
+const widths = header.map((title, i) => Math.max(title.length, ...table.map((row) => row[i]?.length ?? 0)));
 for (const row of [header, ...table])
   console.log(
     row

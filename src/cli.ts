@@ -1,7 +1,11 @@
 import { Command, Option } from 'commander';
 import { afterHelp, count, inherit, version } from './cli-frame.ts';
+import type { AuditOptions } from './commands/audit.ts';
+import type { ApplyOptions } from './commands/bucket.ts';
 import type { Context, GlobalOptions, Outcome } from './commands/context.ts';
+import type { DaemonOptions } from './commands/daemon.ts';
 import type { ListOptions } from './commands/list.ts';
+import type { PruneOptions } from './commands/prune.ts';
 import type { RestoreOptions } from './commands/restore.ts';
 import type { ShowOptions } from './commands/show.ts';
 import type { VerifyOptions } from './commands/verify.ts';
@@ -120,6 +124,19 @@ function addCommands(program: Command, run: Run): void {
       run((context, jobs) => import('./commands/backup.ts').then((command) => command.backup(context, jobs))),
     );
   program
+    .command('daemon')
+    .description('the scheduler: backups when they are due, and prune')
+    .option('--once', 'do what is due now and end; for system cron and timers')
+    .action(
+      run((context, _args, options: DaemonOptions) =>
+        import('./commands/daemon.ts').then((command) => command.daemon(context, options)),
+      ),
+    );
+  program
+    .command('status')
+    .description('how each job fares: last success, next run, what is wrong; exit code 3 if something is')
+    .action(run((context) => import('./commands/status.ts').then((command) => command.status(context))));
+  program
     .command('list')
     .description('list the snapshots, newest first; needs no private key')
     .option('--job <name>', 'only those of this job')
@@ -174,6 +191,46 @@ function addCommands(program: Command, run: Run): void {
       import('./commands/verify.ts').then((command) => command.verify(context, args, options)),
     ),
   );
+  program
+    .command('prune')
+    .description('delete what has ended, on a host or elsewhere; needs no private key')
+    .option('--host <name>', 'this host alone; default: every host whose key is trusted')
+    .option('--dry-run', 'say what would be deleted and why; delete nothing')
+    .action(
+      run((context, _args, options: PruneOptions) =>
+        import('./commands/prune.ts').then((command) => command.prune(context, options)),
+      ),
+    );
+  program
+    .command('audit')
+    .description('prove the promises without any private key, or say what is broken; exit code 20 if one is')
+    .option('--host <name>', 'this host alone; default: every host in the store')
+    .option('--report <file>', 'write FILE.html, a page to file, and FILE.json beside it')
+    .option('--sign-with <key>', "sign both with the auditor's private key, for gpg --verify")
+    .option('--passphrase-file <file>', 'first line is the passphrase of that key; default: ask')
+    .option('--force', 'overwrite an older report')
+    .option('--verify <file>', 'check an older report instead, with --signer')
+    .option('--signer <file>', "the auditor's public key, for --verify")
+    .action(
+      run((context, _args, options: AuditOptions) =>
+        import('./commands/audit.ts').then((command) => command.audit(context, options)),
+      ),
+    );
+
+  const bucket = program.command('bucket').description('what the bucket itself deletes, keeps and shows');
+  bucket
+    .command('show')
+    .description('show its lifecycle rules, Object Lock, versions and public access, and what is wrong')
+    .action(run((context) => import('./commands/bucket.ts').then((command) => command.show(context))));
+  bucket
+    .command('apply')
+    .description('let it delete what no pruner does; rules that are not ours stay as they are')
+    .option('--lock <duration>', 'lock new objects for so many whole days: 4d')
+    .action(
+      run((context, _args, options: ApplyOptions) =>
+        import('./commands/bucket.ts').then((command) => command.apply(context, options)),
+      ),
+    );
 }
 
 const hostHelp = 'the host that is meant; needed where the store holds several';

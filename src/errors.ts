@@ -17,6 +17,8 @@ const exitStatusOf = {
   'store-denied': 1,
   'store-full': 1,
   'store-conflict': 1,
+  'object-locked': 1,
+  'bucket-unsafe': 1,
   'clock-wrong': 1,
   'run-limit': 1,
   'host-name-taken': 1,
@@ -38,6 +40,7 @@ const exitStatusOf = {
   'key-wrong': 12,
   'key-untrusted': 12,
   'passphrase-wrong': 12,
+  'promise-broken': 20,
   'verify-failed': 21,
   interrupted: 130,
 } as const satisfies Record<string, number>;

@@ -30,6 +30,9 @@ export interface State {
 /** Where the state folder `dir` keeps the private half of the host key. */
 export const hostKeyFile = (dir: string): string => join(dir, 'host-key.asc');
 
+/** Where the state folder `dir` keeps copies of verified indexes. */
+export const stateCacheDir = (dir: string): string => join(dir, 'cache');
+
 const guard = (what: string): Guard => ({
   what,
   missing: 'config-not-found',
@@ -72,7 +75,7 @@ function state(dir: string, hostSecret: Uint8Array): State {
     hostSecret,
     hostKeyFile: hostKeyFile(dir),
     journalDir: join(dir, 'journal'),
-    cacheDir: join(dir, 'cache'),
+    cacheDir: stateCacheDir(dir),
     readSequence: async (job) => readSequence(file(job)),
     writeSequence: (job, sequence) => replaceFile(file(job), `${sequence}\n`, 0o600),
   };

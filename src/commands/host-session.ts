@@ -6,6 +6,7 @@ import { Budget } from '../segments/budget.ts';
 import { longestSegmentBytes } from '../segments/chunker.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { SlabShelf } from '../segments/slabs.ts';
+import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
 import { openState, type State } from '../state.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
@@ -21,6 +22,7 @@ export interface HostSession extends AsyncDisposable {
   /** The host's own key and those that are pinned for it. */
   readonly trusted: readonly PublicKey[];
   readonly store: Store;
+  readonly cache: IndexCache;
   readonly pool: WorkerPool;
   readonly budget: Budget;
   readonly shelf: SlabShelf;
@@ -48,6 +50,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     hostKey,
     trusted: trust.get(config.host) ?? [],
     store,
+    cache: openIndexCache(state.cacheDir, store.address),
     pool,
     budget: new Budget(budgetBytes),
     shelf: new SlabShelf(config.workers * longestSegmentBytes),

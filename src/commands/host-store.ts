@@ -12,11 +12,12 @@ import {
   snapshotsFolder,
 } from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
+import type { Store } from '../store/store.ts';
 import type { HostSession } from './host-session.ts';
 
 /** The store's time in whole seconds, after holding it against the local clock (rule R9). */
 export async function checkedStoreTime(
-  { store }: HostSession,
+  { store }: { readonly store: Store },
   context: { clock: Clock; log: Log; signal: AbortSignal },
 ): Promise<Date> {
   const storeTime = await store.now(context.signal);
@@ -46,11 +47,11 @@ export interface HostContents {
  * name (rule R10): two machines must not write into one folder.
  */
 export async function readOwnHost(
-  { store, host, trusted, hostKey, config }: HostSession,
+  { store, host, trusted, hostKey, config, cache }: HostSession,
   { log, signal, now }: { log: Log; signal: AbortSignal; now: Date },
 ): Promise<HostContents> {
   const listing = await listHost(store, host, signal);
-  const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, signal);
+  const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, { signal, cache });
   const maxAge = Math.max(config.maxAgeSeconds, ...snapshots.map(({ index }) => index.maxAge));
   for (const { snapshot, error } of unreadable) {
     if (error.code === 'key-untrusted' && !isPast(snapshot, maxAge, now))
@@ -90,7 +91,7 @@ export async function nextInChain(
   known: HostContents,
   { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<Pick<Index, 'sequence' | 'previous'>> {
-  const { store, host, state, trusted } = session;
+  const { store, host, state, trusted, cache } = session;
   const ids = await store.folders(snapshotsFolder(host), signal);
   const added = ids.filter((id) => !known.listing.has(id) && parseSnapshotId(id)?.job === job);
   const fresh: HostListing = new Map(
@@ -102,7 +103,7 @@ export async function nextInChain(
       }),
     ),
   );
-  const { snapshots } = await readSnapshots(store, host, fresh, trusted, signal);
+  const { snapshots } = await readSnapshots(store, host, fresh, trusted, { signal, cache });
   const newest = [...known.snapshots, ...snapshots]
     .filter(({ index }) => index.job === job)
     .toSorted((a, b) => a.index.sequence - b.index.sequence)

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { namePattern } from '../config/schema.ts';
@@ -7,10 +9,13 @@ import {
   listHost,
   readSnapshots,
   type HostListing,
+  type ReadOptions,
   type Snapshot,
   type UnreadableSnapshot,
 } from '../snapshot/catalog.ts';
 import { isPast, keysFolder, parseKey } from '../snapshot/object-key.ts';
+import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
+import { stateCacheDir } from '../state.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import type { Context } from './context.ts';
@@ -23,6 +28,8 @@ export interface ReaderSession extends AsyncDisposable {
   readonly trust: Trust;
   /** The store's time when the session began. */
   readonly now: Date;
+  /** For whoever looks at the store as a whole; `verify` and `restore` read what is there. */
+  readonly cache: IndexCache;
 }
 
 export interface HostView {
@@ -39,19 +46,25 @@ export async function openReaderSession(context: Context): Promise<ReaderSession
   const store = await openStore(config.store);
   try {
     const now = await timeOf(store, context);
-    return { config, store, trust, now, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+    const cache = openIndexCache(cacheDir(config, context), store.address);
+    return { config, store, trust, now, cache, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
   } catch (error) {
     await store[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-/** Reading must work on a store that cannot be written or is full; then a directory cannot tell its time. */
+/** On a host in its state; where there is none, among the caches of the user. */
+const cacheDir = (config: Config, { environment }: Context): string =>
+  existsSync(config.stateDir) ? stateCacheDir(config.stateDir) : join(environment.cacheHome, 'sealift');
+
+/** Reading must work on a store that cannot tell its time, as a directory that cannot be written or is full. */
 async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
   try {
     return await store.now(signal);
   } catch (error) {
-    if (!(error instanceof SealiftError) || !['store-denied', 'store-full'].includes(error.code)) throw error;
+    const silent = ['store-denied', 'store-full', 'clock-wrong'];
+    if (!(error instanceof SealiftError) || !silent.includes(error.code)) throw error;
     const local = clock();
     log.debug(`the store does not tell its time; taking this machine's, ${rfc3339(local)}`);
     return local;
@@ -89,7 +102,11 @@ export async function hostsIn({ store }: ReaderSession, signal: AbortSignal): Pr
  * Everything that one host has in the store, as far as it can be verified. Throws `key-untrusted` when no key of the
  * host is pinned (rule R10).
  */
-export async function viewHost(session: ReaderSession, host: string, signal: AbortSignal): Promise<HostView> {
+export async function viewHost(
+  session: ReaderSession,
+  host: string,
+  { signal, cache }: ReadOptions & { readonly signal: AbortSignal },
+): Promise<HostView> {
   const { store, trust } = session;
   const trusted = trust.get(host) ?? [];
   if (trusted.length === 0) throw await untrusted(session, host, signal);
@@ -97,7 +114,7 @@ export async function viewHost(session: ReaderSession, host: string, signal: Abo
   return {
     host,
     listing,
-    ...setFutureApart(await readSnapshots(store, host, listing, trusted, signal), session.now),
+    ...setFutureApart(await readSnapshots(store, host, listing, trusted, { signal, cache }), session.now),
   };
 }
 

@@ -65,7 +65,7 @@ export async function restore(
   const findSessionKey = await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
-  const view = await viewHost(session, host, signal);
+  const view = await viewHost(session, host, { signal });
   const { choices, incomplete } =
     wanted === 'latest'
       ? latest(context, view, options, at ?? session.now, session.now)

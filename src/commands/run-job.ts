@@ -21,6 +21,7 @@ import { detailsStream, formatKey, formatSnapshotId, randomTag } from '../snapsh
 import { reusableSegments } from '../snapshot/reuse.ts';
 import { openTemporary } from '../temporary.ts';
 import { toolVersion } from '../version.ts';
+import { refuseUnsafeBucket } from './bucket.ts';
 import type { HostSession } from './host-session.ts';
 import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from './host-store.ts';
 import { saveSources, type Saved } from './save-sources.ts';
@@ -63,6 +64,7 @@ export async function runJob(session: HostSession, job: JobConfig, context: RunC
   using _lock = await takeLock(join(state.dir, 'lock', job.name), `job ${job.name} on this host`);
   await using temporary = await openTemporary(`${state.dir} ${job.name}`);
   const startedAt = await checkedStoreTime(session, context);
+  await refuseUnsafeBucket(config, host, context);
   const run = new AbortController();
   const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
   const overtime = setTimeout(

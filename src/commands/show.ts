@@ -27,7 +27,7 @@ export async function show(
       : undefined;
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
-  const view = await viewHost(session, host, signal);
+  const view = await viewHost(session, host, { signal, cache: session.cache });
   const snapshot =
     wanted === 'latest'
       ? chooseById(view, view.snapshots.at(-1)?.index.snapshot ?? wanted)

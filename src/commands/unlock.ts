@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { PrivateKey } from 'openpgp';
 import { messageOf, SealiftError } from '../errors.ts';
 import { askHidden, readPassphraseFile } from '../prompt.ts';
 import { findWithGpg } from '../seal/gpg.ts';
@@ -22,17 +23,24 @@ export async function sessionKeyFinder(context: Context, options: UnlockOptions)
       });
     return findWithGpg(environment.forGpg(), signal);
   }
-  const file = resolve(environment.cwd, options.key);
+  return findWithPrivateKeys(await unlockKeyFile(context, options.key, options.passphraseFile));
+}
+
+/** The private keys of a file; a passphrase comes from its file or a hidden prompt. */
+export async function unlockKeyFile(
+  { environment, signal }: Context,
+  keyFile: string,
+  passphraseFile: string | undefined,
+): Promise<PrivateKey[]> {
+  const file = resolve(environment.cwd, keyFile);
   const bytes = await readFile(file).catch((error: unknown) => {
     throw new SealiftError('key-missing', `the private key ${file} cannot be read: ${messageOf(error)}`, {
       cause: error,
     });
   });
-  const { passphraseFile } = options;
-  const keys = await unlockPrivateKeys(bytes, file, async (userId) =>
+  return unlockPrivateKeys(bytes, file, async (userId) =>
     passphraseFile === undefined
       ? askHidden(`Passphrase of ${userId}: `, signal)
       : readPassphraseFile(resolve(environment.cwd, passphraseFile)),
   );
-  return findWithPrivateKeys(keys);
 }

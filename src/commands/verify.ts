@@ -42,7 +42,7 @@ export async function verify(
   const { signal, output } = context;
   const findSessionKey = options.key === undefined ? undefined : await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
-  const view = await viewHost(session, await oneHost(session, options.host, signal), signal);
+  const view = await viewHost(session, await oneHost(session, options.host, signal), { signal });
   refuseUntrusted(view, session.now);
   reportUnreadable(context, view);
   const snapshots = selectSnapshots(view, wanted, options, session.now);

@@ -12,6 +12,8 @@ export interface Environment {
   readonly configFile: string | undefined;
   /** `$XDG_CONFIG_HOME`, else `~/.config` */
   readonly configHome: string;
+  /** `$XDG_CACHE_HOME`, else `~/.cache` */
+  readonly cacheHome: string;
   /** `$XDG_STATE_HOME`, else `~/.local/state` */
   readonly stateHome: string;
   /** `$NO_COLOR` is set to anything, or `$TERM` is `dumb`. */
@@ -43,6 +45,7 @@ export function environment(
     isRoot: process.geteuid?.() === 0,
     configFile: get('SEALIFT_CONFIG'),
     configHome: folder('XDG_CONFIG_HOME', '.config'),
+    cacheHome: folder('XDG_CACHE_HOME', '.cache'),
     stateHome: folder('XDG_STATE_HOME', '.local/state'),
     noColor: get('NO_COLOR') !== undefined || get('TERM') === 'dumb',
     forGpg: () =>

@@ -2,6 +2,7 @@ import * as openpgp from 'openpgp';
 import { SealiftError, messageOf } from '../errors.ts';
 
 const pkeskTag = 1;
+const seipdTag = 18;
 
 /** The PKESK packets that an object begins with, as raw bytes. Throws `verify-failed` if there are none. */
 export function sealPackets(object: Uint8Array): Uint8Array {
@@ -16,8 +17,38 @@ export function sealPackets(object: Uint8Array): Uint8Array {
   return object.subarray(0, end);
 }
 
-/** Tag and end of the packet at `start` (RFC 4880, 4.2), undefined where none with a definite length begins. */
-function packetAt(bytes: Uint8Array, start: number): { tag: number; end: number } | undefined {
+/**
+ * The ids (upper-case hex) of the keys that a sealed object is for, from its packet headers alone. Throws `verify-failed`
+ * for what is not public-key packets followed by one encrypted packet with integrity protection, to the last byte.
+ */
+export function sealedFor(object: Uint8Array): string[] {
+  const ids: string[] = [];
+  let start = 0;
+  for (;;) {
+    const packet = packetAt(object, start);
+    if (!packet) throw notSealed(start === 0 ? 'it does not begin with a packet' : 'a packet is cut off');
+    const body = object.subarray(packet.body, packet.end);
+    if (packet.tag === seipdTag) {
+      if (ids.length === 0) throw notSealed('it is for no public key');
+      if (body[0] !== 1) throw notSealed('its encryption is of an unknown version');
+      if (packet.end !== object.length) throw notSealed('something follows the encrypted packet');
+      return ids;
+    }
+    if (packet.tag !== pkeskTag || body[0] !== 3) throw notSealed(`it holds a packet of type ${packet.tag}`);
+    ids.push(Buffer.from(body.subarray(1, 9)).toString('hex').toUpperCase());
+    start = packet.end;
+  }
+}
+
+const notSealed = (reason: string): SealiftError =>
+  new SealiftError('verify-failed', `the object is not an OpenPGP message to public keys: ${reason}`);
+
+/** The id by which a sealed object names a key: the low end of a fingerprint, of a version 6 key the high one. */
+export const keyIdOf = (fingerprint: string): string =>
+  fingerprint.length === 40 ? fingerprint.slice(-16) : fingerprint.slice(0, 16);
+
+/** Tag, body and end of the packet at `start` (RFC 4880, 4.2), undefined where none with a definite length begins. */
+function packetAt(bytes: Uint8Array, start: number): Packet | undefined {
   const first = bytes[start] ?? 0;
   if ((first & 0x80) === 0) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -39,7 +70,14 @@ function packetAt(bytes: Uint8Array, start: number): { tag: number; end: number 
   }
   const end = start + header + length;
   if (end > bytes.length) return undefined;
-  return { tag: (first & 0x40) !== 0 ? first & 0x3f : (first >> 2) & 0x0f, end };
+  const tag = (first & 0x40) !== 0 ? first & 0x3f : (first >> 2) & 0x0f;
+  return { tag, body: start + header, end };
+}
+
+interface Packet {
+  readonly tag: number;
+  readonly body: number;
+  readonly end: number;
 }
 
 /** Opens the content of a sealed object, given its session key (32 bytes). Throws `verify-failed` when it was changed. */

@@ -4,6 +4,7 @@ import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import { openSigned, signBytes } from '../seal/sign.ts';
 import type { Store, StoredObject } from '../store/store.ts';
+import type { IndexCache } from './index-cache.ts';
 import { compareAge, formatIndex, parseIndex, type Index } from './index.ts';
 import { formatKey, parseKey, segmentsFolder, snapshotsFolder } from './object-key.ts';
 
@@ -29,6 +30,12 @@ export interface Snapshot {
 export interface UnreadableSnapshot {
   readonly snapshot: string;
   readonly error: SealiftError;
+}
+
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Without one every index is fetched. */
+  readonly cache?: IndexCache | undefined;
 }
 
 const indexReadsAtOnce = 8;
@@ -58,14 +65,14 @@ export async function readSnapshots(
   host: string,
   listing: HostListing,
   trusted: readonly PublicKey[],
-  signal?: AbortSignal,
+  { signal, cache }: ReadOptions = {},
 ): Promise<{ snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] }> {
   const present = [...listing].flatMap(([snapshot, { index }]) => (index ? [{ snapshot, index }] : []));
   const snapshots: Snapshot[] = [];
   const unreadable: UnreadableSnapshot[] = [];
   await mapConcurrent(present, indexReadsAtOnce, async ({ snapshot, index }) => {
     try {
-      const read = await readSnapshot(store, host, snapshot, index, trusted, signal);
+      const read = await readSnapshot(store, host, snapshot, index, trusted, { signal, cache });
       if (read) snapshots.push(read);
     } catch (error) {
       if (!(error instanceof SealiftError) || !['verify-failed', 'key-untrusted'].includes(error.code))
@@ -86,8 +93,11 @@ async function readSnapshot(
   snapshot: string,
   object: StoredObject,
   trusted: readonly PublicKey[],
-  signal?: AbortSignal,
+  { signal, cache }: ReadOptions,
 ): Promise<Snapshot | undefined> {
+  const known = await cache?.read(host, snapshot, object);
+  if (known && trusted.some((key) => key.getFingerprint().toUpperCase() === known.signer))
+    return { index: parseIndex(known.content, { host, snapshot }), object, sha256: known.sha256 };
   let failure: unknown;
   for await (const bytes of store.versions(object.key, signal)) {
     try {
@@ -98,7 +108,9 @@ async function readSnapshot(
           'verify-failed',
           `the index of ${host}/${snapshot} names another signer than it has`,
         );
-      return { index, object, sha256: createHash('sha256').update(bytes).digest('hex') };
+      const sha256 = createHash('sha256').update(bytes).digest('hex');
+      await cache?.write(host, snapshot, object, { content, signer: index.signer, sha256 });
+      return { index, object, sha256 };
     } catch (error) {
       failure ??= error;
     }

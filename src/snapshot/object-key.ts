@@ -45,10 +45,16 @@ export function parseSnapshotId(text: string): SnapshotId | undefined {
   return formatSnapshotId(id) === text ? id : undefined;
 }
 
+/** When a snapshot began by its id, which must be one: milliseconds since 1970. */
+export function startOf(snapshot: string): number {
+  const id = parseSnapshotId(snapshot);
+  if (!id) throw new Error(`${snapshot} is no snapshot id`);
+  return id.startedAt.getTime();
+}
+
 /** Whether a snapshot is older than any of its kind may live. With no age known (0) none is. */
 export function isPast(snapshot: string, maxAgeSeconds: number, now: Date): boolean {
-  const startedAt = parseSnapshotId(snapshot)?.startedAt.getTime() ?? 0;
-  return maxAgeSeconds > 0 && startedAt + maxAgeSeconds * 1000 <= now.getTime();
+  return maxAgeSeconds > 0 && startOf(snapshot) + maxAgeSeconds * 1000 <= now.getTime();
 }
 
 /** The key under which an object is stored. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import type { Store, StoredObject } from './store.ts';
@@ -40,7 +40,6 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     const path = join(root, key);
     const draft = join(temporary, randomUUID());
     try {
-      await makeFolders(root, dirname(path), unsettled);
       if (!mayExist && (await isThere(path))) return await confirmSame(path, bytes);
       const file = await open(draft, 'wx', 0o644);
       try {
@@ -49,11 +48,41 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       } finally {
         await file.close();
       }
-      if (mayExist || !(await publishNew(draft, path))) await rename(draft, path);
+      await publish(draft, path, mayExist);
       unsettled.add(dirname(path));
     } finally {
       await rm(draft, { force: true });
     }
+  }
+
+  /** Gives the draft its name. A prune may remove a folder that is empty just before it is to be filled. */
+  async function publish(draft: string, path: string, mayExist: boolean, attempts = 20): Promise<void> {
+    try {
+      await makeFolders(root, dirname(path), unsettled);
+      if (mayExist || !(await publishNew(draft, path))) await rename(draft, path);
+    } catch (error) {
+      if (attempts === 1 || systemCode(error) !== 'ENOENT') throw error;
+      await statRoot();
+      await publish(draft, path, mayExist, attempts - 1);
+    }
+  }
+
+  /** Removes a file, and the folders below that of the host that are empty after it. */
+  async function remove(key: string): Promise<void> {
+    await statRoot();
+    const path = join(root, key);
+    await unlink(path).catch(unlessAbsent);
+    let folder = dirname(path);
+    for (let depth = key.split('/').length - 1; depth > 1 && (await removeEmpty(folder)); depth--) {
+      unsettled.delete(folder);
+      folder = dirname(folder);
+    }
+    unsettled.add(folder);
+  }
+
+  async function* list(prefix: string, signal?: AbortSignal): AsyncGenerator<StoredObject> {
+    await statRoot();
+    yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
   }
 
   return {
@@ -68,10 +97,11 @@ export async function openDirectoryStore(root: string): Promise<Store> {
           if (await isThere(folder)) unsettled.add(folder);
       const folders = [...unsettled];
       unsettled.clear();
+      await statRoot();
       for (const folder of folders)
-        await syncFolder(folder).catch((error: unknown) =>
-          fail(error, `make ${folder} durable in the store`),
-        );
+        await syncFolder(folder)
+          .catch(unlessAbsent) // another process pruned it: nothing is left in it to settle
+          .catch((error: unknown) => fail(error, `make ${folder} durable in the store`));
     },
     async *versions(key, signal) {
       signal?.throwIfAborted();
@@ -82,9 +112,29 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       if (bytes) yield bytes;
       else await statRoot();
     },
-    async *list(prefix, signal) {
+    list,
+    async *listVersions(prefix, signal) {
+      for await (const object of list(prefix, signal))
+        yield { ...object, version: undefined, latest: true, marker: false };
+    },
+    async remove({ key }, signal) {
+      signal?.throwIfAborted();
+      await remove(key).catch((error: unknown) => fail(error, `delete ${key} from the store`));
+    },
+    async *unfinished(signal) {
       await statRoot();
-      yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
+      const files = walk(temporary, '', signal, (error) =>
+        fail(error, `list ${temporaryFolder} in the store`),
+      );
+      for await (const { key, lastModified } of files)
+        yield { key: `${temporaryFolder}/${key}`, upload: key, startedAt: lastModified };
+    },
+    async abandon({ upload }, signal) {
+      signal?.throwIfAborted();
+      await statRoot();
+      await unlink(join(temporary, basename(upload)))
+        .catch(unlessAbsent)
+        .catch((error: unknown) => fail(error, `delete the temporary file ${upload} from the store`));
     },
     async folders(prefix, signal) {
       signal?.throwIfAborted();
@@ -146,7 +196,9 @@ async function* walk(
       if (isAbsent(error)) return undefined; // removed by a prune while we were listing
       return fail(error, key);
     });
-    if (info) yield { key, sizeBytes: info.size, lastModified: info.mtime };
+    if (!info) continue;
+    const etag = `${info.size}-${info.mtimeMs}-${info.ino}`;
+    yield { key, sizeBytes: info.size, lastModified: info.mtime, etag };
   }
 }
 
@@ -197,6 +249,18 @@ async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
 
 const isAbsent = (error: unknown): boolean =>
   ['ENOENT', 'ENOTDIR', 'EISDIR'].includes(systemCode(error) ?? '');
+
+const unlessAbsent = (error: unknown): void => {
+  if (!isAbsent(error)) throw error;
+};
+
+/** Whether the folder is gone now. One that is not empty, or may not be removed, stays. */
+async function removeEmpty(folder: string): Promise<boolean> {
+  return rmdir(folder).then(
+    () => true,
+    (error: unknown) => systemCode(error) === 'ENOENT',
+  );
+}
 
 function translate(error: unknown, what: string, root: string): unknown {
   if (error instanceof SealiftError || (error instanceof Error && error.name === 'AbortError')) return error;

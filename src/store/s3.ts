@@ -1,34 +1,25 @@
 import { createHash } from 'node:crypto';
 import {
+  AbortMultipartUploadCommand,
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
-  ListObjectVersionsCommand,
   PutObjectCommand,
-  S3Client,
-  S3ServiceException,
-  type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3';
+import { rfc3339 } from '../clock.ts';
 import type { S3Config } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
-import type { Store, StoredObject } from './store.ts';
+import { messageOf, SealiftError } from '../errors.ts';
+import { connect, isAbsent, isUnknown, options, statusOf } from './s3-client.ts';
+import { decode, objectPages, storedObject, uploadPages, versionPages } from './s3-listing.ts';
+import type { Store, StoredObject, StoredVersion } from './store.ts';
 
 /** A store in an S3 bucket below a prefix. Opening it asks nothing; the first call shows whether the bucket is there. */
 export function openS3Store(config: S3Config): Store {
-  const client = makeClient(config);
-  const { bucket: Bucket, prefix } = config;
-  const address = `s3://${Bucket}/${prefix}`;
-  const answerDates = recordAnswerDates(client);
+  const connection = connect(config);
+  const { client, bucket: Bucket, prefix, address, ask } = connection;
   /** Some stores know no conditional put (501); the random snapshot id in every key keeps writes apart there. */
   let conditionalPut = true;
-
-  const ask = async <T>(what: string, question: () => Promise<T>): Promise<T> => {
-    try {
-      return await question();
-    } catch (error) {
-      throw translate(error, `cannot ${what} (${address}${config.endpoint ? ` at ${config.endpoint}` : ''})`);
-    }
-  };
 
   async function put(key: string, body: Uint8Array, once: boolean, abortSignal?: AbortSignal): Promise<void> {
     const md5 = createHash('md5').update(body).digest();
@@ -86,37 +77,77 @@ export function openS3Store(config: S3Config): Store {
         version: answer.VersionId,
       };
     } catch (error) {
-      if (error instanceof S3ServiceException && (error.name === 'NoSuchKey' || error.name === 'NotFound'))
-        return undefined;
-      if (statusOf(error) === 404 && nameOf(error) !== 'NoSuchBucket') return undefined;
+      if (isAbsent(error)) return undefined;
       throw error;
     }
   };
 
-  async function* pages(
-    folder: string,
-    Delimiter: string | undefined,
-    abortSignal?: AbortSignal,
-  ): AsyncGenerator<ListObjectsV2CommandOutput> {
-    let ContinuationToken: string | undefined;
-    do {
-      const page = await ask(`list ${folder || 'the store'}`, () =>
-        client.send(
-          new ListObjectsV2Command({
-            Bucket,
-            Prefix: prefix + folder,
-            EncodingType: 'url',
-            ...(Delimiter === undefined ? {} : { Delimiter }),
-            ...(ContinuationToken === undefined ? {} : { ContinuationToken }),
-          }),
-          options(abortSignal),
-        ),
+  /** Version ids of one key, newest first; none where the store knows no versions or does not let us see them. */
+  async function versionsOf(key: string, signal?: AbortSignal): Promise<string[]> {
+    const ids: string[] = [];
+    try {
+      for await (const page of versionPages(connection, prefix + key, signal))
+        for (const { key: found, version, marker } of page)
+          if (found === prefix + key && version !== undefined && !marker) ids.push(version);
+    } catch (error) {
+      if (!isUnknown(error) && statusOf(error) !== 403) throw error;
+    }
+    return ids;
+  }
+
+  async function remove(
+    { key, version }: Pick<StoredVersion, 'key' | 'version'>,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    // Without a version id a versioned bucket only adds a marker. The version `null` is the one that was written
+    // before versioning was enabled or while it was suspended; in a bucket without versions it is the object.
+    const place = { Bucket, Key: prefix + key, ...(version === undefined ? {} : { VersionId: version }) };
+    try {
+      await client.send(new DeleteObjectCommand(place), options(signal));
+    } catch (error) {
+      if (isAbsent(error)) return;
+      const saysLock = /object[ -]?lock|worm|retention/i.test(messageOf(error));
+      if (statusOf(error) !== 403 && !saysLock) throw error;
+      const lock = await lockOf(place, signal);
+      if (lock === undefined && !saysLock) throw error;
+      throw new SealiftError(
+        'object-locked',
+        `cannot delete ${key} (${address}): ${lock ?? 'it is locked'}`,
+        {
+          hint: 'Object Lock of the bucket forbids it; it can be deleted once the lock has ended.',
+          cause: error,
+        },
       );
-      yield page;
-      if (page.IsTruncated && !page.NextContinuationToken)
-        throw new SealiftError('store-unavailable', `${address} cut its listing of ${folder} short`);
-      ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
-    } while (ContinuationToken !== undefined);
+    }
+  }
+
+  /** What holds this version, in words; undefined if nothing does, or we are not told. */
+  async function lockOf(
+    place: { Bucket: string; Key: string; VersionId?: string },
+    signal?: AbortSignal,
+  ): Promise<string | undefined> {
+    const head = await client.send(new HeadObjectCommand(place), options(signal)).catch(() => undefined);
+    if (!head) return undefined;
+    if (head.ObjectLockLegalHoldStatus === 'ON') return 'it is kept under a legal hold';
+    const until = head.ObjectLockRetainUntilDate;
+    const now = connection.dateOf(head);
+    return until && now && until > now ? `it is kept until ${rfc3339(until)}` : undefined;
+  }
+
+  async function* list(folder: string, signal?: AbortSignal): AsyncGenerator<StoredObject> {
+    const pages = objectPages(connection, prefix + folder, undefined, signal);
+    for await (const page of asked(`list ${folder || 'the store'}`, pages))
+      for (const { Key, Size, LastModified, ETag } of page.Contents ?? [])
+        yield storedObject(decode(Key ?? '').slice(prefix.length), Size, LastModified, ETag, address);
+  }
+
+  /** Pages of a listing, with errors that say what was asked. */
+  async function* asked<T>(what: string, pages: AsyncGenerator<T>): AsyncGenerator<T> {
+    for (;;) {
+      const page = await ask(what, () => pages.next());
+      if (page.done) return;
+      yield page.value;
+    }
   }
 
   return {
@@ -124,7 +155,7 @@ export function openS3Store(config: S3Config): Store {
     put: (key, bytes, signal) => ask(`write ${key}`, () => put(key, bytes, true, signal)),
     replace: (key, bytes, signal) => ask(`write ${key}`, () => put(key, bytes, false, signal)),
     async settle() {
-      // An acknowledged PutObject is durable.
+      // An acknowledged PutObject is durable, and so is a deletion.
     },
     async *versions(key, signal) {
       const current = await ask(`read ${key}`, () => readVersion(key, undefined, signal));
@@ -132,24 +163,47 @@ export function openS3Store(config: S3Config): Store {
         yield current.bytes;
         if (current.version === undefined) return; // not a versioned bucket
       }
-      const older = await ask(`read the versions of ${key}`, () =>
-        listVersions(client, Bucket, prefix + key, signal),
-      );
+      const older = await ask(`read the versions of ${key}`, () => versionsOf(key, signal));
       for (const version of older) {
         if (version === current?.version) continue;
         const found = await ask(`read version ${version} of ${key}`, () => readVersion(key, version, signal));
         if (found) yield found.bytes;
       }
     },
-    async *list(folder, signal) {
-      for await (const page of pages(folder, undefined, signal))
-        for (const { Key, Size, LastModified } of page.Contents ?? [])
-          yield storedObject(decode(Key ?? '').slice(prefix.length), Size, LastModified, address);
+    list,
+    async *listVersions(folder, signal) {
+      let any = false;
+      const pages = noneIfUnknown(versionPages(connection, prefix + folder, signal));
+      for await (const page of asked(`list the versions below ${folder || 'the store'}`, pages))
+        for (const version of page) {
+          any = true;
+          yield { ...version, key: version.key.slice(prefix.length) };
+        }
+      if (any) return;
+      // A store without versions; one that mistakes the question for another must not look empty either.
+      for await (const object of list(folder, signal))
+        yield { ...object, version: undefined, latest: true, marker: false };
     },
+    remove: (object, signal) => ask(`delete ${object.key}`, () => remove(object, signal)),
+    async *unfinished(signal) {
+      const pages = noneIfUnknown(uploadPages(connection, prefix, signal));
+      for await (const page of asked('list unfinished uploads', pages))
+        for (const upload of page) yield { ...upload, key: upload.key.slice(prefix.length) };
+    },
+    abandon: ({ key, upload: UploadId }, signal) =>
+      ask(`abandon the upload of ${key}`, async () => {
+        try {
+          const place = { Bucket, Key: prefix + key, UploadId };
+          await client.send(new AbortMultipartUploadCommand(place), options(signal));
+        } catch (error) {
+          if (!isAbsent(error)) throw error;
+        }
+      }),
     async folders(folder, signal) {
       const names: string[] = [];
-      for await (const page of pages(folder, '/', signal))
-        for (const { Prefix } of page.CommonPrefixes ?? [])
+      const pages = objectPages(connection, prefix + folder, '/', signal);
+      for await (const { CommonPrefixes = [] } of asked(`list ${folder || 'the store'}`, pages))
+        for (const { Prefix } of CommonPrefixes)
           names.push(decode(Prefix ?? '').slice(prefix.length + folder.length, -1));
       return names;
     },
@@ -157,7 +211,7 @@ export function openS3Store(config: S3Config): Store {
       const answer = await ask('reach the store', () =>
         client.send(new ListObjectsV2Command({ Bucket, Prefix: prefix, MaxKeys: 1 }), options(signal)),
       );
-      const date = answerDates.get(answer);
+      const date = connection.dateOf(answer);
       if (!date) throw new SealiftError('clock-wrong', `${address} does not tell its time (no Date header)`);
       return date;
     },
@@ -167,129 +221,15 @@ export function openS3Store(config: S3Config): Store {
   };
 }
 
-function makeClient(config: S3Config): S3Client {
-  const { accessKeyId, secretAccessKey } = config;
-  return new S3Client({
-    region: config.region,
-    forcePathStyle: config.forcePathStyle,
-    ...(config.endpoint === undefined ? {} : { endpoint: config.endpoint }),
-    ...(accessKeyId && secretAccessKey
-      ? { credentials: { accessKeyId: accessKeyId.reveal(), secretAccessKey: secretAccessKey.reveal() } }
-      : {}),
-    // The default CRC32 trailers break several S3-compatible stores; Content-MD5 is understood by all.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    maxAttempts: 5,
-    requestHandler: { connectionTimeout: 10_000, requestTimeout: 120_000, throwOnRequestTimeout: true },
-  });
-}
-
-/** Keeps the `Date` header of each answer beside its output (rule R9). */
-function recordAnswerDates(client: S3Client): WeakMap<object, Date> {
-  const dates = new WeakMap<object, Date>();
-  client.middlewareStack.add(
-    (next) => async (args) => {
-      const result = await next(args);
-      const { headers } = result.response as { headers?: Record<string, string> };
-      const date = new Date(headers?.['date'] ?? Number.NaN);
-      if (result.output && !Number.isNaN(date.getTime())) dates.set(result.output, date);
-      return result;
-    },
-    { step: 'deserialize', name: 'recordAnswerDate', priority: 'high' },
-  );
-  return dates;
-}
-
-/** Version ids of one key, newest first; none where the store knows no versions or does not let us see them. */
-async function listVersions(
-  client: S3Client,
-  Bucket: string,
-  key: string,
-  signal?: AbortSignal,
-): Promise<string[]> {
-  const ids: string[] = [];
-  let KeyMarker: string | undefined;
-  let VersionIdMarker: string | undefined;
-  do {
-    const page = await client
-      .send(
-        new ListObjectVersionsCommand({
-          Bucket,
-          Prefix: key,
-          ...(KeyMarker === undefined ? {} : { KeyMarker }),
-          ...(VersionIdMarker === undefined ? {} : { VersionIdMarker }),
-        }),
-        options(signal),
-      )
-      .catch((error: unknown) => {
-        if ([403, 405, 501].includes(statusOf(error) ?? 0)) return undefined;
-        throw error;
-      });
-    for (const version of page?.Versions ?? [])
-      if (version.Key === key && version.VersionId !== undefined) ids.push(version.VersionId);
-    KeyMarker = page?.IsTruncated ? page.NextKeyMarker : undefined;
-    VersionIdMarker = page?.IsTruncated ? page.NextVersionIdMarker : undefined;
-  } while (KeyMarker !== undefined);
-  return ids;
-}
-
-function storedObject(
-  key: string,
-  sizeBytes: number | undefined,
-  lastModified: Date | undefined,
-  address: string,
-): StoredObject {
-  if (sizeBytes === undefined || lastModified === undefined)
-    throw new SealiftError('store-unavailable', `${address} lists ${key} without its size or time`);
-  return { key, sizeBytes, lastModified };
-}
-
-const options = (abortSignal: AbortSignal | undefined): { abortSignal?: AbortSignal } =>
-  abortSignal === undefined ? {} : { abortSignal };
-
-const decode = (urlEncoded: string): string => decodeURIComponent(urlEncoded.replaceAll('+', ' '));
-
-const statusOf = (error: unknown): number | undefined =>
-  error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
-
-const nameOf = (error: unknown): string => (error instanceof Error ? error.name : '');
-
-function translate(error: unknown, what: string): unknown {
-  if (error instanceof SealiftError || nameOf(error) === 'AbortError') return error;
-  const name = nameOf(error);
-  const status = statusOf(error);
-  if (name === 'NoSuchBucket')
-    return new SealiftError('store-not-found', `${what}: the bucket does not exist`, {
-      hint: 'Create the bucket, or correct store.bucket and store.endpoint in the configuration.',
-      cause: error,
-    });
-  if (name === 'RequestTimeTooSkewed')
-    return new SealiftError(
-      'clock-wrong',
-      `${what}: the clocks of this machine and the store are too far apart`,
-      { hint: 'Set the clock of this machine (timedatectl set-ntp true).', cause: error },
-    );
-  if (
-    name === 'CredentialsProviderError' ||
-    name === 'InvalidAccessKeyId' ||
-    name === 'SignatureDoesNotMatch' ||
-    status === 401
-  )
-    return new SealiftError('store-denied', `${what}: the credentials are missing or wrong (${name})`, {
-      hint: 'Check store.accessKeyId and store.secretAccessKey, or the AWS_* variables.',
-      cause: error,
-    });
-  if (status === 507 || name === 'QuotaExceeded')
-    // Ceph says 403 with it
-    return new SealiftError('store-full', `${what}: no space left (${name})`, { cause: error });
-  if (status === 403)
-    return new SealiftError('store-denied', `${what}: not allowed (${name})`, {
-      hint: 'The credentials are known but lack this right on the bucket.',
-      cause: error,
-    });
-  const reason = error instanceof Error ? `${name}: ${error.message || 'no answer'}` : String(error);
-  return new SealiftError('store-unavailable', `${what}: ${reason}`, {
-    hint: 'Check store.endpoint, and that this machine can reach it. Nothing that is stored is harmed.',
-    cause: error,
-  });
+/** The pages of a listing that the store may never have heard of; then there are none. */
+async function* noneIfUnknown<T>(pages: AsyncGenerator<T>): AsyncGenerator<T> {
+  let any = false;
+  try {
+    for await (const page of pages) {
+      any = true;
+      yield page;
+    }
+  } catch (error) {
+    if (any || !isUnknown(error)) throw error;
+  }
 }

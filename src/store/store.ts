@@ -18,7 +18,7 @@ export interface Store extends AsyncDisposable {
   put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
   /** Writes an object that may be there already (the restore guide alone). */
   replace(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void>;
-  /** Makes everything that was put so far survive a power cut, and what others put into these folders. */
+  /** Makes everything that was put or removed so far survive a power cut, and what others put into these folders. */
   settle(folders?: readonly string[]): Promise<void>;
   /**
    * The object's content, newest version first, and then on a versioned bucket the older versions, so that a reader can
@@ -27,6 +27,20 @@ export interface Store extends AsyncDisposable {
   versions(key: string, signal?: AbortSignal): AsyncIterable<Buffer>;
   /** All current objects below `prefix` (empty or ending with a slash), sorted by key; nothing found is an empty listing. */
   list(prefix: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
+  /**
+   * Every version of every object below `prefix`, and the markers of their deletion: sorted by key, newest first within
+   * a key. A store that keeps no versions lists its objects. Throws `store-denied` when versions may not be listed.
+   */
+  listVersions(prefix: string, signal?: AbortSignal): AsyncIterable<StoredVersion>;
+  /**
+   * Removes this version for good (in a directory, once it is settled); one that is gone already counts as removed.
+   * Throws `object-locked` while a lock of the store holds it, else `store-denied`, `store-unavailable`.
+   */
+  remove(object: Pick<StoredVersion, 'key' | 'version'>, signal?: AbortSignal): Promise<void>;
+  /** Writes that were begun and neither finished nor abandoned, in the whole store: multipart uploads, temporary files. */
+  unfinished(signal?: AbortSignal): AsyncIterable<UnfinishedWrite>;
+  /** Ends such a write and gives its space back; one that is gone already counts as ended. */
+  abandon(write: UnfinishedWrite, signal?: AbortSignal): Promise<void>;
   /** The names of the folders directly below `prefix` (empty or ending with a slash), sorted, without slashes. */
   folders(prefix: string, signal?: AbortSignal): Promise<string[]>;
   /** The store's time, asked anew. Throws `clock-wrong` when the store gives none. */
@@ -37,4 +51,22 @@ export interface StoredObject {
   readonly key: string;
   readonly sizeBytes: number;
   readonly lastModified: Date;
+  /** Changes whenever the content does; means nothing else. */
+  readonly etag: string;
+}
+
+export interface StoredVersion extends StoredObject {
+  /** Undefined where the store knows no versions; `null` in a bucket that could keep some and did not for this one. */
+  readonly version: string | undefined;
+  /** The one that `list` shows, or the marker because of which it shows none. */
+  readonly latest: boolean;
+  /** A marker of a deletion: no bytes, but a trace of the name until it is removed. */
+  readonly marker: boolean;
+}
+
+export interface UnfinishedWrite {
+  /** The key that is being written, or the name of the temporary file. */
+  readonly key: string;
+  readonly upload: string;
+  readonly startedAt: Date;
 }

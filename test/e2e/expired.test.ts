@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { loadHostKey } from '../../src/seal/host-key.ts';
-import { openSigned, signBytes } from '../../src/seal/sign.ts';
-import type { Listing, World } from '../support/world.ts';
+import { madeDaysAgo } from '../support/aged.ts';
+import type { Listing } from '../support/world.ts';
 import { backup, hostWithSnapshot, refuses } from './bad-input.ts';
 
 test('an expired snapshot is passed over by latest, and refused by its id without --expired', async (t) => {
@@ -62,21 +61,3 @@ test('a snapshot that is dated in the future does not count, and is reported', a
   const restored = await world.run('restore', 'latest', ...to);
   assert.equal(restored.status, 0, restored.stderr);
 });
-
-/** Turns a snapshot into one that the same host made so long ago; returns its id. */
-async function madeDaysAgo(world: World, id: string, days: number): Promise<string> {
-  const folder = join(world.dir, 'store/h1/snap');
-  const { privateKey, publicKey } = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
-  const { content } = await openSigned(readFileSync(join(folder, id, 'index.json.gpg')), [publicKey], id);
-  const text = Buffer.from(content).toString();
-  const earlier = (time: string): string =>
-    new Date(Date.parse(time) - days * 86_400_000).toISOString().replace(/\.\d+/, '');
-  const startedAt = /"startedAt": ?"(.*?)"/.exec(text)?.[1] ?? '';
-  const oldId = earlier(startedAt).replace(/[-:]/g, '') + id.slice(16);
-  const aged = text.replaceAll(id, oldId).replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, earlier);
-  renameSync(join(folder, id), join(folder, oldId));
-  const signed = await signBytes(Buffer.from(aged), privateKey, new Date());
-  writeFileSync(join(folder, oldId, 'index.json.gpg'), signed);
-  rmSync(join(world.dir, 'state/journal'), { recursive: true, force: true });
-  return oldId;
-}

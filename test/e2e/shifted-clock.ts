@@ -8,13 +8,56 @@ import { s3Proxy } from '../store/s3-proxy.ts';
  * The test's S3 server with a clock that is wrong by so much: a proxy that shifts the `Date` of answers. A client may
  * follow the server's clock in its signatures, which the real server would refuse, so requests are signed anew.
  */
-export const shiftedClock = (t: TestContext, shiftMs: number): Promise<string> =>
-  s3Proxy(t, async (exchange) => {
+export const shiftedClock = async (t: TestContext, shiftMs: number): Promise<string> =>
+  (await movingClock(t, shiftMs)).endpoint;
+
+export interface MovingClock {
+  readonly endpoint: string;
+  now(): Date;
+  moveTo(time: Date): void;
+  /** How many requests there were so far. */
+  requests(): number;
+}
+
+/**
+ * The same with a clock that can be moved: what was written earlier keeps the time that it had, in listings
+ * (`LastModified`, `Initiated`) as in the header.
+ */
+export async function movingClock(t: Pick<TestContext, 'after'>, shiftMs = 0): Promise<MovingClock> {
+  let requests = 0;
+  const shifts = [{ fromMs: 0, shiftMs }];
+  const shiftAt = (realMs: number): number => shifts.findLast(({ fromMs }) => fromMs <= realMs)!.shiftMs;
+  const moved = (time: string): Date => new Date(Date.parse(time) + shiftAt(Date.parse(time)));
+  const endpoint = await s3Proxy(t, async (exchange) => {
+    requests += 1;
     sign(exchange.method, exchange.path, exchange.headers);
-    const answer = await exchange.ask();
-    const date = new Date(Date.parse(String(answer.headers['date'])) + shiftMs).toUTCString();
-    exchange.answer({ ...answer, headers: { ...answer.headers, date } });
+    const { status, headers, body } = await exchange.ask();
+    const written = headers['last-modified'];
+    const times = {
+      date: new Date(Date.now() + shiftAt(Date.now())).toUTCString(),
+      ...(written === undefined ? {} : { 'last-modified': moved(String(written)).toUTCString() }),
+    };
+    const listing = /xml/.test(String(headers['content-type']));
+    const shifted = listing
+      ? Buffer.from(
+          body
+            .toString('utf8')
+            .replace(
+              /<(LastModified|Initiated)>([^<]+)</g,
+              (_all, name: string, time: string) => `<${name}>${moved(time).toISOString()}<`,
+            ),
+        )
+      : body;
+    const length = exchange.method === 'HEAD' ? {} : { 'content-length': String(shifted.length) };
+    exchange.answer({ status, headers: { ...headers, ...times, ...length }, body: shifted });
   });
+  return {
+    endpoint,
+    requests: () => requests,
+    now: () => new Date(Date.now() + shiftAt(Date.now())),
+    moveTo: (time) => void shifts.push({ fromMs: Date.now(), shiftMs: time.getTime() - Date.now() }),
+  };
+}
 
 /** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html, with the true time. */
 function sign(method: string, path: string, headers: IncomingHttpHeaders): void {

@@ -72,6 +72,7 @@ export const snapshotOf = (index: Index): Snapshot => ({
     key: formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }),
     sizeBytes: 1000,
     lastModified: new Date(index.finishedAt),
+    etag: index.snapshot,
   },
   sha256: createHash('sha256').update(formatIndex(index)).digest('hex'),
 });
@@ -92,7 +93,7 @@ export function listingOf(snapshots: readonly Snapshot[]): Map<string, SnapshotF
       const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
       const known = folderOf(folder).segments.get(id);
       const lastModified = known?.lastModified ?? new Date(index.finishedAt);
-      folderOf(folder).segments.set(id, { key, sizeBytes: storedBytes, lastModified });
+      folderOf(folder).segments.set(id, { key, sizeBytes: storedBytes, lastModified, etag: id });
     }
   }
   return listing;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test, type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { mapConcurrent } from '../../src/concurrency.ts';
 import type { Store } from '../../src/store/store.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 
@@ -12,6 +13,8 @@ export interface StoreFixture {
   readonly store: Store;
   /** Lays an object there as another program would. */
   plant(key: string, bytes: Uint8Array): Promise<void>;
+  /** Begins to write an object and never ends. */
+  begin(key: string): Promise<void>;
 }
 
 interface ContractOptions {
@@ -29,6 +32,30 @@ const contentsOf = async (store: Store, key: string): Promise<string[]> =>
 
 const keysBelow = async (store: Store, prefix: string): Promise<string[]> =>
   (await Array.fromAsync(store.list(prefix))).map(({ key }) => key);
+
+const oddNames = [
+  'a b',
+  'a+b',
+  '100%',
+  '%2F',
+  '%zz',
+  'ü',
+  '日本',
+  '😀',
+  '<&>',
+  `"'`,
+  'a\\b',
+  '~',
+  '.hidden',
+  'a=b?c#d;e:f@g',
+  'line\nfeed',
+  ' ',
+];
+
+const removeAll = async (store: Store, prefix = ''): Promise<void> => {
+  const all = await Array.fromAsync(store.listVersions(prefix));
+  await mapConcurrent(all, 32, (version) => store.remove(version));
+};
 
 /** What src/store/store.ts promises, for any kind of store. */
 export function storeContract(
@@ -146,44 +173,161 @@ export function storeContract(
       test('more than a thousand objects and folders are listed to the last one', async (t) => {
         const { store } = await fresh(t);
         const names = Array.from({ length: 1100 }, (_, i) => `f${String(i).padStart(4, '0')}`);
-        const todo = names.values();
-        const work = async (): Promise<void> => {
-          for (const name of todo) await store.put(`many/${name}/x`, text('x'));
-        };
-        await Promise.all(Array.from({ length: 32 }, work));
-        assert.deepEqual(
-          await keysBelow(store, 'many/'),
-          names.map((name) => `many/${name}/x`),
-        );
+        const keys = names.map((name) => `many/${name}/x`);
+        await mapConcurrent(keys, 32, (key) => store.put(key, text('x')));
+        assert.deepEqual(await keysBelow(store, 'many/'), keys);
         assert.deepEqual(await store.folders('many/'), names);
+        const versions = await Array.fromAsync(store.listVersions('many/'));
+        assert.deepEqual(
+          versions.map(({ key }) => key),
+          keys,
+        );
+        await removeAll(store);
+        assert.deepEqual(await Array.fromAsync(store.listVersions('')), []);
+        assert.deepEqual(await store.folders('many/'), []);
       });
 
     test('odd names of others are listed exactly and can be read', async (t) => {
       const { store, plant } = await fresh(t);
-      const names = [
-        'a b',
-        'a+b',
-        '100%',
-        '%2F',
-        '%zz',
-        'ü',
-        '日本',
-        '😀',
-        '<&>',
-        `"'`,
-        'a\\b',
-        '~',
-        '.hidden',
-        'a=b?c#d;e:f@g',
-        'line\nfeed',
-        ' ',
-      ];
-      for (const name of names) await plant(`odd ü+%/${name}`, text(name));
+      for (const name of oddNames) await plant(`odd ü+%/${name}`, text(name));
       const listed = await keysBelow(store, 'odd ü+%/');
-      assert.deepEqual(new Set(listed), new Set(names.map((name) => `odd ü+%/${name}`)));
+      assert.deepEqual(new Set(listed), new Set(oddNames.map((name) => `odd ü+%/${name}`)));
       assert.deepEqual(await store.folders(''), ['odd ü+%']);
-      for (const name of names) assert.deepEqual(await contentsOf(store, `odd ü+%/${name}`), [name]);
+      for (const name of oddNames) assert.deepEqual(await contentsOf(store, `odd ü+%/${name}`), [name]);
     });
+
+    test('odd names of others are removed exactly', async (t) => {
+      const { store, plant } = await fresh(t);
+      for (const name of oddNames) await plant(`odd ü+%/${name}`, text(name));
+      for (const [i, name] of oddNames.entries()) {
+        const key = `odd ü+%/${name}`;
+        const [version] = (await Array.fromAsync(store.listVersions(''))).filter((one) => one.key === key);
+        assert.ok(version, key);
+        await store.remove(version);
+        assert.equal((await keysBelow(store, '')).length, oddNames.length - i - 1, key);
+      }
+      assert.deepEqual(await Array.fromAsync(store.listVersions('')), []);
+    });
+
+    test('every version is listed with its size, newest first, and the newest is the latest', async (t) => {
+      const { store } = await fresh(t);
+      for (const content of ['1', '22', '333']) await store.replace('h/guide', text(content));
+      await store.put('h/a', text('4444'));
+      await store.put('h2/b', text('5'));
+      const listed = await Array.fromAsync(store.listVersions('h/'));
+      assert.deepEqual(
+        listed.map(({ key, sizeBytes, latest, marker }) => [key, sizeBytes, latest, marker]),
+        [
+          ['h/a', 4, true, false],
+          ['h/guide', 3, true, false],
+          ...(versioned ? [2, 1].map((size) => ['h/guide', size, false, false]) : []),
+        ],
+      );
+      for (const { lastModified } of listed)
+        assert.ok(Math.abs(lastModified.getTime() - Date.now()) < 60_000, lastModified.toISOString());
+      assert.deepEqual(await Array.fromAsync(store.listVersions('none/')), []);
+    });
+
+    test('the ETag of an object is that of its version and changes with its content', async (t) => {
+      const { store } = await fresh(t);
+      const etag = async (): Promise<string> => {
+        const [object] = await Array.fromAsync(store.list(''));
+        const [version] = await Array.fromAsync(store.listVersions(''));
+        assert.equal(object?.etag, version?.etag);
+        return object?.etag ?? '';
+      };
+      await store.replace('guide', text('1'));
+      const first = await etag();
+      assert.notEqual(first, '');
+      assert.equal(await etag(), first);
+      await store.replace('guide', text('2'));
+      assert.notEqual(await etag(), first);
+    });
+
+    test('a version that is removed is gone, and only that one', async (t) => {
+      const { store } = await fresh(t);
+      for (const content of ['1', '2', '3']) await store.replace('h/snap/a/index', text(content));
+      await store.put('h/snap/a/index-2', text('of another'));
+      const versions = await Array.fromAsync(store.listVersions('h/snap/a/'));
+      const ofKey = versions.filter(({ key }) => key === 'h/snap/a/index');
+      await store.remove(ofKey[0]!);
+      assert.deepEqual(await contentsOf(store, 'h/snap/a/index'), versioned ? ['2', '1'] : []);
+      for (const version of ofKey.slice(1)) await store.remove(version);
+      assert.deepEqual(await contentsOf(store, 'h/snap/a/index'), []);
+      const left = await Array.fromAsync(store.listVersions(''));
+      assert.deepEqual(
+        left.map(({ key, marker }) => [key, marker]),
+        [['h/snap/a/index-2', false]],
+      );
+    });
+
+    test('what is gone already counts as removed', async (t) => {
+      const { store } = await fresh(t);
+      await store.put('h/snap/a/index', text('1'));
+      const [version] = await Array.fromAsync(store.listVersions(''));
+      for (let i = 0; i < 3; i++) await store.remove(version!);
+      await store.remove({ ...version!, key: 'h/snap/none/index' });
+      await store.remove({ ...version!, key: 'h/snap/a/index/x' });
+      assert.deepEqual(await Array.fromAsync(store.listVersions('')), []);
+    });
+
+    test('a folder whose last object is removed is no folder any more', async (t) => {
+      const { store } = await fresh(t);
+      for (const key of ['h/keys/k', 'h/snap/a/s/1', 'h/snap/a/index', 'h/snap/b/index'])
+        await store.put(key, text('1'));
+      await removeAll(store, 'h/snap/a/s/');
+      assert.deepEqual(await store.folders('h/snap/a/'), []);
+      assert.deepEqual(await store.folders('h/snap/'), ['a', 'b']);
+      await removeAll(store, 'h/snap/a/');
+      assert.deepEqual(await store.folders('h/snap/'), ['b']);
+      await removeAll(store, 'h/snap/');
+      assert.deepEqual(await store.folders('h/'), ['keys']);
+      await store.settle();
+      await store.put('h/snap/a/index', text('again'));
+      await store.settle();
+      assert.deepEqual(await contentsOf(store, 'h/snap/a/index'), ['again']);
+    });
+
+    test('a writer and a remover that meet in one folder do not disturb each other', async (t) => {
+      const { store } = await fresh(t);
+      const numbers = Array.from({ length: 40 }, (_, i) => `h/snap/a/s/${i}`);
+      await mapConcurrent(numbers, 4, async (key) => {
+        await store.put(key, text(key));
+        const versions = await Array.fromAsync(store.listVersions('h/snap/a/s/'));
+        for (const version of versions) if (version.key === key) await store.remove(version);
+      });
+      await store.put('h/snap/b/s/1', text('1'));
+      await store.settle();
+      assert.deepEqual(await keysBelow(store, ''), ['h/snap/b/s/1']);
+    });
+
+    test('a write that was begun is listed until it is abandoned, and is no object', async (t) => {
+      const { store, begin } = await fresh(t);
+      assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
+      for (const key of ['a', 'h/b', 'h/c d+%']) await begin(key);
+      const begun = await Array.fromAsync(store.unfinished());
+      assert.equal(begun.length, 3);
+      assert.equal(new Set(begun.map(({ upload }) => upload)).size, 3);
+      for (const { startedAt } of begun)
+        assert.ok(Math.abs(startedAt.getTime() - Date.now()) < 60_000, startedAt.toISOString());
+      assert.deepEqual(await keysBelow(store, ''), []);
+      assert.deepEqual(await Array.fromAsync(store.listVersions('')), []);
+      await store.abandon(begun[1]!);
+      assert.deepEqual(await Array.fromAsync(store.unfinished()), [begun[0], begun[2]]);
+      for (const one of begun) await store.abandon(one);
+      assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
+    });
+
+    if (!few)
+      test('more than a thousand writes that were begun are listed to the last one', async (t) => {
+        const { store, begin } = await fresh(t);
+        const keys = Array.from({ length: 1005 }, (_, i) => `many/${i} +%`);
+        await mapConcurrent(keys, 32, begin);
+        const begun = await Array.fromAsync(store.unfinished());
+        assert.equal(new Set(begun.map(({ upload }) => upload)).size, 1005);
+        await mapConcurrent(begun, 32, (one) => store.abandon(one));
+        assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
+      });
 
     test('an object is listed whole or not at all while it is written', async (t) => {
       const { store } = await fresh(t);
@@ -212,8 +356,11 @@ export function storeContract(
     });
 
     test('a question that was called off before it began is not asked', async (t) => {
-      const { store } = await fresh(t);
+      const { store, begin } = await fresh(t);
       await store.put('there', text('1'));
+      await begin('begun');
+      const [there] = await Array.fromAsync(store.listVersions(''));
+      const [begun] = await Array.fromAsync(store.unfinished());
       const off = AbortSignal.abort();
       const questions: Record<string, () => Promise<unknown>> = {
         put: () => store.put('new', text('1'), off),
@@ -221,11 +368,16 @@ export function storeContract(
         versions: () => Array.fromAsync(store.versions('there', off)),
         list: () => Array.fromAsync(store.list('', off)),
         folders: () => store.folders('', off),
+        listVersions: () => Array.fromAsync(store.listVersions('', off)),
+        remove: () => store.remove(there!, off),
+        unfinished: () => Array.fromAsync(store.unfinished(off)),
+        abandon: () => store.abandon(begun!, off),
       };
       for (const [what, ask] of Object.entries(questions))
         await assert.rejects(ask(), { name: 'AbortError' }, what);
       assert.deepEqual(await keysBelow(store, ''), ['there']);
       assert.deepEqual(await contentsOf(store, 'there'), ['1']);
+      assert.deepEqual(await Array.fromAsync(store.unfinished()), [begun]);
     });
   });
 }

@@ -33,6 +33,10 @@ storeContract('a directory', {}, async (t) => {
       mkdirSync(dirname(join(root, key)), { recursive: true });
       writeFileSync(join(root, key), bytes);
     },
+    begin: async (key) => {
+      mkdirSync(join(root, '.tmp'), { recursive: true });
+      writeFileSync(join(root, '.tmp', key.replaceAll('/', '-')), 'x');
+    },
   };
 });
 
@@ -56,6 +60,11 @@ test('a directory that goes away is not found: it is neither empty nor made anew
     folders: () => store.folders(''),
     now: () => store.now(),
     put: () => store.put('a/c', Buffer.from('2')),
+    listVersions: () => Array.fromAsync(store.listVersions('')),
+    remove: () => store.remove({ key: 'a/b', version: undefined }),
+    settle: () => store.settle(),
+    unfinished: () => Array.fromAsync(store.unfinished()),
+    abandon: () => store.abandon({ key: '.tmp/x', upload: 'x', startedAt: new Date() }),
   };
   for (const [what, ask] of Object.entries(questions)) {
     await assert.rejects(ask(), { code: 'store-not-found' }, what);
@@ -98,6 +107,47 @@ test('the time of a directory is that of its files', async (t) => {
   await store.put('a', Buffer.from('1'));
   const [listed] = await Array.fromAsync(store.list(''));
   assert.equal(listed?.lastModified.getTime(), statSync(join(root, 'a')).mtime.getTime());
+});
+
+test('the folder of a host stays when its last object is removed, and so does what others laid there', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('h/snap/a/index', Buffer.from('1'));
+  await store.put('h/snap/b/index', Buffer.from('1'));
+  mkdirSync(join(root, 'h/snap/b/empty'));
+  put(join(root, 'outside'), 'x');
+  for (const key of ['h/snap/a/index', 'h/snap/b/index']) await store.remove({ key, version: undefined });
+  assert.deepEqual(readdirSync(join(root, 'h/snap')), ['b']);
+  rmdirSync(join(root, 'h/snap/b/empty'));
+  await store.remove({ key: 'h/snap/b/index', version: undefined });
+  assert.deepEqual(readdirSync(join(root, 'h')), []);
+  await store.remove({ key: 'outside', version: undefined });
+  assert.deepEqual(readdirSync(root), ['.tmp', 'h']);
+});
+
+test('a folder that a prune finds empty, and removes, just before it is filled is made again', async (t) => {
+  const { root, store } = await freshStore(t);
+  const pruner = await openDirectoryStore(root);
+  const keys = Array.from({ length: 100 }, (_, i) => `h/snap/a/s/${i}`);
+  const written = new AbortController();
+  const pruning = (async () => {
+    while (!written.signal.aborted) await pruner.remove({ key: 'h/snap/a/s/none', version: undefined });
+  })();
+  try {
+    for (const key of keys) {
+      await store.put(key, Buffer.from(key));
+      await store.remove({ key, version: undefined });
+    }
+  } finally {
+    written.abort();
+    await pruning;
+  }
+});
+
+test('only temporary files can be abandoned', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a', Buffer.from('1'));
+  await store.abandon({ key: '.tmp/../a', upload: '../a', startedAt: new Date() });
+  assert.ok(existsSync(join(root, 'a')));
 });
 
 /** A file system of its own in memory; only root may have one, and not in every container. */
@@ -154,6 +204,7 @@ suite('a disk that refuses', { skip: mayMount() ? false : 'mounting a file syste
       await assert.rejects(each.put('a/c', Buffer.from('2')), { code: 'store-denied' });
       await assert.rejects(each.replace('a/b', Buffer.from('2')), { code: 'store-denied' });
       await assert.rejects(each.now(), { code: 'store-denied' });
+      await assert.rejects(each.remove({ key: 'a/b', version: undefined }), { code: 'store-denied' });
       assert.deepEqual(await Array.fromAsync(each.versions('a/b'), String), ['1']);
       assert.deepEqual(await each.folders(''), ['a']);
     }

@@ -22,12 +22,10 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-export const errorAnswer = (status: number, code: string): Answer => ({
+export const errorAnswer = (status: number, code: string, message = 'said the proxy'): Answer => ({
   status,
   headers: { 'content-type': 'application/xml', date: new Date().toUTCString() },
-  body: Buffer.from(
-    `<?xml version="1.0"?><Error><Code>${code}</Code><Message>said the proxy</Message></Error>`,
-  ),
+  body: Buffer.from(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`),
 });
 
 /**
@@ -35,7 +33,7 @@ export const errorAnswer = (status: number, code: string): Answer => ({
  * The signature of a request holds for the host name that the client used, which the proxy passes on.
  */
 export async function s3Proxy(
-  t: TestContext,
+  t: Pick<TestContext, 'after'>,
   handle: (exchange: Exchange) => Promise<void>,
 ): Promise<string> {
   const server = createServer((incoming, outgoing) => {

@@ -144,4 +144,101 @@ suite('an S3 server with quirks:', { skip }, () => {
     assert.deepEqual(await Array.fromAsync(store.versions('a'), String), ['1']);
     assert.deepEqual(await Array.fromAsync(store.versions('none'), String), []);
   });
+
+  for (const [name, answer] of [
+    ['knows no versions', errorAnswer(501, 'NotImplemented')],
+    ['does not let versions be asked for', errorAnswer(405, 'MethodNotAllowed')],
+    [
+      'takes the question for versions for one for objects',
+      {
+        status: 200,
+        headers: { 'content-type': 'application/xml' },
+        body: Buffer.from(
+          '<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents></ListBucketResult>',
+        ),
+      },
+    ],
+  ] as const)
+    test(`of a store that ${name} the objects are listed and can be removed`, async (t) => {
+      const { store, real } = await storeBehind(t, async (exchange) => {
+        if (/[?&]versions/.test(exchange.path)) exchange.answer(answer);
+        else await pass(exchange);
+      });
+      for (const key of ['a', 'b']) await real.put(key, Buffer.from('1'));
+      const versions = await Array.fromAsync(store.listVersions(''));
+      assert.deepEqual(
+        versions.map(({ key, version, latest, marker }) => [key, version, latest, marker]),
+        [
+          ['a', undefined, true, false],
+          ['b', undefined, true, false],
+        ],
+      );
+      await store.remove(versions[0]!);
+      assert.deepEqual(await Array.fromAsync(real.list(''), ({ key }) => key), ['b']);
+    });
+
+  test('a store that knows no multipart uploads has none that are unfinished', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) => {
+      if (/[?&]uploads/.test(exchange.path)) exchange.answer(errorAnswer(501, 'NotImplemented'));
+      else await pass(exchange);
+    });
+    assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
+  });
+
+  test('a listing of versions that goes round in circles, or is cut short, is an error', async (t) => {
+    for (const marker of ['<NextKeyMarker>PREFIXa</NextKeyMarker>', '']) {
+      const prefix = freshPrefix();
+      const endpoint = await s3Proxy(t, async (exchange) => {
+        const answer = await exchange.ask();
+        const body = answer.body
+          .toString()
+          .replace(
+            '<IsTruncated>false</IsTruncated>',
+            `<IsTruncated>true</IsTruncated>${marker.replace('PREFIX', prefix)}`,
+          )
+          .replace('</IsTruncated>', `</IsTruncated>`);
+        exchange.answer({
+          ...answer,
+          headers: { ...answer.headers, 'content-length': String(Buffer.byteLength(body)) },
+          body: Buffer.from(body),
+        });
+      });
+      await s3Store(t, { bucket, prefix }).put('a', Buffer.from('1'));
+      const store = s3Store(t, { bucket, prefix, endpoint });
+      await assert.rejects(Array.fromAsync(store.listVersions('')), {
+        code: 'store-unavailable',
+        message: /cut its listing .* short/,
+      });
+    }
+  });
+
+  test('a lock that only the message of the refusal tells is a lock', async (t) => {
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      if (exchange.method !== 'DELETE') return pass(exchange);
+      const message = 'Object is WORM protected and cannot be overwritten';
+      exchange.answer(errorAnswer(400, 'InvalidRequest', message));
+    });
+    await real.put('a', Buffer.from('1'));
+    await assert.rejects(store.remove({ key: 'a', version: 'null' }), {
+      code: 'object-locked',
+      message: /cannot delete a .*locked/,
+    });
+  });
+
+  test('a deletion that fails for a while is tried again, and one that keeps failing is reported', async (t) => {
+    let refusals = 2;
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      if (exchange.method === 'DELETE' && refusals-- > 0) exchange.answer(errorAnswer(500, 'InternalError'));
+      else await pass(exchange);
+    });
+    await real.put('a', Buffer.from('1'));
+    await store.remove({ key: 'a', version: 'null' });
+    assert.deepEqual(await Array.fromAsync(real.list('')), []);
+    await real.put('a', Buffer.from('1'));
+    refusals = Infinity;
+    await assert.rejects(store.remove({ key: 'a', version: 'null' }), {
+      code: 'store-unavailable',
+      message: /cannot delete a .*InternalError/,
+    });
+  });
 });

@@ -1,0 +1,229 @@
+import type { LifecycleRule } from '@aws-sdk/client-s3';
+import { formatDuration, parseDuration } from '../clock.ts';
+import type { Config, S3Config } from '../config/config.ts';
+import { namePattern } from '../config/schema.ts';
+import { SealiftError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { printable } from '../output.ts';
+import {
+  deletingLiveData,
+  judgeBucket,
+  lockTooLong,
+  longestLockSeconds,
+  wantedLifecycle,
+  type BucketSubject,
+} from '../policy/bucket-rules.ts';
+import type { Bucket, BucketRules, Reading } from '../store/bucket.ts';
+import { openStore } from '../store/open.ts';
+import type { Context, Outcome } from './context.ts';
+
+export interface ApplyOptions {
+  readonly lock?: string;
+}
+
+const daySeconds = 86_400;
+
+/** What the bucket does by itself, and what is to be said of it. */
+export async function show(context: Context): Promise<Outcome> {
+  const { config, s3 } = await bucketOf(context);
+  using bucket = await open(s3);
+  const subject = await subjectOf(config, s3, bucket, context.signal);
+  report(context, await bucket.read(context.signal), subject);
+}
+
+/** Gives the bucket the rules that delete what no pruner does; with `lock`, also a default Object Lock. */
+export async function apply(context: Context, options: ApplyOptions): Promise<Outcome> {
+  const { config, s3 } = await bucketOf(context);
+  const days = options.lock === undefined ? undefined : lockDays(options.lock, config);
+  using bucket = await open(s3);
+  const subject = await subjectOf(config, s3, bucket, context.signal);
+  const before = await bucket.read(context.signal);
+  const versions = !('unread' in before.versioning && before.versioning.unread === 'unknown');
+  const { changed } = await bucket.changeLifecycle(
+    (present) => wantedLifecycle(present, subject, versions),
+    context.signal,
+  );
+  context.log.info(changed ? 'the lifecycle rules are written' : 'the lifecycle rules are as they should be');
+  if (days !== undefined && !isLockedFor(before.lock, days)) {
+    await bucket.lockByDefault(days, context.signal);
+    context.log.info(`new objects are locked for ${formatDuration(days * daySeconds)}`);
+  }
+  const after = await bucket.read(context.signal);
+  const { broken } = report(context, after, subject, changed);
+  return broken ? 'bucket-unsafe' : undefined;
+}
+
+/**
+ * Called at the start of a run. Throws `bucket-unsafe` when a lifecycle rule would delete this host's live data: such a
+ * backup would look like one and be none. Costs one request; a bucket that does not tell its rules is used as it is.
+ */
+export async function refuseUnsafeBucket(
+  config: Config,
+  host: string,
+  { log, signal }: { log: Log; signal: AbortSignal },
+): Promise<void> {
+  if (config.store.kind !== 's3') return;
+  using bucket = await open(config.store);
+  const lifecycle = await bucket.lifecycle(signal);
+  if ('unread' in lifecycle) {
+    const why =
+      lifecycle.unread === 'denied' ? 'they may not be read with these credentials' : 'it knows none';
+    log.debug(`the lifecycle rules of ${bucket.address} were not checked: ${why}`);
+    return;
+  }
+  const [rule] = deletingLiveData(lifecycle.value, limitsOf(config, config.store, bucket, [host]));
+  if (!rule) return;
+  throw new SealiftError(
+    'bucket-unsafe',
+    `the lifecycle rule ${rule.id} of ${bucket.address} is in the way: ${rule.reason}`,
+    {
+      hint: 'Change or remove the rule, or choose a store.prefix that it spares; see `sealift bucket show`.',
+    },
+  );
+}
+
+async function bucketOf(context: Context): Promise<{ config: Config; s3: S3Config }> {
+  const config = await context.config();
+  if (config.store.kind === 's3') return { config, s3: config.store };
+  throw new SealiftError(
+    'usage',
+    `the store ${config.store.path} is a directory, which has no rules of its own`,
+    { hint: 'There, `sealift prune` and `sealift daemon` alone keep the retention.' },
+  );
+}
+
+async function open(s3: S3Config): Promise<Bucket> {
+  // The S3 client is large; who backs up to a directory does not load it.
+  const { openBucket } = await import('../store/bucket.ts');
+  return openBucket(s3);
+}
+
+/** All hosts that have something in the store, and this one, which may be about to. */
+async function subjectOf(
+  config: Config,
+  s3: S3Config,
+  bucket: Bucket,
+  signal: AbortSignal,
+): Promise<BucketSubject> {
+  await using store = await openStore(s3);
+  const stored = (await store.folders('', signal)).filter((name) => namePattern.test(name));
+  const hosts = new Set([...stored, ...(config.host === undefined ? [] : [config.host])]);
+  return limitsOf(config, s3, bucket, [...hosts].toSorted());
+}
+
+const limitsOf = (
+  config: Config,
+  s3: S3Config,
+  { address }: Bucket,
+  hosts: readonly string[],
+): BucketSubject => ({
+  address,
+  prefix: s3.prefix,
+  hosts,
+  maxAge: config.maxAgeSeconds,
+  reuseWindow: config.reuseWindowSeconds,
+});
+
+/** The length of a default lock in days, in which S3 counts. Refuses one that would break the promise. */
+function lockDays(duration: string, config: Config): number {
+  const seconds = parseDuration(duration);
+  const days = (seconds ?? 0) / daySeconds;
+  const limits = { maxAge: config.maxAgeSeconds, reuseWindow: config.reuseWindowSeconds };
+  if (!Number.isInteger(days) || days < 1)
+    throw new SealiftError('usage', `--lock ${duration}: must be a whole number of days, such as 4d`, {
+      hint: `The longest that is possible here is ${formatDuration(Math.max(0, longestLockSeconds(limits)))}.`,
+    });
+  const reason = lockTooLong(days * daySeconds, limits);
+  if (reason !== undefined)
+    throw new SealiftError('usage', `--lock ${duration}: ${reason}`, {
+      hint: 'Choose a shorter lock, or lengthen retention.maxAge.',
+    });
+  return days;
+}
+
+const isLockedFor = (lock: BucketRules['lock'], days: number): boolean =>
+  'value' in lock && lock.value?.Mode === 'GOVERNANCE' && lock.value.Days === days;
+
+function report(
+  { output, json }: Context,
+  rules: BucketRules,
+  subject: BucketSubject,
+  changed?: boolean,
+): { broken: boolean } {
+  const findings = judgeBucket(rules, subject);
+  const broken = findings.some(({ severity }) => severity === 'broken');
+  if (json) {
+    output.json({
+      bucket: subject.address,
+      hosts: subject.hosts,
+      ...(changed === undefined ? {} : { changed }),
+      lifecycle: valueOf(rules.lifecycle),
+      versioning: valueOf(rules.versioning),
+      lock: valueOf(rules.lock),
+      publicBy: valueOf(rules.publicBy),
+      ok: findings.length === 0,
+      findings,
+    });
+    return { broken };
+  }
+  const { lifecycle, versioning, lock, publicBy } = rules;
+  output.text(output.paint('strong', subject.address));
+  output.text(`  versions      ${inWords(versioning, (state) => state.toLowerCase())}`);
+  output.text(
+    `  Object Lock   ${inWords(lock, (one) => (one ? `${one.Mode}, ${periodOf(one)}` : 'none by default'))}`,
+  );
+  output.text(
+    `  public        ${inWords(publicBy, (by) => (by.length === 0 ? 'no' : `yes, by ${by.join(', ')}`))}`,
+  );
+  output.text(
+    `  lifecycle     ${inWords(lifecycle, (all) => (all.length === 0 ? 'no rules' : `${all.length} rules`))}`,
+  );
+  if ('value' in lifecycle && lifecycle.value.length > 0) {
+    output.text();
+    output.table(
+      [
+        { title: 'RULE', shrinkTo: 16 },
+        { title: 'APPLIES TO', shrinkTo: 10 },
+        { title: 'DOES', shrinkTo: 20 },
+      ],
+      lifecycle.value.map((rule) => [printable(rule.ID ?? '-'), printable(scopeOf(rule)), actionsOf(rule)]),
+    );
+  }
+  output.text();
+  for (const { severity, subject: about, message } of findings)
+    output.text(
+      `${output.paint(severity === 'broken' ? 'bad' : 'warning', severity)}  ${printable(`${about}: ${message}`)}`,
+    );
+  if (findings.length === 0) output.text(output.paint('good', 'The bucket is as it should be.'));
+  return { broken };
+}
+
+const valueOf = <T>(reading: Reading<T>): T | null => ('value' in reading ? (reading.value ?? null) : null);
+
+function inWords<T>(reading: Reading<T>, words: (value: T) => string): string {
+  if ('value' in reading) return words(reading.value);
+  return reading.unread === 'denied' ? 'may not be asked here' : 'not known to this store';
+}
+
+const periodOf = ({ Days, Years }: { Days?: number | undefined; Years?: number | undefined }): string =>
+  Years ? `${Years} years` : `${Days ?? 0} days`;
+
+function scopeOf({ Filter }: LifecycleRule): string {
+  const { And, ...plain } = Filter ?? {};
+  const { Prefix, ...more } = { ...plain, ...And };
+  const others = Object.keys(more).length === 0 ? '' : ` ${JSON.stringify(more)}`;
+  return `${Prefix || 'everything'}${others}`;
+}
+
+function actionsOf(rule: LifecycleRule): string {
+  const { Expiration, NoncurrentVersionExpiration, AbortIncompleteMultipartUpload } = rule;
+  const actions = [
+    Expiration?.Days !== undefined && `delete after ${Expiration.Days}d`,
+    Expiration?.Date && `delete on ${Expiration.Date.toISOString().slice(0, 10)}`,
+    Expiration?.ExpiredObjectDeleteMarker && 'remove lone markers',
+    NoncurrentVersionExpiration && `older versions after ${NoncurrentVersionExpiration.NoncurrentDays}d`,
+    AbortIncompleteMultipartUpload && `uploads after ${AbortIncompleteMultipartUpload.DaysAfterInitiation}d`,
+    (rule.Transitions || rule.NoncurrentVersionTransitions) && 'move to another class',
+  ].filter((action) => typeof action === 'string');
+  return `${rule.Status === 'Enabled' ? '' : '(off) '}${actions.join(', ') || 'nothing'}`;
+}

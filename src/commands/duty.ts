@@ -1,0 +1,305 @@
+import { join } from 'node:path';
+import { rfc3339 } from '../clock.ts';
+import type { Config, JobConfig } from '../config/config.ts';
+import { type ErrorCode, messageOf, SealiftError } from '../errors.ts';
+import { takeLock } from '../lock.ts';
+import { formatSize } from '../output.ts';
+import { scheduleOf, type Schedule } from '../policy/cron.ts';
+import { decideRun, nextPruneMs, type RunDecision } from '../policy/schedule.ts';
+import { startProgress } from '../progress.ts';
+import { loadRecipients } from '../seal/recipients.ts';
+import { startOf } from '../snapshot/object-key.ts';
+import type { Context } from './context.ts';
+import { openHostSession, type HostSession } from './host-session.ts';
+import { newestRun } from './newest-run.ts';
+import { pruneStore, type PruneSummary } from './prune.ts';
+import { hostsIn, openReaderSession } from './reader-session.ts';
+import { runJob, type JobResult } from './run-job.ts';
+import { pruneTry, readTry, writeTry, type Try } from './tries.ts';
+
+/** A job as the configuration has it now, and what is known of its runs, which outlasts a change of configuration. */
+interface Track {
+  readonly job: JobConfig;
+  readonly schedule: Schedule;
+  readonly known: Known;
+}
+
+interface Known {
+  /** Start of its newest snapshot when the store was last asked. */
+  newestMs: number | undefined;
+  lastTry: Try | undefined;
+}
+
+/** One configuration and the session that it led to. Runs that began with it end with it. */
+interface Desk {
+  readonly config: Config;
+  readonly session: HostSession;
+  readonly work: Set<Promise<void>>;
+}
+
+export type DutyEvent = RunEvent | PruneEvent | FailureEvent;
+export type RunEvent = { readonly type: 'run' } & JobResult;
+export type PruneEvent = { readonly type: 'prune' } & PruneSummary;
+export interface FailureEvent {
+  readonly type: 'failed';
+  /** Null for prune. */
+  readonly job: string | null;
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+/**
+ * What a host has to do and does: backups that are due, side by side in one worker pool, and prune beside them.
+ * `daemon` calls it again and again, `daemon --once` one time. Failures are logged and told, not thrown.
+ */
+export class Duty implements AsyncDisposable {
+  /** Something was under way when `abort` was called. */
+  abandoned = false;
+
+  readonly #context: Context;
+  readonly #tell: (event: DutyEvent) => void;
+  readonly #abort = new AbortController();
+  #desk: Desk;
+  #tracks: Track[] = [];
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #closing: Promise<void>[] = [];
+  #pruneDueMs = -Infinity;
+
+  /** Throws what is wrong with the configuration, the state or the keys of this host. */
+  static async open(context: Context, tell: (event: DutyEvent) => void): Promise<Duty> {
+    const config = await context.config();
+    const duty = new Duty(context, await openDesk(context, config), tell);
+    await duty.#track(config);
+    return duty;
+  }
+
+  private constructor(context: Context, desk: Desk, tell: (event: DutyEvent) => void) {
+    this.#context = { ...context, signal: this.#abort.signal };
+    this.#desk = desk;
+    this.#tell = tell;
+  }
+
+  get config(): Config {
+    return this.#desk.config;
+  }
+
+  get host(): string {
+    return this.#desk.session.host;
+  }
+
+  /** Names of the jobs that run, and `_prune`. */
+  get underWay(): string[] {
+    return [...this.#running.keys()];
+  }
+
+  nextRuns(): { job: JobConfig; nextMs: number | undefined }[] {
+    const nowMs = this.#nowMs();
+    return this.#tracks.map(({ job, schedule }) => ({ job, nextMs: schedule.around(nowMs).next }));
+  }
+
+  /** Starts the jobs that are due and do not run yet. */
+  startJobs(): void {
+    const nowMs = this.#nowMs();
+    for (const track of this.#tracks)
+      if (!this.#running.has(track.job.name) && this.#decide(track, nowMs).due)
+        this.#start(track.job.name, () => this.#run(track));
+  }
+
+  /** Starts prune if it is time; it does not matter how backups fare. */
+  startPrune(): void {
+    if (!this.#running.has(pruneTry) && this.#nowMs() >= this.#pruneDueMs)
+      this.#start(pruneTry, () => this.#prune());
+  }
+
+  /** Takes over from an earlier process when prune is due; without this it is due at once. */
+  async recallPrune(): Promise<void> {
+    const last = await readTry(this.config.stateDir, pruneTry);
+    // One that ended in the future was made before the clock was set back.
+    if (last?.nextMs !== undefined && last.endedMs <= this.#nowMs()) this.#pruneDueMs = last.nextMs;
+  }
+
+  /** Resolves when nothing is under way. */
+  async settled(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running.values());
+  }
+
+  /** Ends what is under way: nothing that is unfinished becomes a snapshot. */
+  abort(reason: unknown): void {
+    this.abandoned = this.#running.size > 0;
+    this.#abort.abort(reason);
+  }
+
+  /**
+   * From the next run on the configuration as it is now. Throws, and keeps the old one, unless it is valid and its keys
+   * can be used.
+   */
+  async reload(load: () => Config): Promise<void> {
+    const config = load();
+    const { host, stateDir } = this.config;
+    if (config.host !== host || config.stateDir !== stateDir)
+      throw new SealiftError('config-invalid', 'host and stateDir cannot change while the daemon runs', {
+        hint: 'Restart the daemon.',
+      });
+    await loadRecipients(config.recipients, this.#context.clock());
+    const old = this.#desk;
+    this.#desk = await openDesk(this.#context, config);
+    await this.#track(config);
+    this.#closing.push(Promise.all(old.work).then(() => old.session[Symbol.asyncDispose]()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.settled();
+    await Promise.all(this.#closing);
+    await this.#desk.session[Symbol.asyncDispose]();
+  }
+
+  #nowMs(): number {
+    return this.#context.clock().getTime();
+  }
+
+  async #track({ jobs, stateDir }: Config): Promise<void> {
+    const before = new Map(this.#tracks.map(({ job, known }) => [job.name, known]));
+    this.#tracks = await Promise.all(
+      jobs.map(async (job) => ({
+        job,
+        schedule: scheduleOf(job.schedule, job.timezone),
+        known: before.get(job.name) ?? { newestMs: undefined, lastTry: await readTry(stateDir, job.name) },
+      })),
+    );
+  }
+
+  #decide({ schedule, known }: Track, nowMs: number): RunDecision {
+    return decideRun({ schedule, ...known, nowMs });
+  }
+
+  #start(name: string, act: () => Promise<void>): void {
+    if (this.#abort.signal.aborted) return;
+    const { work } = this.#desk;
+    const done = act().finally(() => {
+      this.#running.delete(name);
+      work.delete(done);
+    });
+    this.#running.set(name, done);
+    work.add(done);
+  }
+
+  async #run(track: Track): Promise<void> {
+    const { session } = this.#desk;
+    const { name } = track.job;
+    const { signal, clock } = this.#context;
+    const log = this.#context.log.child({ job: name });
+    const startedMs = this.#nowMs();
+    let failures = 1;
+    try {
+      // Somebody else may have made it, by hand or beside us.
+      const newest = await newestRun(session.store, session.host, name, signal);
+      track.known.newestMs = newest === undefined ? undefined : startOf(newest);
+      const { due, reason, failures: before } = this.#decide(track, startedMs);
+      failures += before;
+      if (!due) return log.debug(`job ${name} is not due: ${reason}`);
+      log.info(`job ${name} starts: ${reason}`);
+      using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
+      const result = await runJob(session, track.job, { signal, clock, log, progress });
+      track.known.newestMs = startOf(result.snapshot);
+      this.#tell({ type: 'run', ...result });
+      await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0 });
+      const how = result.status === 'complete' ? 'info' : 'warn';
+      log[how](`${describe(result)}; ${this.#whenNext(track)}`);
+    } catch (thrown) {
+      if (signal.aborted) return log.warn(`job ${name} was abandoned; it is made up for at the next start`);
+      const error = asSealiftError(thrown);
+      const tried = { startedMs, endedMs: this.#nowMs() };
+      if (error.code === 'lock-held') {
+        // Theirs counts if it succeeds; else it is our turn.
+        track.known.lastTry = { ...tried, failures: 1 };
+        return log.info(`job ${name} is being run by another process`);
+      }
+      this.#fail(name, error);
+      const { code, message } = error;
+      await this.#remember(track, { ...tried, failures, error: { code, message } });
+      log.error({ code, hint: error.hint }, `job ${name} failed: ${message}; ${this.#whenNext(track)}`);
+      log.debug({ err: thrown }, 'the cause');
+    }
+  }
+
+  async #remember(track: Track, tried: Try): Promise<void> {
+    track.known.lastTry = tried;
+    await writeTry(this.config.stateDir, track.job.name, tried).catch((error: unknown) =>
+      this.#context.log.warn(`what was tried could not be written down: ${messageOf(error)}`),
+    );
+  }
+
+  #whenNext(track: Track): string {
+    const { nextMs } = this.#decide(track, this.#nowMs());
+    return nextMs === undefined ? 'never again by its schedule' : `next at ${rfc3339(new Date(nextMs))}`;
+  }
+
+  async #prune(): Promise<void> {
+    const { log, signal } = this.#context;
+    const { config } = this.#desk;
+    const startedMs = this.#nowMs();
+    const end = async (nextExpiryMs: number | undefined, error?: SealiftError): Promise<void> => {
+      const endedMs = this.#nowMs();
+      this.#pruneDueMs = nextPruneMs(endedMs, nextExpiryMs, error !== undefined);
+      const failure = error && { error: { code: error.code, message: error.message } };
+      const failures = error ? 1 : 0;
+      await writeTry(config.stateDir, pruneTry, {
+        startedMs,
+        endedMs,
+        failures,
+        nextMs: this.#pruneDueMs,
+        ...failure,
+      });
+    };
+    try {
+      using _lock = await takeLock(join(config.stateDir, 'prune.lock'), 'prune on this host');
+      const context = { ...this.#context, config: async () => config };
+      await using reader = await openReaderSession(context);
+      const aheadMs = reader.now.getTime() - this.#nowMs();
+      const isThere = (await hostsIn(reader, signal)).includes(this.host);
+      if (!isThere) {
+        log.debug(`prune: host ${this.host} has nothing in the store yet`);
+        return await end(undefined);
+      }
+      const summary = await pruneStore(reader, context, { host: this.host });
+      this.#tell({ type: 'prune', ...summary });
+      await end(summary.nextExpiryMs === undefined ? undefined : summary.nextExpiryMs - aheadMs);
+      const { snapshots, objects, bytes, failed } = summary;
+      const what = `${snapshots.length} snapshots ended, ${objects} objects (${formatSize(bytes)}) deleted`;
+      const next = `next prune at ${rfc3339(new Date(this.#pruneDueMs))}`;
+      if (failed.length > 0) log.error(`prune: ${what}, ${failed.length} could not be deleted; ${next}`);
+      else log.info(`prune: ${what}; ${next}`);
+    } catch (thrown) {
+      if (signal.aborted) return log.warn('prune was abandoned; the next one goes on');
+      const error = asSealiftError(thrown);
+      if (error.code === 'lock-held') {
+        this.#pruneDueMs = nextPruneMs(this.#nowMs(), undefined, true);
+        return log.info('prune is being done by another process');
+      }
+      this.#fail(null, error);
+      await end(undefined, error).catch((more: unknown) => log.warn(messageOf(more)));
+      const next = `again at ${rfc3339(new Date(this.#pruneDueMs))}`;
+      log.error({ code: error.code, hint: error.hint }, `prune failed: ${error.message}; ${next}`);
+      log.debug({ err: thrown }, 'the cause');
+    }
+  }
+
+  #fail(job: string | null, { code, message, hint }: SealiftError): void {
+    this.#tell({ type: 'failed', job, code, message, hint });
+  }
+}
+
+async function openDesk(context: Context, config: Config): Promise<Desk> {
+  const session = await openHostSession({ ...context, config: async () => config });
+  return { config, session, work: new Set() };
+}
+
+const describe = ({ job, snapshot, status, bytes, newBytes, durationSeconds }: JobResult): string =>
+  `job ${job}: snapshot ${snapshot} is ${status}, ${formatSize(bytes)}, ${formatSize(newBytes)} new, ` +
+  `in ${durationSeconds.toFixed(1)} s`;
+
+const asSealiftError = (error: unknown): SealiftError =>
+  error instanceof SealiftError
+    ? error
+    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, { cause: error });

@@ -1,0 +1,217 @@
+import { formatDuration, rfc3339 } from '../clock.ts';
+import type { JobConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { judgeClocks } from '../policy/clock-check.ts';
+import { scheduleOf } from '../policy/cron.ts';
+import { decideRun, lateSince } from '../policy/schedule.ts';
+import { isPartial } from '../problems.ts';
+import { expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
+import { readSnapshots } from '../snapshot/catalog.ts';
+import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
+import type { Context, Outcome } from './context.ts';
+import { snapshotIds, storedIndex } from './newest-run.ts';
+import { openReaderSession, type ReaderSession } from './reader-session.ts';
+import { pruneTry, readTry } from './tries.ts';
+
+const dayMs = 86_400_000;
+/** So long after its end a snapshot may still lie in the store where prune runs from cron. */
+const pruneToleranceMs = 2 * 3_600_000;
+
+/** How each job of this host fares, for people and for health checks. Exit code 3 if anything is wrong. */
+export async function status(context: Context): Promise<Outcome> {
+  await using session = await openReaderSession(context);
+  const { config } = session;
+  const { host } = config;
+  if (host === undefined)
+    throw new SealiftError('config-invalid', `${config.file} does not say which host this is`, {
+      hint: '`sealift status` runs on a host. `sealift list` and `sealift audit` run anywhere.',
+    });
+  const ids = await snapshotIds(session.store, host, context.signal);
+  const jobs: JobStatus[] = [];
+  for (const job of config.jobs) jobs.push(await lookAtJob(context, session, host, job, ids));
+  const keys = await lookAtKeys(context, session);
+  const problems = [
+    ...lookAtClock(context, session),
+    ...(config.jobs.length === 0 ? [`${config.file} has no jobs`] : []),
+    ...keys.problems,
+    ...(await lookAtPrune(session, { host, ids, signal: context.signal })),
+  ];
+  const ok = problems.length === 0 && jobs.every((job) => job.problems.length === 0);
+  const report = {
+    ok,
+    checkedAt: rfc3339(session.now),
+    host,
+    store: session.store.address,
+    jobs,
+    recipients: { expiresAt: keys.expiresAt, daysToExpiry: keys.daysToExpiry },
+    problems,
+  };
+  if (context.json) context.output.json(report);
+  else print(context, report);
+  return ok ? undefined : 'partial';
+}
+
+interface JobStatus {
+  readonly job: string;
+  readonly schedule: string;
+  readonly timezone: string;
+  readonly snapshot: string | null;
+  readonly lastSuccessAt: string | null;
+  readonly ageSeconds: number | null;
+  readonly status: 'complete' | 'partial' | null;
+  readonly nextRunAt: string | null;
+  readonly late: boolean;
+  readonly problems: readonly string[];
+}
+
+async function lookAtJob(
+  context: Context,
+  session: ReaderSession,
+  host: string,
+  job: JobConfig,
+  ids: readonly string[],
+): Promise<JobStatus> {
+  const nowMs = session.now.getTime();
+  const problems: string[] = [];
+  const newest = await newestReadable(context, session, host, job.name, ids, problems);
+  const newestMs = newest && Date.parse(newest.startedAt);
+  const lastTry = await readTry(session.config.stateDir, job.name);
+  const schedule = scheduleOf(job.schedule, job.timezone);
+  const decision = decideRun({ schedule, newestMs, lastTry, nowMs });
+  const late = newestMs === undefined || lateSince(schedule, newestMs, nowMs) !== undefined;
+  if (newestMs === undefined) problems.unshift('there is no snapshot yet');
+  else if (late)
+    problems.unshift(`late: nothing since ${rfc3339(new Date(newestMs))}. Does \`sealift daemon\` run?`);
+  if (newest?.status === 'partial') {
+    const sources = [...new Set(newest.problems.filter(isPartial).map(({ source }) => source))];
+    problems.push(`the newest snapshot is partial: ${sources.join(', ')} (sealift show ${newest.snapshot})`);
+  }
+  if (lastTry?.error && lastTry.endedMs > (newestMs ?? 0))
+    problems.push(`failed at ${rfc3339(new Date(lastTry.endedMs))}: ${lastTry.error.message}`);
+  const nextMs = decision.due ? nowMs : decision.nextMs;
+  return {
+    job: job.name,
+    schedule: job.schedule,
+    timezone: job.timezone,
+    snapshot: newest?.snapshot ?? null,
+    lastSuccessAt: newest?.startedAt ?? null,
+    ageSeconds: newestMs === undefined ? null : Math.max(0, Math.floor((nowMs - newestMs) / 1000)),
+    status: newest?.status ?? null,
+    nextRunAt: nextMs === undefined ? null : rfc3339(new Date(nextMs)),
+    late,
+    problems,
+  };
+}
+
+/** The index of the newest snapshot that can be verified; what lies before it on the way is a problem each. */
+async function newestReadable(
+  { signal }: Context,
+  { store, trust, now, cache }: ReaderSession,
+  host: string,
+  job: string,
+  ids: readonly string[],
+  problems: string[],
+) {
+  for (const id of ids.toReversed()) {
+    if (parseSnapshotId(id)?.job !== job) continue;
+    if (startOf(id) > now.getTime() + dayMs) {
+      problems.push(`${id} is dated in the future`);
+      continue;
+    }
+    const index = await storedIndex(store, host, id, signal);
+    if (!index) continue;
+    const listing = new Map([[id, { index, segments: new Map() }]]);
+    const read = await readSnapshots(store, host, listing, trust.get(host) ?? [], { signal, cache });
+    problems.push(...read.unreadable.map(({ error }) => error.message));
+    const [found] = read.snapshots;
+    if (found) return found.index;
+  }
+  return undefined;
+}
+
+async function lookAtKeys({ clock }: Context, { config }: ReaderSession) {
+  const now = clock();
+  const reports = await inspectRecipients(config.recipients, now);
+  const times = reports.flatMap(({ expiresAt }) => (expiresAt ? [expiresAt.getTime()] : []));
+  const firstMs = times.length === 0 ? undefined : Math.min(...times);
+  const days = firstMs === undefined ? undefined : Math.floor((firstMs - now.getTime()) / dayMs);
+  const problems = reports.flatMap((report) => report.problems.map((text) => `${report.file}: ${text}`));
+  if (reports.length === 0) problems.push('there are no recipients: no backup can be made');
+  if (problems.length === 0 && days !== undefined && days < expiryWarningDays)
+    problems.push(
+      `a recipient's key expires in ${days} days; after that no backup is made (sealift keys check)`,
+    );
+  return {
+    expiresAt: firstMs === undefined ? null : rfc3339(new Date(firstMs)),
+    daysToExpiry: days ?? null,
+    problems,
+  };
+}
+
+function lookAtClock({ clock }: Context, { now }: ReaderSession): string[] {
+  const local = clock();
+  const verdict = judgeClocks(now, local);
+  if (verdict === 'fine') return [];
+  const refused = verdict === 'refuse' ? '; backups and prune refuse to run' : '';
+  return [`the store says it is ${rfc3339(now)}, this machine ${rfc3339(local)}${refused}`];
+}
+
+async function lookAtPrune(
+  { store, config, now }: ReaderSession,
+  { host, ids, signal }: { host: string; ids: readonly string[]; signal: AbortSignal },
+): Promise<string[]> {
+  const endedMs = now.getTime() - config.maxAgeSeconds * 1000 - pruneToleranceMs;
+  let past = 0;
+  // The folder of one that has ended may hold segments that younger ones name.
+  for (const id of ids) if (startOf(id) < endedMs && (await storedIndex(store, host, id, signal))) past += 1;
+  const last = await readTry(config.stateDir, pruneTry);
+  return [
+    ...(past === 1 ? ['1 snapshot past its end is still in the store: does prune run?'] : []),
+    ...(past > 1 ? [`${past} snapshots past their end are still in the store: does prune run?`] : []),
+    ...(last?.error ? [`prune failed at ${rfc3339(new Date(last.endedMs))}: ${last.error.message}`] : []),
+  ];
+}
+
+function print(
+  { output }: Context,
+  report: {
+    checkedAt: string;
+    host: string;
+    store: string;
+    jobs: readonly JobStatus[];
+    recipients: { daysToExpiry: number | null };
+    problems: readonly string[];
+    ok: boolean;
+  },
+): void {
+  const nowMs = Date.parse(report.checkedAt);
+  output.text(`${output.paint('strong', report.host)}  ${output.paint('faint', report.store)}`);
+  if (report.jobs.length > 0)
+    output.table(
+      [
+        { title: 'JOB' },
+        { title: 'STATE' },
+        { title: 'LAST SUCCESS' },
+        { title: 'AGE', align: 'right' },
+        { title: 'NEXT RUN' },
+        { title: 'SCHEDULE', shrinkTo: 8 },
+      ],
+      report.jobs.map((job) => [
+        job.job,
+        job.problems.length > 0
+          ? output.paint('bad', job.lastSuccessAt === null ? 'none' : job.late ? 'late' : 'look')
+          : output.paint('good', 'ok'),
+        job.lastSuccessAt ?? '-',
+        job.ageSeconds === null ? '-' : formatDuration(job.ageSeconds),
+        job.nextRunAt === null ? 'never' : Date.parse(job.nextRunAt) <= nowMs ? 'now' : job.nextRunAt,
+        `${job.schedule} ${job.timezone}`,
+      ]),
+    );
+  const { daysToExpiry } = report.recipients;
+  const keys = daysToExpiry === null ? 'do not expire' : `are good for ${daysToExpiry} more days`;
+  output.text(output.paint('faint', `Recipients' keys ${keys}.`));
+  for (const { job, problems } of report.jobs)
+    for (const problem of problems) output.text(`${output.paint('bad', 'wrong')} job ${job}: ${problem}`);
+  for (const problem of report.problems) output.text(`${output.paint('bad', 'wrong')} ${problem}`);
+  if (report.ok) output.text(output.paint('good', 'All is well.'));
+}

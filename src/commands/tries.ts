@@ -1,0 +1,46 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { makeFolder, replaceFile } from '../durable.ts';
+import { SealiftError, systemCode } from '../errors.ts';
+
+/**
+ * What this machine last tried, one file of the state folder for each job and one for prune: so that a daemon that
+ * starts anew, and `daemon --once`, go on with the same patience. Deleting it is always safe.
+ */
+const record = z.object({
+  /** By the local clock, in milliseconds since 1970. */
+  startedMs: z.number(),
+  endedMs: z.number(),
+  /** In a row; 0 after a success. */
+  failures: z.int().min(0),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+  /** Of prune: when it is to run again. */
+  nextMs: z.number().optional(),
+});
+
+export type Try = z.output<typeof record>;
+
+/** The name that prune has among the jobs; no job can have it. */
+export const pruneTry = '_prune';
+
+const fileOf = (stateDir: string, name: string): string => join(stateDir, 'tries', `${name}.json`);
+
+/** Undefined where there is none, or one that makes no sense. */
+export async function readTry(stateDir: string, name: string): Promise<Try | undefined> {
+  const file = fileOf(stateDir, name);
+  try {
+    return record.safeParse(JSON.parse(await readFile(file, 'utf8'))).data;
+  } catch (error) {
+    if (error instanceof SyntaxError || systemCode(error) === 'ENOENT') return undefined;
+    throw new SealiftError('failed', `${file} cannot be read`, {
+      hint: 'It only holds what was tried last: look at who may read it, or delete it.',
+      cause: error,
+    });
+  }
+}
+
+export async function writeTry(stateDir: string, name: string, tried: Try): Promise<void> {
+  await makeFolder(join(stateDir, 'tries'), 0o700);
+  await replaceFile(fileOf(stateDir, name), `${JSON.stringify(tried)}\n`, 0o600);
+}

@@ -1,0 +1,82 @@
+import { timeOf, type AuditedSnapshot, type Finding, type HostFacts, type Standing } from './audit-facts.ts';
+
+/**
+ * Whether history is whole: each snapshot of a job names the one before it by the hash of its index, numbers leave no
+ * gap, and nothing is missing that this auditor saw before. A host that lowered maxAge has pruned by the new value, so
+ * the newest snapshot tells what may be gone.
+ */
+export function judgeChain(
+  { host, nowMs, unreadable }: HostFacts,
+  { counted, currentMaxAgeMs }: Standing,
+): { findings: Finding[]; missing: boolean } {
+  const byId = new Map(counted.map((snapshot) => [snapshot.snapshot, snapshot]));
+  const cannotBeRead = new Set(unreadable.map(({ snapshot }) => snapshot));
+  const bySequence = new Map<string, AuditedSnapshot>();
+  const findings: Finding[] = [];
+  let missing = false;
+  for (const snapshot of counted) {
+    const { job, sequence, previous, startedMs, maxAge } = snapshot;
+    const broken = (message: string): void => {
+      const subject = `${host}/snap/${snapshot.snapshot}/index.json.gpg`;
+      findings.push({ rule: 'chain', severity: 'broken', subject, message });
+    };
+    const twin = bySequence.get(`${job} ${sequence}`);
+    bySequence.set(`${job} ${sequence}`, snapshot);
+    if (twin)
+      broken(
+        `has the same sequence number ${sequence} as ${twin.snapshot}: do two machines use one host name, or was a host ` +
+          'set back? Give each machine a name of its own.',
+      );
+    if (twin || !previous || cannotBeRead.has(previous.snapshot)) continue;
+    const before = byId.get(previous.snapshot);
+    const mayBeGoneMs = Math.min(
+      previous.expiresMs ?? previous.startedMs + maxAge * 1000,
+      previous.startedMs + (currentMaxAgeMs ?? maxAge * 1000),
+    );
+    if (!before && mayBeGoneMs > nowMs) {
+      missing = true;
+      broken(
+        `its predecessor ${previous.snapshot} is gone before its time, ${timeOf(mayBeGoneMs)}. ` +
+          'Find out who deleted it; sealift never does before that.',
+      );
+    } else if (before && before.sha256 !== previous.sha256)
+      broken(`its predecessor ${previous.snapshot} was replaced by another. Find out who wrote it.`);
+    else if (before && before.sequence + 1 !== sequence) {
+      missing ||= startedMs + (currentMaxAgeMs ?? maxAge * 1000) > nowMs;
+      broken(
+        `a snapshot between ${previous.snapshot} and this one is missing: the store was set back, or somebody deleted it. ` +
+          'Find out who.',
+      );
+    }
+  }
+  return { findings, missing };
+}
+
+/** The store is not behind what this auditor saw the last time, but for what has ended since. */
+export function judgeRollback(
+  { host, nowMs, seen }: HostFacts,
+  { counted, currentMaxAgeMs }: Standing,
+): Finding[] {
+  return [...seen].flatMap(([job, last]) => {
+    const endsMs = Math.min(last.endsMs, last.startedMs + (currentMaxAgeMs ?? Infinity));
+    if (endsMs <= nowMs) return [];
+    const newest = counted
+      .filter((snapshot) => snapshot.job === job)
+      .reduce<AuditedSnapshot | undefined>((a, b) => (a && a.sequence >= b.sequence ? a : b), undefined);
+    const finding = (what: string): Finding[] => [
+      {
+        rule: 'rollback',
+        severity: 'broken',
+        subject: `${host}/${job}`,
+        message:
+          `this auditor has seen snapshot ${last.sequence}, ${last.snapshot}, which ends on ${timeOf(endsMs)}; now the store ` +
+          `${what}. It was set back or emptied: find out by whom, and make a backup now.`,
+      },
+    ];
+    if (!newest) return finding('has none of this job');
+    if (newest.sequence < last.sequence) return finding(`ends with ${newest.sequence}, ${newest.snapshot}`);
+    return newest.sequence === last.sequence && newest.sha256 !== last.sha256
+      ? finding(`has another with this number, ${newest.snapshot}`)
+      : [];
+  });
+}

@@ -1,0 +1,115 @@
+import {
+  timeOf,
+  type AuditedSnapshot,
+  type Finding,
+  type HostFacts,
+  type Standing,
+  type Tolerances,
+} from './audit-facts.ts';
+
+/**
+ * Backups are made as often as the host signed that they would be. Between two starts of a job, and since the last one,
+ * lie at most twice the longest interval of its schedule (so one run may fail), the longest run that was seen (a run
+ * that is under way does not show, and the next one waits for it), and a quarter of an hour until a run starts.
+ */
+export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: Tolerances): Finding[] {
+  const { host } = facts;
+  if (live.length === 0)
+    return [
+      {
+        rule: 'no-snapshots',
+        severity: 'warning',
+        subject: host,
+        message:
+          'this host has no live snapshot: nothing of it can be restored. If it still runs, see `sealift status` there; ' +
+          'if it is gone for good, all that it stored is gone with it, as promised.',
+      },
+    ];
+  return [...Map.groupBy(live, ({ job }) => job)].flatMap(([job, snapshots]) =>
+    judgeJob(`${host}/${job}`, job, snapshots.toSorted(byStart), facts, tolerated),
+  );
+}
+
+function judgeJob(
+  subject: string,
+  job: string,
+  snapshots: readonly AuditedSnapshot[],
+  { host, nowMs, jobs }: HostFacts,
+  { startMs }: Tolerances,
+): Finding[] {
+  const longestRunMs = Math.max(0, ...snapshots.map(({ startedMs, finishedMs }) => finishedMs - startedMs));
+  const findings: Finding[] = [];
+  const limitFor = (...intervals: (number | undefined)[]): number =>
+    2 * Math.max(...intervals.map((interval) => interval ?? Infinity)) + longestRunMs + startMs;
+  for (const [i, later] of snapshots.entries()) {
+    const earlier = snapshots[i - 1];
+    if (!earlier) continue;
+    const limitMs = limitFor(earlier.intervalMs, later.intervalMs);
+    const gapMs = later.startedMs - earlier.startedMs;
+    if (gapMs > limitMs)
+      findings.push({
+        rule: 'gap',
+        severity: 'broken',
+        subject: `${host}/snap/${later.snapshot}/`,
+        message:
+          `there is no backup of job ${job} in the ${spanOf(gapMs)} before it; its schedule "${later.schedule}" allows ` +
+          `${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${timeOf(earlier.startedMs + earlier.maxAge * 1000)}.`,
+      });
+  }
+  const newest = snapshots.at(-1)!;
+  if (newest.intervalMs === undefined)
+    findings.push({
+      rule: 'stale',
+      severity: 'warning',
+      subject,
+      message: `its schedule "${newest.schedule}" cannot be read, so nobody can say whether its backups are fresh`,
+    });
+  const limitMs = limitFor(newest.intervalMs);
+  if (nowMs - newest.startedMs > limitMs) findings.push(stale(subject, job, newest, limitMs, jobs));
+  if (!newest.complete)
+    findings.push({
+      rule: 'partial',
+      severity: 'warning',
+      subject,
+      message: `the newest snapshot, ${newest.snapshot}, is partial: \`sealift show ${newest.snapshot}\` says what is lacking`,
+    });
+  return findings;
+}
+
+function stale(
+  subject: string,
+  job: string,
+  newest: AuditedSnapshot,
+  limitMs: number,
+  jobs: ReadonlySet<string> | undefined,
+): Finding {
+  const ends = timeOf(newest.startedMs + newest.maxAge * 1000);
+  const since = `the newest snapshot is of ${timeOf(newest.startedMs)}`;
+  if (jobs !== undefined && !jobs.has(job))
+    return {
+      rule: 'stale',
+      severity: 'warning',
+      subject,
+      message: `${since}, and the job is not configured any more: what is left ends on ${ends}`,
+    };
+  return {
+    rule: 'stale',
+    severity: 'broken',
+    subject,
+    message:
+      `${since}; its schedule "${newest.schedule}" allows ${spanOf(limitMs)}. See \`sealift status\` on the host: the last ` +
+      `snapshot ends on ${ends}, and then there is nothing to restore.`,
+  };
+}
+
+const byStart = (a: AuditedSnapshot, b: AuditedSnapshot): number =>
+  a.startedMs - b.startedMs || a.sequence - b.sequence;
+
+/** `2 h 15 min`, rounded up. */
+function spanOf(ms: number): string {
+  const minutes = Math.ceil(ms / 60_000);
+  return [
+    ...(minutes >= 60 ? [`${Math.floor(minutes / 60)} h`] : []),
+    ...(minutes % 60 > 0 || minutes === 0 ? [`${minutes % 60} min`] : []),
+  ].join(' ');
+}

@@ -1,0 +1,197 @@
+import { judgeChain, judgeRollback } from './audit-chain.ts';
+import {
+  countOf,
+  endOf,
+  standingOf,
+  timeOf,
+  tolerances,
+  unreadableEnd,
+  type AuditedRecipient,
+  type AuditedSnapshot,
+  type Finding,
+  type HostFacts,
+  type Standing,
+  type Tolerances,
+} from './audit-facts.ts';
+import { judgeFreshness } from './audit-freshness.ts';
+import { judgeRetention } from './audit-retention.ts';
+
+/**
+ * What an auditor says: the promises of docs/format.md as pure functions of what was found in the store, the limits and
+ * the time.
+ */
+
+/** Everything that can be said of one host. Nothing found means that the promises are kept. */
+export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances): Finding[] {
+  const standing = standingOf(facts, tolerated);
+  if (!facts.pinned) {
+    // A folder that holds nothing of ours is no host, unless one was there.
+    const isHost = facts.objects.length + facts.offered.length > 0;
+    return [...(isHost ? [unpinned(facts)] : judgeRollback(facts, standing)), ...judgeForeign(facts)];
+  }
+  const chain = judgeChain(facts, standing);
+  const failsClosed =
+    chain.missing ||
+    facts.unreadable.some(
+      ({ startedMs }) =>
+        startedMs + standing.maxAgeMs > facts.nowMs && startedMs <= facts.nowMs + tolerated.futureMs,
+    );
+  return [
+    ...judgeSignatures(facts, standing),
+    ...chain.findings,
+    ...judgeRollback(facts, standing),
+    ...judgeRetention(facts, standing, tolerated, failsClosed),
+    ...judgeForeign(facts),
+    ...judgeFuture(facts, tolerated),
+    ...judgeFreshness(facts, standing, tolerated),
+    ...judgeRecipients(facts, standing),
+  ];
+}
+
+function unpinned({ host, offered }: HostFacts): Finding {
+  const [first] = offered;
+  const what =
+    first === undefined
+      ? `The store offers none either: copy keys/hosts/${host}.asc from the host.`
+      : `The store offers ${offered.join(', ')}. If \`sealift init\` printed the same on the host: sealift keys trust ${first}`;
+  const message = `no key of this host is pinned here, so nothing that it promises can be judged. ${what}`;
+  return { rule: 'signature', severity: 'broken', subject: host, message };
+}
+
+function judgeForeign({ host, foreign }: HostFacts): Finding[] {
+  return foreignObjects(`${host}/`, foreign);
+}
+
+const foreign = (subject: string, message: string): Finding => ({
+  rule: 'foreign-object',
+  severity: 'warning',
+  subject,
+  message,
+});
+
+/** Objects that are not ours are named, at most this many one by one. */
+const shownKeys = 20;
+
+export function foreignObjects(folder: string, keys: readonly string[]): Finding[] {
+  const advice = 'sealift did not write it and never touches it: look at it, and remove it yourself';
+  const more = keys.length - shownKeys;
+  return [
+    ...keys.slice(0, shownKeys).map((key) => foreign(key, advice)),
+    ...(more > 0
+      ? [foreign(folder === '' ? '/' : folder, `${more} more objects that are not of sealift`)]
+      : []),
+  ];
+}
+
+function judgeSignatures({ host, nowMs, unreadable }: HostFacts, { maxAgeMs }: Standing): Finding[] {
+  return unreadable
+    .filter((snapshot) => unreadableEnd(snapshot, maxAgeMs) > nowMs)
+    .map(({ snapshot, reason }) => ({
+      rule: 'signature',
+      severity: 'broken',
+      subject: `${host}/snap/${snapshot}/index.json.gpg`,
+      message:
+        `${reason}. This snapshot cannot be restored, and prune keeps what it may need. ` +
+        'Find out who wrote it; on a versioned bucket an older version may be the true one.',
+    }));
+}
+
+/** Rule R9: what is dated in the future would outlive its time. */
+function judgeFuture({ host, nowMs, objects }: HostFacts, { futureMs }: Tolerances): Finding[] {
+  const dated = new Map<string, number>();
+  for (const { folder, folderMs, modifiedMs, marker } of objects) {
+    const ms = Math.max(folderMs, modifiedMs);
+    if (!marker && ms > nowMs + futureMs) dated.set(folder, Math.max(ms, dated.get(folder) ?? 0));
+  }
+  return [...dated].map(([folder, ms]) => ({
+    rule: 'future',
+    severity: 'broken',
+    subject: `${host}/snap/${folder}/`,
+    message:
+      `is dated in the future (${timeOf(ms)}), so it does not count and would outlive its time. ` +
+      'Set the clock of the host and of the store right, and remove this folder.',
+  }));
+}
+
+/**
+ * Nobody else may be able to read what is live; and the newest snapshot of each job is for everybody who should. (One
+ * who was added lately cannot open what is older.)
+ */
+function judgeRecipients({ host, allowed }: HostFacts, { live }: Standing): Finding[] {
+  if (allowed === undefined) return [];
+  const knows = ({ primary, subkey }: AuditedRecipient): boolean =>
+    allowed.some((key) => key.primary === primary && key.subkeys.includes(subkey));
+  const strangers = new Map<string, AuditedSnapshot[]>();
+  for (const snapshot of live) {
+    const all = [...snapshot.recipients, ...snapshot.folderRecipients];
+    for (const id of new Set(all.filter((key) => !knows(key)).map(nameOf)))
+      strangers.set(id, [...(strangers.get(id) ?? []), snapshot]);
+  }
+  const newest = new Map(live.map((snapshot) => [snapshot.job, snapshot]));
+  return [
+    ...[...strangers].map(([id, snapshots]) =>
+      misdirected(
+        host,
+        `${countOf(snapshots.length, 'live snapshot', 'live snapshots')} can be opened by ${id}, which is not among the recipients here; the newest is ` +
+          `${snapshots.at(-1)!.snapshot}, the last ends on ${timeOf(Math.max(...snapshots.map(endOf)))}. If the key is ` +
+          'allowed, copy it to the recipients here; else remove it on the host and ask how it came there.',
+      ),
+    ),
+    ...[...newest.values()].flatMap((snapshot) =>
+      allowed
+        .filter(({ primary }) => !snapshot.recipients.some((recipient) => recipient.primary === primary))
+        .map(({ primary }) =>
+          misdirected(
+            `${host}/${snapshot.job}`,
+            `the newest snapshot, ${snapshot.snapshot}, is not sealed to ${primary}, which is among the recipients here: ` +
+              'its owner could not restore. Copy the key to the recipients of the host, or remove it here.',
+          ),
+        ),
+    ),
+  ];
+}
+
+const misdirected = (subject: string, message: string): Finding => ({
+  rule: 'recipients',
+  severity: 'broken',
+  subject,
+  message,
+});
+
+const nameOf = ({ primary, subkey }: AuditedRecipient): string => `key ${primary} (subkey ${subkey})`;
+
+/** One object of the random sample, as it was read. */
+export interface SampledObject {
+  readonly key: string;
+  /** Some version of it is what the host signed. */
+  readonly signed: boolean;
+  /** What is wrong with it as a sealed message. */
+  readonly problem: string | undefined;
+}
+
+export function judgeSample(sample: readonly SampledObject[]): Finding[] {
+  return sample.flatMap(({ key, signed, problem }): Finding[] => [
+    ...(signed
+      ? []
+      : [
+          {
+            rule: 'presence',
+            severity: 'broken',
+            subject: key,
+            message:
+              'its content is not what the host signed: it is damaged, or somebody replaced it. ' +
+              'See what else is hit: `sealift verify --all --read-data`.',
+          } as const,
+        ]),
+    ...(problem === undefined
+      ? []
+      : [
+          {
+            rule: 'sealed',
+            severity: 'broken',
+            subject: key,
+            message: `${problem}. Find out who wrote it; whoever reads the store may be able to read this.`,
+          } as const,
+        ]),
+  ]);
+}

@@ -1,0 +1,89 @@
+import { timeOf, tolerances, type Finding, type Tolerances } from './audit-facts.ts';
+import type { ClockVerdict } from './clock-check.ts';
+
+/** What an auditor says of the store as a whole. Times are milliseconds since 1970. */
+export interface StoreFacts {
+  readonly address: string;
+  readonly nowMs: number;
+  readonly clock: StoreClock;
+  readonly unfinished: readonly AuditedWrite[];
+  /** Why the keys that backups may be sealed to are not all known here; none if they are. */
+  readonly recipientProblems: readonly string[];
+}
+
+/** A write that was begun and not ended. */
+export interface AuditedWrite {
+  readonly key: string;
+  readonly startedMs: number;
+  /** How long a run may be at it; undefined where it is nothing of sealift's. */
+  readonly graceMs: number | undefined;
+}
+
+/** What the store says about the time: nothing, what it may not be asked, or something to hold against the own clock. */
+export type StoreClock =
+  | { readonly verdict: ClockVerdict; readonly storeMs: number; readonly localMs: number }
+  | { readonly verdict: 'none' | 'denied'; readonly reason: string };
+
+export function judgeStore(facts: StoreFacts, tolerated: Tolerances = tolerances): Finding[] {
+  return [
+    ...judgeClock(facts),
+    ...facts.unfinished
+      .filter(({ startedMs, graceMs = 0 }) => facts.nowMs - startedMs > graceMs + tolerated.lateMs)
+      .map(judgeWrite),
+    ...facts.recipientProblems.map((problem): Finding => ({
+      rule: 'recipients',
+      severity: 'warning',
+      subject: facts.address,
+      message:
+        `${problem}: so it could not be judged whether backups are sealed to the right keys, and to no other. ` +
+        'Copy the public keys that are allowed to the recipients of this configuration.',
+    })),
+  ];
+}
+
+function judgeWrite({ key, startedMs, graceMs }: AuditedWrite): Finding {
+  const what = `a write that began on ${timeOf(startedMs)} was never ended, and keeps its bytes.`;
+  return graceMs === undefined
+    ? {
+        rule: 'foreign-object',
+        severity: 'warning',
+        subject: key,
+        message: `${what} It is not of sealift: look at it, and end it with the tools of the store.`,
+      }
+    : { rule: 'leftover', severity: 'broken', subject: key, message: `${what} Run \`sealift prune\`.` };
+}
+
+/** Rule R9. */
+function judgeClock({ address, clock }: StoreFacts): Finding[] {
+  const finding = (severity: Finding['severity'], message: string): Finding[] => [
+    { rule: 'clock', severity, subject: address, message },
+  ];
+  switch (clock.verdict) {
+    case 'fine':
+      return [];
+    case 'none':
+      return finding(
+        'broken',
+        `${clock.reason}. Ages were judged by the clock of this machine; retention cannot be relied on without a time.`,
+      );
+    case 'denied':
+      return finding(
+        'warning',
+        `the store may not be asked for its time (${clock.reason}). Ages were judged by the clock of this machine.`,
+      );
+    case 'warn':
+    case 'refuse': {
+      const apart = `the store says ${timeOf(clock.storeMs)}, this machine ${timeOf(clock.localMs)}`;
+      return clock.verdict === 'warn'
+        ? finding(
+            'warning',
+            `the clocks are more than five minutes apart: ${apart}. Set the wrong one right.`,
+          )
+        : finding(
+            'broken',
+            `the clocks are more than an hour apart: ${apart}. Set the wrong one right: backup and prune refuse to run, ` +
+              'and the ages in this report are those of the store.',
+          );
+    }
+  }
+}

@@ -1,0 +1,85 @@
+import type { PublicKey } from 'openpgp';
+import type { Store, StoredVersion } from '../store/store.ts';
+import {
+  readSnapshots,
+  type ReadOptions,
+  type Snapshot,
+  type SnapshotFolder,
+  type UnreadableSnapshot,
+} from './catalog.ts';
+import { formatKey, parseKey, startOf } from './object-key.ts';
+
+/**
+ * Everything that lies in one host's folder, all versions and deletion markers included: what a pruner and an auditor
+ * judge. A reader is content with `listHost`, which sees what is current.
+ */
+export interface HostSurvey {
+  readonly host: string;
+  /** Indexes and segments, sorted by key, newest version first. */
+  readonly objects: readonly SurveyedObject[];
+  /** The host's public keys and its restore guide. */
+  readonly companions: readonly StoredVersion[];
+  /** What is not ours: reported, never touched. */
+  readonly foreign: readonly StoredVersion[];
+  /** Whose index was read and verified, oldest first; expired ones included. */
+  readonly snapshots: readonly Snapshot[];
+  readonly unreadable: readonly UnreadableSnapshot[];
+  /** Snapshots whose index lies under a deletion marker: readers do not see them, their objects are there. */
+  readonly hidden: ReadonlySet<string>;
+}
+
+/** Lean, because there may be a million: its key is made again by `keyOf`. */
+export interface SurveyedObject extends Pick<StoredVersion, 'version' | 'sizeBytes' | 'marker'> {
+  /** The snapshot in whose folder it lies. */
+  readonly folder: string;
+  /** The id of a segment; undefined for an index. */
+  readonly segment: string | undefined;
+  /** Milliseconds since 1970. */
+  readonly modifiedMs: number;
+}
+
+/** `trusted`: the pinned keys of the host; a snapshot that none of them signed is among the unreadable. */
+export async function surveyHost(
+  store: Store,
+  host: string,
+  trusted: readonly PublicKey[],
+  options: ReadOptions = {},
+): Promise<HostSurvey> {
+  const objects: SurveyedObject[] = [];
+  const companions: StoredVersion[] = [];
+  const foreign: StoredVersion[] = [];
+  const hidden = new Set<string>();
+  const listing = new Map<string, SnapshotFolder>();
+  let folder = '';
+  for await (const version of store.listVersions(`${host}/`, options.signal)) {
+    const key = parseKey(version.key);
+    if (key?.type !== 'index' && key?.type !== 'segment') {
+      (key === undefined ? foreign : companions).push(version);
+      continue;
+    }
+    if (key.snapshot !== folder) folder = copied(key.snapshot);
+    const segment = key.type === 'segment' ? copied(key.id) : undefined;
+    const { version: id, sizeBytes, marker } = version;
+    const modifiedMs = version.lastModified.getTime();
+    objects.push({ version: id, sizeBytes, marker, folder, segment, modifiedMs });
+    if (segment !== undefined) continue;
+    if (version.marker && version.latest) hidden.add(folder);
+    if (!version.marker && !listing.has(folder)) listing.set(folder, { index: version, segments: new Map() });
+  }
+  const read = await readSnapshots(store, host, listing, trusted, options);
+  await options.cache?.retain(host, new Set(listing.keys()));
+  return { host, objects, companions, foreign, hidden, ...read };
+}
+
+/** V8 keeps the whole text that a part was cut from, which may be a page of a listing. */
+export const copied = (text: string): string => Buffer.from(text, 'latin1').toString('latin1');
+
+export const keyOf = (host: string, { folder: snapshot, segment }: SurveyedObject): string =>
+  segment === undefined
+    ? formatKey({ type: 'index', host, snapshot })
+    : formatKey({ type: 'segment', host, snapshot, id: segment });
+
+/** When the store took the index of a snapshot in (milliseconds since 1970): its newest version that is there. */
+export const indexModified = ({ objects }: HostSurvey, snapshot: string): number =>
+  objects.find(({ folder, segment, marker }) => folder === snapshot && segment === undefined && !marker)
+    ?.modifiedMs ?? startOf(snapshot);

@@ -1,0 +1,144 @@
+import {
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  type ListObjectsV2CommandOutput,
+  type ObjectVersion,
+} from '@aws-sdk/client-s3';
+import { SealiftError } from '../errors.ts';
+import { options, type S3Connection } from './s3-client.ts';
+import type { StoredObject, StoredVersion, UnfinishedWrite } from './store.ts';
+
+/**
+ * The three listings of S3, page by page to the end. Prefixes and keys here are those of the bucket. Errors are the
+ * SDK's, for the caller to judge; a listing that ends before its end is `store-unavailable`.
+ */
+
+export async function* objectPages(
+  { client, bucket: Bucket, address }: S3Connection,
+  Prefix: string,
+  Delimiter: string | undefined,
+  signal?: AbortSignal,
+): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes'>> {
+  let ContinuationToken: string | undefined;
+  do {
+    const page = await client.send(
+      new ListObjectsV2Command({
+        Bucket,
+        Prefix,
+        EncodingType: 'url',
+        ...(Delimiter === undefined ? {} : { Delimiter }),
+        ...(ContinuationToken === undefined ? {} : { ContinuationToken }),
+      }),
+      options(signal),
+    );
+    yield page;
+    ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
+    if (page.IsTruncated && !ContinuationToken) throw cutShort(address, Prefix);
+  } while (ContinuationToken !== undefined);
+}
+
+/** Versions and deletion markers, sorted by key and newest first within a key. */
+export async function* versionPages(
+  { client, bucket: Bucket, address }: S3Connection,
+  Prefix: string,
+  signal?: AbortSignal,
+): AsyncGenerator<StoredVersion[]> {
+  let KeyMarker: string | undefined;
+  let VersionIdMarker: string | undefined;
+  for (;;) {
+    const page = await client.send(
+      new ListObjectVersionsCommand({
+        Bucket,
+        Prefix,
+        EncodingType: 'url',
+        ...(KeyMarker === undefined ? {} : { KeyMarker }),
+        ...(VersionIdMarker === undefined ? {} : { VersionIdMarker }),
+      }),
+      options(signal),
+    );
+    const versions = (page.Versions ?? []).map((version) => storedVersion(version, false, address));
+    const markers = (page.DeleteMarkers ?? []).map((marker) =>
+      storedVersion({ ...marker, Size: 0, ETag: '' }, true, address),
+    );
+    // The SDK keeps the two kinds apart, each in the order of the answer.
+    const both = markers.length === 0 ? versions : [...versions, ...markers].toSorted(byKeyAndAge);
+    yield both;
+    if (!page.IsTruncated) return;
+    const last = both.at(-1)?.key;
+    // Ceph does not encode this one as it encodes the keys.
+    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '');
+    if (!next || (next === KeyMarker && page.NextVersionIdMarker === VersionIdMarker))
+      throw cutShort(address, Prefix);
+    KeyMarker = next;
+    VersionIdMarker = page.NextVersionIdMarker;
+  }
+}
+
+export async function* uploadPages(
+  { client, bucket: Bucket, address }: S3Connection,
+  Prefix: string,
+  signal?: AbortSignal,
+): AsyncGenerator<UnfinishedWrite[]> {
+  let KeyMarker: string | undefined;
+  let UploadIdMarker: string | undefined;
+  for (;;) {
+    const page = await client.send(
+      new ListMultipartUploadsCommand({
+        Bucket,
+        Prefix,
+        EncodingType: 'url',
+        ...(KeyMarker === undefined ? {} : { KeyMarker }),
+        ...(UploadIdMarker === undefined ? {} : { UploadIdMarker }),
+      }),
+      options(signal),
+    );
+    const uploads = (page.Uploads ?? []).map(({ Key = '', UploadId, Initiated }): UnfinishedWrite => {
+      const key = decode(Key);
+      if (UploadId === undefined || Initiated === undefined)
+        throw new SealiftError(
+          'store-unavailable',
+          `${address} lists an upload of ${key} without id or time`,
+        );
+      return { key, upload: UploadId, startedAt: Initiated };
+    });
+    yield uploads;
+    if (!page.IsTruncated) return;
+    const last = uploads.at(-1)?.key;
+    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '');
+    if (!next || (next === KeyMarker && page.NextUploadIdMarker === UploadIdMarker))
+      throw cutShort(address, Prefix);
+    KeyMarker = next;
+    UploadIdMarker = page.NextUploadIdMarker;
+  }
+}
+
+export function storedObject(
+  key: string,
+  sizeBytes: number | undefined,
+  lastModified: Date | undefined,
+  etag: string | undefined,
+  address: string,
+): StoredObject {
+  if (sizeBytes === undefined || lastModified === undefined || etag === undefined)
+    throw new SealiftError('store-unavailable', `${address} lists ${key} without its size, time or ETag`);
+  return { key, sizeBytes, lastModified, etag: etag.replaceAll('"', '') };
+}
+
+function storedVersion(listed: ObjectVersion, marker: boolean, address: string): StoredVersion {
+  const { Key = '', Size, LastModified, ETag, VersionId, IsLatest } = listed;
+  const object = storedObject(decode(Key), Size, LastModified, ETag, address);
+  return { ...object, version: VersionId, latest: IsLatest === true, marker };
+}
+
+/** A key as it stands in an answer to `EncodingType: 'url'`. */
+export const decode = (urlEncoded: string): string => decodeURIComponent(urlEncoded.replaceAll('+', ' '));
+
+/** Keys in the order of S3, which is that of their bytes. */
+function byKeyAndAge(a: StoredVersion, b: StoredVersion): number {
+  if (a.key !== b.key) return Buffer.compare(Buffer.from(a.key), Buffer.from(b.key));
+  return Number(b.latest) - Number(a.latest) || b.lastModified.getTime() - a.lastModified.getTime();
+}
+
+const cutShort = (address: string, prefix: string): SealiftError =>
+  new SealiftError('store-unavailable', `${address} cut its listing of ${prefix || 'the bucket'} short`);

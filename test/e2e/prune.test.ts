@@ -1,0 +1,165 @@
+import { ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readdirSync, truncateSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import type { PruneSummary } from '../../src/commands/prune.ts';
+import { needs } from '../services/services.ts';
+import { madeDaysAgo } from '../support/aged.ts';
+import { inProcess } from '../support/in-process.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { put } from '../support/temporary.ts';
+import { bucketStore, type Listing, type World } from '../support/world.ts';
+import { backup, hostWithSnapshot } from './bad-input.ts';
+import { movingClock } from './shifted-clock.ts';
+
+const day = 86_400_000;
+const snapshotsIn = (world: World): string[] => readdirSync(join(world.dir, 'store/h1/snap'));
+const listed = async (world: World): Promise<string[]> =>
+  (await world.json<Listing>('list')).snapshots.map(({ snapshot }) => snapshot);
+
+/** One snapshot of eight days ago, and one of now with other content. */
+async function oldAndYoung(t: Parameters<typeof hostWithSnapshot>[0]) {
+  const { world, id } = await hostWithSnapshot(t);
+  const old = await madeDaysAgo(world, id, 8);
+  put(join(world.dir, 'tree/file'), pseudoRandom(2, 700_000));
+  return { world, old, young: await backup(world) };
+}
+
+test('what has expired goes with all its segments, what is live stays, what is foreign is not touched', async (t) => {
+  const { world, old, young } = await oldAndYoung(t);
+  const foreign = join(world.dir, 'store/h1/snap', old, 's', 'notes.txt');
+  put(foreign, 'mine');
+  const count = readdirSync(join(world.dir, 'store/h1/snap', old, 's')).length;
+
+  const dry = await world.json<PruneSummary>('prune', '--dry-run');
+  assert.deepEqual(dry.snapshots, [{ host: 'h1', snapshot: old, reason: 'expired' }]);
+  assert.deepEqual([dry.objects, dry.dryRun], [count, true]);
+  assert.deepEqual(await listed(world), [young, old]);
+
+  const done = await world.json<PruneSummary>('prune');
+  assert.deepEqual({ ...done, dryRun: true }, dry);
+  assert.deepEqual(await listed(world), [young]);
+  assert.ok(existsSync(foreign));
+  assert.equal((await world.run('verify', '--all', '--read-data')).status, 0);
+  const again = await world.json<PruneSummary>('prune');
+  assert.deepEqual([again.snapshots, again.objects], [[], 0]);
+});
+
+test('nothing is left of an expired snapshot, not even its folder', async (t) => {
+  const { world, young } = await oldAndYoung(t);
+  await world.json('prune');
+  assert.deepEqual(snapshotsIn(world), [young]);
+});
+
+test('segments of an unfinished run stay as long as the run may go on, and go after that', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const folder = join(world.dir, 'store/h1/snap/20261101T000000Z-tree-aaaaaa/s');
+  mkdirSync(folder, { recursive: true });
+  const orphan = join(folder, `${'0'.repeat(32)}.zst.gpg`);
+  put(orphan, 'sealed');
+  const aged = (hours: number): void =>
+    utimesSync(orphan, Date.now() / 1000, Date.now() / 1000 - hours * 3600);
+  aged(96.9);
+  assert.equal((await world.json<PruneSummary>('prune')).objects, 0);
+  aged(97.1);
+  assert.equal((await world.json<PruneSummary>('prune')).objects, 1);
+  assert.ok(!existsSync(orphan));
+});
+
+test('an index that should be live and cannot be read keeps what it may name; the expired goes; exit 3', async (t) => {
+  const { world, old, young } = await oldAndYoung(t);
+  truncateSync(join(world.dir, 'store/h1/snap', young, 'index.json.gpg'), 100);
+  const result = await world.run('prune', '--json');
+  assert.equal(result.status, 3, result.stderr);
+  const { snapshots, problems } = JSON.parse(result.stdout) as PruneSummary;
+  assert.deepEqual(
+    snapshots.map(({ snapshot }) => snapshot),
+    [old],
+  );
+  assert.match(problems.join(), new RegExp(`the index of ${young} cannot be read, and should be live`));
+  assert.ok(readdirSync(join(world.dir, 'store/h1/snap', young, 's')).length > 0);
+  assert.ok(readdirSync(join(world.dir, 'store/h1/snap', old, 's')).length > 0, 'it may be named');
+});
+
+test('a host whose key is not known is left alone, and named; exit 3', async (t) => {
+  const { world, old } = await oldAndYoung(t);
+  const stranger = join(world.dir, 'store/stranger/snap/20261101T000000Z-x-aaaaaa');
+  mkdirSync(stranger, { recursive: true });
+  put(join(stranger, 'index.json.gpg'), 'forged');
+  const result = await world.run('prune');
+  assert.equal(result.status, 3);
+  assert.match(result.stdout, /host stranger is left alone: no key of it is trusted here/);
+  assert.match(result.stdout, new RegExp(`${old}  h1: expired\ndeleted 1 snapshot with \\d objects`));
+  assert.equal((await world.run('prune', '--host', 'h1')).status, 0);
+});
+
+suite('in a bucket', needs('s3'), () => {
+  for (const versioned of [false, true])
+    test(`seven days later nothing is left${versioned ? ', in any version' : ''}`, async (t) => {
+      const { store, bucket, client } = await bucketStore({ versioned });
+      const clock = await movingClock(t);
+      const { world, id } = await hostWithSnapshot(t, { store: { ...store, endpoint: clock.endpoint } });
+      const keys = async (): Promise<string[]> => {
+        const { Versions = [], DeleteMarkers = [] } = await client.send(
+          new ListObjectVersionsCommand({ Bucket: bucket }),
+        );
+        return [...Versions, ...DeleteMarkers]
+          .map(({ Key = '' }) => Key)
+          .filter((key) => key.includes('/snap/'));
+      };
+      const before = await keys();
+      assert.ok(before.length > 2);
+      const { expiresAt } = (await world.json<Listing>('list')).snapshots[0]!;
+
+      clock.moveTo(new Date(Date.parse(expiresAt) - 60_000));
+      const early = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+      assert.deepEqual([early.snapshots, early.objects], [[], 0]);
+      assert.deepEqual(await keys(), before);
+
+      clock.moveTo(new Date(Date.parse(expiresAt) + 2000)); // its answers have whole seconds
+      const inTime = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+      assert.deepEqual(inTime.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
+      assert.deepEqual(await keys(), []);
+    });
+
+  test('that refuses deletes: each is reported by its key, exit 3, and the next prune tries again', async (t) => {
+    const { store, bucket, client } = await bucketStore();
+    const clock = await movingClock(t);
+    const { world, id } = await hostWithSnapshot(t, { store: { ...store, endpoint: clock.endpoint } });
+    const policy = (Effect: 'Deny' | 'Allow'): Promise<unknown> =>
+      client.send(
+        new PutBucketPolicyCommand({
+          Bucket: bucket,
+          Policy: JSON.stringify({
+            Version: '2012-10-17',
+            Statement: [
+              {
+                Effect,
+                Principal: '*',
+                Action: ['s3:DeleteObject', 's3:DeleteObjectVersion'],
+                Resource: [`arn:aws:s3:::${bucket}/*`],
+              },
+            ],
+          }),
+        }),
+      );
+    await policy('Deny');
+    clock.moveTo(new Date(clock.now().getTime() + 7 * day + 60_000));
+    const refused = await inProcess(t, world, clock.now).run('prune');
+    assert.equal(refused.outcome, 'partial');
+    const { failed, snapshots } = JSON.parse(refused.stdout) as PruneSummary;
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [id],
+    );
+    assert.ok(failed.some(({ key }) => key === `h1/snap/${id}/index.json.gpg`));
+    assert.ok(
+      failed.every(({ reason }) => /not allowed/.test(reason)),
+      JSON.stringify(failed),
+    );
+    await policy('Allow');
+    const { failed: then, objects } = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+    assert.deepEqual([then, objects], [[], failed.length]);
+  });
+});

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { makeKey } from '../support/keys.ts';
+import { madeDaysAgo } from '../support/aged.ts';
+import { every2h, makeWorld, type BackupSummary, type World } from '../support/world.ts';
+
+interface Status {
+  readonly ok: boolean;
+  readonly host: string;
+  readonly jobs: readonly {
+    readonly job: string;
+    readonly snapshot: string | null;
+    readonly lastSuccessAt: string | null;
+    readonly ageSeconds: number | null;
+    readonly status: string | null;
+    readonly nextRunAt: string | null;
+    readonly late: boolean;
+    readonly problems: readonly string[];
+  }[];
+  readonly recipients: { readonly daysToExpiry: number | null };
+  readonly problems: readonly string[];
+}
+
+const tree = (...names: string[]) => ({
+  schedule: every2h,
+  sources: names.map((name) => ({ name, kind: 'files', paths: [name] })),
+});
+
+async function makeHost(t: TestContext, jobs: object = { tree: tree('tree') }): Promise<World> {
+  const world = await makeWorld(t, { jobs });
+  mkdirSync(join(world.dir, 'tree'));
+  writeFileSync(join(world.dir, 'tree', 'file'), 'content');
+  return world;
+}
+
+async function statusOf(world: World, exit: number): Promise<Status> {
+  const { status, stdout, stderr } = await world.run('status', '--json');
+  assert.equal(status, exit, `${stdout}${stderr}`);
+  const report = JSON.parse(stdout) as Status;
+  assert.equal(report.ok, exit === 0);
+  return report;
+}
+
+test('all is well after a backup: its age, the next run, exit code 0, without any private key of an operator', async (t) => {
+  const world = await makeHost(t);
+  rmSync(join(world.dir, 'op'), { recursive: true });
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  const report = await statusOf(world, 0);
+  assert.equal(report.host, 'h1');
+  assert.deepEqual(report.problems, []);
+  const [job] = report.jobs;
+  assert.deepEqual(
+    [job?.job, job?.snapshot, job?.status, job?.late, job?.problems],
+    ['tree', snapshots[0]!.snapshot, 'complete', false, []],
+  );
+  assert.ok(job!.ageSeconds! < 300);
+  assert.equal(Date.parse(job!.nextRunAt!) % 7_200_000, 0);
+  assert.ok(Date.parse(job!.nextRunAt!) > Date.now());
+  const { stdout } = await world.run('status');
+  assert.match(stdout, /JOB +STATE +LAST SUCCESS +AGE +NEXT RUN +SCHEDULE\ntree +ok /);
+  assert.match(stdout, /All is well\./);
+});
+
+test('a job that never ran, one that is late and one that is partial are wrong, each in its own words', async (t) => {
+  const world = await makeHost(t, { never: tree('tree'), late: tree('tree'), part: tree('tree', 'gone') });
+  const { snapshots } = await world.json<BackupSummary>('backup', 'late');
+  await madeDaysAgo(world, snapshots[0]!.snapshot, 1);
+  assert.equal((await world.run('backup', 'part')).status, 3);
+  const { jobs } = await statusOf(world, 3);
+  const said = Object.fromEntries(jobs.map(({ job, problems }) => [job, problems.join('; ')]));
+  assert.match(said['never']!, /^there is no snapshot yet$/);
+  assert.match(said['late']!, /^late: nothing since 20/);
+  assert.match(said['part']!, /^the newest snapshot is partial: gone /);
+  assert.equal(jobs.find(({ job }) => job === 'late')?.late, true);
+  const { status, stdout } = await world.run('status');
+  assert.equal(status, 3);
+  assert.match(stdout, /^never +none +- +- +now /m);
+  assert.match(stdout, /^late +late /m);
+  assert.match(stdout, /^wrong job part: the newest snapshot is partial/m);
+});
+
+test('what a scheduled run failed of is told until one succeeds', async (t) => {
+  const world = await makeHost(t, { tree: tree('gone') });
+  assert.equal((await world.run('daemon', '--once')).status, 1);
+  const [job] = (await statusOf(world, 3)).jobs;
+  assert.match(job!.problems.join('; '), /no snapshot yet; failed at .*: job tree saved nothing/s);
+  world.setJobs({ tree: tree('tree') });
+  await world.json('backup');
+  await statusOf(world, 0);
+});
+
+test('a snapshot that cannot be verified does not count as a success', async (t) => {
+  const world = await makeHost(t);
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  const file = join(world.dir, 'store/h1/snap', snapshots[0]!.snapshot, 'index.json.gpg');
+  const bytes = readFileSync(file);
+  bytes[bytes.length >> 1]! ^= 1;
+  chmodSync(file, 0o644);
+  writeFileSync(file, bytes);
+  rmSync(join(world.dir, 'state', 'cache'), { recursive: true, force: true });
+  const [job] = (await statusOf(world, 3)).jobs;
+  assert.equal(job!.snapshot, null);
+  assert.match(job!.problems.join('; '), /no snapshot yet; .*index/);
+});
+
+test('a recipient that expires soon, or is gone, is told before backups stop', async (t) => {
+  const world = await makeHost(t);
+  await world.json('backup');
+  assert.ok(((await statusOf(world, 0)).recipients.daysToExpiry ?? Infinity) > 30);
+  const folder = join(world.dir, 'keys', 'recipients');
+  const { publicKey } = await makeKey({ keyExpirationTime: 5 * 86_400 + 3600 }, 'Eve');
+  writeFileSync(join(folder, 'eve.asc'), publicKey.armor());
+  const soon = await statusOf(world, 3);
+  assert.equal(soon.recipients.daysToExpiry, 5);
+  assert.match(soon.problems.join(), /expires in 5 days/);
+  for (const name of readdirSync(folder)) rmSync(join(folder, name));
+  assert.match((await statusOf(world, 3)).problems.join(), /there are no recipients/);
+});
+
+test('snapshots that should have gone long ago are told: prune does not run', async (t) => {
+  const world = await makeHost(t);
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  const old = await madeDaysAgo(world, snapshots[0]!.snapshot, 8);
+  await world.json('backup');
+  assert.match((await statusOf(world, 3)).problems.join(), /1 snapshot past its end is still in the store/);
+  // What younger ones still name stays in its folder.
+  rmSync(join(world.dir, 'store/h1/snap', old, 'index.json.gpg'));
+  assert.deepEqual((await statusOf(world, 0)).problems, []);
+  assert.equal((await world.run('prune')).status, 0);
+  await statusOf(world, 0);
+});
