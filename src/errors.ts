@@ -18,6 +18,7 @@ const exitStatusOf = {
   'store-full': 1,
   'store-conflict': 1,
   'object-locked': 1,
+  'segments-gone': 1,
   'bucket-unsafe': 1,
   'clock-wrong': 1,
   'run-limit': 1,

@@ -37,7 +37,7 @@ export function judgeChain(
       missing = true;
       broken(
         `its predecessor ${previous.snapshot} is gone before its time, ${timeOf(mayBeGoneMs)}. ` +
-          'Find out who deleted it; sealift never does before that.',
+          'Find out who deleted it. Sealift does that only where maxAge was lowered since: then the next snapshot settles it.',
       );
     } else if (before && before.sha256 !== previous.sha256)
       broken(`its predecessor ${previous.snapshot} was replaced by another. Find out who wrote it.`);

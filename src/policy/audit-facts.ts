@@ -161,7 +161,7 @@ export interface Standing {
   readonly kept: readonly AuditedSnapshot[];
   readonly maxAgeMs: number;
   readonly graceMs: number;
-  /** Of the newest live snapshot: a host that lowered maxAge has pruned by it. */
+  /** Of the newest live snapshot, and on the host its configuration: a host that lowered maxAge has pruned by it. */
   readonly currentMaxAgeMs: number | undefined;
   /** Older than this no object is, whatever names it (rule R5). */
   readonly ceilingMs: number;
@@ -193,12 +193,15 @@ export function standingOf(
     counted,
     live,
     kept,
-    currentMaxAgeMs: maxAgeOf(live),
+    currentMaxAgeMs: least(maxAgeOf(live), jobs === undefined ? undefined : configured.maxAge * 1000),
     maxAgeMs: largest(({ maxAge }) => maxAge),
     graceMs: largest(({ maxAge, reuseWindow }) => graceSeconds(maxAge, reuseWindow)),
     ceilingMs: largest(({ maxAge, reuseWindow }) => maxAge + reuseWindow),
   };
 }
+
+const least = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 
 function maxAgeOf(live: readonly AuditedSnapshot[]): number | undefined {
   const newest = live.reduce<AuditedSnapshot | undefined>(

@@ -5,7 +5,7 @@ import { SealiftError } from '../errors.ts';
 import { openSigned, signBytes } from '../seal/sign.ts';
 import type { Store, StoredObject } from '../store/store.ts';
 import type { IndexCache } from './index-cache.ts';
-import { compareAge, formatIndex, parseIndex, type Index } from './index.ts';
+import { compareAge, formatIndex, objectsOf, parseIndex, type Index } from './index.ts';
 import { formatKey, parseKey, segmentsFolder, snapshotsFolder } from './object-key.ts';
 
 /** What lies in one host's part of a store: folders by snapshot id, as a listing showed them. */
@@ -120,8 +120,8 @@ async function readSnapshot(
 }
 
 /**
- * Makes a snapshot exist: everything it names is durable, then its signed index is written (rule R1). Returns the
- * SHA-256 and size of the stored index object.
+ * Makes a snapshot exist: everything it names is there and durable, then its signed index is written (rule R1). Returns
+ * the SHA-256 and size of the stored index object. Throws `segments-gone` when something that it names again has gone.
  */
 export async function commitSnapshot(
   store: Store,
@@ -134,7 +134,35 @@ export async function commitSnapshot(
   const signed = await signBytes(content, signingKey, new Date(index.finishedAt));
   // A folder may hold segments of a run that died before it could settle them.
   await store.settle(index.folders.map(({ snapshot }) => segmentsFolder(index.host, snapshot)));
+  await demandReused(store, index);
   await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed);
   await store.settle();
   return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };
+}
+
+/**
+ * What was judged at the start of the run is looked at again at its end: a run that takes days may name what was pruned
+ * meanwhile by limits that were lowered after it began, and a person or a bucket may delete anything at any time.
+ */
+async function demandReused(store: Store, index: Index): Promise<void> {
+  const byFolder = Map.groupBy(objectsOf(index), ({ folder }) => folder);
+  byFolder.delete(index.snapshot);
+  await mapConcurrent(byFolder, indexReadsAtOnce, async ([folder, segments]) => {
+    const present = new Map<string, number>();
+    for await (const { key, sizeBytes } of store.list(segmentsFolder(index.host, folder)))
+      present.set(key, sizeBytes);
+    for (const { id, storedBytes } of segments) {
+      const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
+      if (present.get(key) === storedBytes) continue;
+      throw new SealiftError(
+        'segments-gone',
+        `${key}, which this run names again, was deleted while it ran`,
+        {
+          hint:
+            'So there is no new snapshot; run again, and it is written anew. Was retention.maxAge lowered during the run? ' +
+            'If not, find out who deletes.',
+        },
+      );
+    }
+  });
 }
