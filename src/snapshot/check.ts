@@ -25,6 +25,8 @@ export function missingObjects({ index }: Snapshot, listing: HostListing): Failu
  * predecessor that has not expired must be there. `snapshots` are all that were read, oldest first.
  */
 export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[] {
+  // A host that lowered maxAge has pruned by the new one: its newest snapshot tells.
+  const currentMaxAge = snapshots.at(-1)?.index.maxAge ?? 0;
   const bySnapshot = new Map(snapshots.map((snapshot) => [snapshot.index.snapshot, snapshot]));
   const bySequence = new Map<string, Snapshot>();
   return snapshots.flatMap((snapshot) => {
@@ -43,7 +45,9 @@ export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[
       const expired = previous.expiresAt
         ? Date.parse(previous.expiresAt) <= now.getTime()
         : isPast(previous.snapshot, maxAge, now);
-      return expired ? [] : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
+      return expired || isPast(previous.snapshot, currentMaxAge, now)
+        ? []
+        : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
     }
     if (before.sha256 !== previous.sha256)
       return [failure(`its predecessor ${previous.snapshot} was replaced`)];

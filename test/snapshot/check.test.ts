@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import { rfc3339 } from '../../src/clock.ts';
 import type { Snapshot } from '../../src/snapshot/catalog.ts';
 import { brokenLinks, missingObjects } from '../../src/snapshot/check.ts';
 import { after, host, idOf, listingOf, makeSnapshot, segments } from './fixture.ts';
@@ -83,6 +84,13 @@ suite('the chain of a job', () => {
     const at = (seconds: number) => brokenLinks(snapshots, after(seconds)).map(({ reason }) => reason);
     assert.match(at(7 * day - 1).join(), /^its predecessor 20261122T120000Z-.* is gone before its time$/);
     assert.deepEqual(at(7 * day), []);
+  });
+
+  test('is whole where the predecessor went by a maxAge that was lowered since, as the newest snapshot tells', () => {
+    const [, second, third] = chain(3);
+    const index = { ...third!.index, maxAge: 2 * day, expiresAt: rfc3339(after(4 * day)) };
+    const at = (seconds: number) => brokenLinks([second!, { ...third!, index }], after(seconds)).length;
+    assert.deepEqual([at(2 * day - 1), at(2 * day)], [1, 0]);
   });
 
   test('is broken where a snapshot in the middle is gone', () => {
