@@ -110,6 +110,14 @@ export function auditPage(
             at random, were read: each is what the host signed, an OpenPGP message to exactly these keys.
           </li>
           <li>The clocks agree.</li>
+          ${
+            document.store.startsWith('s3://')
+              ? html`<li>
+                  The storage service itself deletes what nobody else did, nothing sooner than promised, and
+                  is not open to the public.
+                </li>`
+              : ''
+          }
         </ul>
 
         <h2>Findings</h2>

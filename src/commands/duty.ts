@@ -14,7 +14,7 @@ import { openHostSession, type HostSession } from './host-session.ts';
 import { newestRun } from './newest-run.ts';
 import { pruneStore, type PruneSummary } from './prune.ts';
 import { hostsIn, openReaderSession } from './reader-session.ts';
-import { runJob, type JobResult } from './run-job.ts';
+import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
 import { pruneTry, readTry, writeTry, type Try } from './tries.ts';
 
 /** A job as the configuration has it now, and what is known of its runs, which outlasts a change of configuration. */
@@ -192,7 +192,8 @@ export class Duty implements AsyncDisposable {
     const startedMs = this.#nowMs();
     let failures = 1;
     try {
-      // Somebody else may have made it, by hand or beside us.
+      // Somebody else may have made it, by hand or beside us; nobody does while we hold the lock.
+      using _lock = await lockJob(session, track.job);
       const newest = await newestRun(session.store, session.host, name, signal);
       track.known.newestMs = newest === undefined ? undefined : startOf(newest);
       const { due, reason, failures: before } = this.#decide(track, startedMs);
@@ -200,7 +201,7 @@ export class Duty implements AsyncDisposable {
       if (!due) return log.debug(`job ${name} is not due: ${reason}`);
       log.info(`job ${name} starts: ${reason}`);
       using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
-      const result = await runJob(session, track.job, { signal, clock, log, progress });
+      const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
       track.known.newestMs = startOf(result.snapshot);
       this.#tell({ type: 'run', ...result });
       await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0 });

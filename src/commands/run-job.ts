@@ -54,14 +54,27 @@ export interface RunContext {
   readonly progress: Progress;
 }
 
+/** The lock of one run per job and host. Throws `lock-held`. */
+export const lockJob = ({ state }: HostSession, job: JobConfig): Promise<Disposable> =>
+  takeLock(join(state.dir, 'lock', job.name), `job ${job.name} on this host`);
+
 /**
  * One run of one job: sources → segments → seal → store → snapshot. Afterwards there is a whole new snapshot, or none
  * and an error; segments that a failed run left are adopted by the next one.
  */
 export async function runJob(session: HostSession, job: JobConfig, context: RunContext): Promise<JobResult> {
+  using _lock = await lockJob(session, job);
+  return await runLockedJob(session, job, context);
+}
+
+/** The same for a caller who holds the lock of the job. */
+export async function runLockedJob(
+  session: HostSession,
+  job: JobConfig,
+  context: RunContext,
+): Promise<JobResult> {
   const { store, host, state, config } = session;
   const startedMs = performance.now();
-  using _lock = await takeLock(join(state.dir, 'lock', job.name), `job ${job.name} on this host`);
   await using temporary = await openTemporary(`${state.dir} ${job.name}`);
   const startedAt = await checkedStoreTime(session, context);
   await refuseUnsafeBucket(config, host, context);

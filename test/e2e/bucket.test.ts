@@ -111,7 +111,7 @@ suite('bucket', needs('s3'), () => {
     assert.equal(status, 0);
     assert.match(
       stdout,
-      /sealift-jabber\/h1 +jabber\/h1\/snap\/ +delete after 10d, older versions after 1d, uploads after 1d/,
+      /sealift-jabber\/h1 +jabber\/h1\/snap\/ +delete after 10d, older versions after 10d, uploads after 1d/,
     );
     assert.match(stdout, /tagged +x\/ \{"Tags":.*\(off\) delete after 3d/);
     assert.match(stdout, /The bucket is as it should be/);

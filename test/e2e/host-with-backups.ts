@@ -4,6 +4,7 @@ import { copyFileSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
 import { launcher } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
@@ -40,6 +41,8 @@ export async function hostWithBackups(t: TestContext, store?: object): Promise<W
   using database = new DatabaseSync(join(world.dir, 'chat.db'));
   database.exec('CREATE TABLE message (body TEXT); INSERT INTO message VALUES (hex(randomblob(400000)))');
   await world.json('backup');
+  // Names of snapshots tell them apart by seconds, and who restores by hand takes the last name.
+  await delay(1000 - (Date.now() % 1000));
   put(join(tree, 'new'), pseudoRandom(2, 700_000));
   const { snapshots } = await world.json<BackupSummary>('backup');
   assert.ok((snapshots[0]?.newSegments ?? 0) < (snapshots[0]?.segments ?? 0), 'the second re-uses the first');

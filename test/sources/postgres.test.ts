@@ -107,7 +107,8 @@ async function save(config: PostgresConfig, run = newRun(), directories?: string
   const saved: Saved[] = [];
   for (const { file, open } of await postgresSource(config, directories).streams(run)) {
     const chunks: Uint8Array[] = [];
-    for await (const chunk of open(run)) chunks.push(chunk);
+    // A chunk is good until the next is asked for.
+    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
     saved.push(asSaved(file, Buffer.concat(chunks)));
   }
   return saved;
