@@ -118,7 +118,7 @@ mon data avail crit = 1
 # The parts of deleted objects beyond 4 MiB are freed in seconds, not in hours.
 rgw gc obj min wait = 5
 rgw gc processor period = 5
-rgw frontends = beast endpoint=127.0.0.1:${httpPort}
+rgw frontends = beast endpoint=127.0.0.1:${httpPort} tcp_nodelay=1
 `;
 }
 
