@@ -1,6 +1,6 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { formatSize } from '../output.ts';
+import { formatSize, printable } from '../output.ts';
 import { futureToleranceMs, planPrune, type PrunePlan } from '../policy/prune-plan.ts';
 import { objectsOf } from '../snapshot/index.ts';
 import { parseKey, startOf } from '../snapshot/object-key.ts';
@@ -11,9 +11,11 @@ import {
   type HostSurvey,
   type SurveyedObject,
 } from '../snapshot/survey.ts';
-import type { Store, UnfinishedWrite } from '../store/store.ts';
+import type { OwnKey } from '../seal/trust.ts';
+import type { UnfinishedWrite } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkedStoreTime } from './host-store.ts';
+import { ownKey } from './trusted.ts';
 import { hostsIn, oneHost, openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface PruneOptions {
@@ -67,6 +69,7 @@ export async function pruneStore(
     options.host === undefined
       ? await hostsIn(session, signal)
       : [await oneHost(session, options.host, signal)];
+  const key = await ownKey(session.config);
   const work: HostWork[] = [];
   const problems: string[] = [];
   for (const host of hosts) {
@@ -77,13 +80,19 @@ export async function pruneStore(
       );
       continue;
     }
-    const survey = await surveyHost(session.store, host, trusted, { signal, cache: session.cache });
-    work.push(planHost(session, survey, now));
-    reportForeign(context, survey);
+    try {
+      const options = { signal, cache: session.cache, tolerant: true };
+      const survey = await surveyHost(session.store, host, trusted, options);
+      reportForeign(context, survey);
+      if (isStrange(survey)) problems.push(strange(host));
+      else work.push(planHost(session, survey, { now, own: isOwn(session, survey, key) }));
+    } catch (error) {
+      // What may not be looked at must not keep the rest.
+      if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+      problems.push(`host ${host} is left alone: ${error.message}`);
+    }
   }
-  const stranded = await strandedWrites(session.store, work, now, signal);
   for (const { problems: ofHost } of work) problems.push(...ofHost);
-  for (const problem of problems) context.log.warn(problem);
 
   const failed: { key: string; reason: string }[] = [];
   let objects = 0;
@@ -123,7 +132,14 @@ export async function pruneStore(
       if (options.dryRun !== true && deletions.length > 0) await store.settle();
     }
   }
-  for (const write of stranded) await attempt(write.key, 0, () => store.abandon(write, signal));
+  try {
+    for (const write of await strandedWrites(session, work, now, signal))
+      await attempt(write.key, 0, () => store.abandon(write, signal));
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+    problems.push(`unfinished writes are left alone: ${error.message}`);
+  }
+  for (const problem of problems) context.log.warn(problem);
 
   return {
     snapshots: work.flatMap(({ host, plan }) => plan.snapshots.map((ending) => ({ host, ...ending }))),
@@ -144,19 +160,51 @@ interface HostWork {
   readonly problems: readonly string[];
 }
 
-function planHost({ config }: ReaderSession, survey: HostSurvey, now: Date): HostWork {
+/** Snapshots there are, and all that could be judged are by keys that are not known here: somebody else's (rule R10). */
+const isStrange = ({ snapshots, unreadable }: HostSurvey): boolean =>
+  snapshots.length === 0 && unreadable.some(({ error }) => error.code === 'key-untrusted');
+
+const strange = (host: string): string =>
+  `host ${host} is left alone: its snapshots are signed by a key that is not trusted here (sealift keys trust FINGERPRINT)`;
+
+/** Another machine may have this host's name by mistake, or a copy of its configuration: the key tells. */
+const isOwn = (
+  { config }: ReaderSession,
+  { host, snapshots }: HostSurvey,
+  key: OwnKey | undefined,
+): boolean =>
+  config.host === host &&
+  key !== undefined &&
+  (snapshots.length === 0 ||
+    snapshots.some(({ index }) => index.signer === key.publicKey.getFingerprint().toUpperCase()));
+
+/** Nothing is written before its run began. A clock of the store that jumps may differ by hours. */
+const possibleMs = (modifiedMs: number, folder: string): number => {
+  const startedMs = startOf(folder);
+  return modifiedMs < startedMs - impossibleMs ? startedMs : modifiedMs;
+};
+const impossibleMs = 24 * 3600 * 1000;
+
+function planHost(
+  { config }: ReaderSession,
+  survey: HostSurvey,
+  { now, own }: { now: Date; own: boolean },
+): HostWork {
   const { host } = survey;
   const nowMs = now.getTime();
+  const misdated = survey.objects.filter(
+    ({ modifiedMs, folder }) => possibleMs(modifiedMs, folder) !== modifiedMs,
+  ).length;
   const plan = planPrune({
     nowMs,
     configured: { maxAge: config.maxAgeSeconds, reuseWindow: config.reuseWindowSeconds },
-    own: config.host === host,
+    own,
     snapshots: survey.snapshots.map(({ index, object }) => ({
       snapshot: index.snapshot,
       job: index.job,
       sequence: index.sequence,
       startedMs: Date.parse(index.startedAt),
-      modifiedMs: object.lastModified.getTime(),
+      modifiedMs: possibleMs(object.lastModified.getTime(), index.snapshot),
       maxAge: index.maxAge,
       reuseWindow: index.reuseWindow,
       previous: index.previous
@@ -172,13 +220,24 @@ function planHost({ config }: ReaderSession, survey: HostSurvey, now: Date): Hos
     unreadable: survey.unreadable.map(({ snapshot }) => ({
       snapshot,
       startedMs: startOf(snapshot),
-      modifiedMs: indexModified(survey, snapshot),
+      modifiedMs: possibleMs(indexModified(survey, snapshot), snapshot),
     })),
-    objects: survey.objects,
+    objects:
+      misdated === 0
+        ? survey.objects
+        : survey.objects.map((object) => ({
+            ...object,
+            modifiedMs: possibleMs(object.modifiedMs, object.folder),
+          })),
   });
   const dated = new Set(survey.snapshots.map(({ index }) => index.snapshot));
   const problems = [
     ...plan.problems,
+    ...(misdated === 0
+      ? []
+      : [
+          `${count(misdated, 'object')} dated before the run that wrote them: the times of the store are wrong`,
+        ]),
     ...[...survey.hidden].map(
       (snapshot) => `the index of ${snapshot} lies under a deletion marker: readers do not see that snapshot`,
     ),
@@ -191,17 +250,19 @@ function planHost({ config }: ReaderSession, survey: HostSurvey, now: Date): Hos
 
 /** Unfinished writes of the hosts that are pruned, and temporary files, that no run can still be at. */
 async function strandedWrites(
-  store: Store,
+  { store, config }: ReaderSession,
   work: readonly HostWork[],
   now: Date,
   signal: AbortSignal,
 ): Promise<UnfinishedWrite[]> {
   const grace = new Map(work.map(({ host, plan }) => [host, plan.graceMs]));
-  const longest = Math.max(...grace.values());
+  // A temporary file of a directory says nothing about its host.
+  const anyHosts =
+    config.store.kind === 'directory' && grace.size > 0 ? Math.max(...grace.values()) : undefined;
   const stranded: UnfinishedWrite[] = [];
   for await (const write of store.unfinished(signal)) {
     const key = parseKey(write.key);
-    const graceMs = key ? grace.get(key.host) : write.key.startsWith('.') ? longest : undefined;
+    const graceMs = key ? grace.get(key.host) : anyHosts;
     if (graceMs !== undefined && write.startedAt.getTime() + graceMs <= now.getTime()) stranded.push(write);
   }
   return stranded;
@@ -223,7 +284,7 @@ function print({ output }: Context, summary: PruneSummary): void {
   for (const { host, snapshot, reason } of summary.snapshots)
     output.text(`${output.paint('strong', snapshot)}  ${output.paint('faint', `${host}: ${reason}`)}`);
   for (const { key, reason } of summary.failed)
-    output.text(`${output.paint('bad', 'failed')}  ${key}: ${reason}`);
+    output.text(`${output.paint('bad', 'failed')}  ${printable(key)}: ${printable(reason)}`);
   const verb = summary.dryRun ? 'would delete' : 'deleted';
   output.text(
     `${verb} ${count(summary.snapshots.length, 'snapshot')} with ${count(summary.objects, 'object')}, ` +
@@ -236,5 +297,5 @@ function print({ output }: Context, summary: PruneSummary): void {
         `${count(summary.failed.length, 'object')} could not be deleted; the next prune tries again`,
       ),
     );
-  for (const problem of summary.problems) output.text(output.paint('warning', problem));
+  for (const problem of summary.problems) output.text(output.paint('warning', printable(problem)));
 }

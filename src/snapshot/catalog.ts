@@ -36,6 +36,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Without one every index is fetched. */
   readonly cache?: IndexCache | undefined;
+  /** An index that may not be read counts as unreadable, like one that cannot be verified. */
+  readonly tolerant?: boolean;
 }
 
 const indexReadsAtOnce = 8;
@@ -65,7 +67,7 @@ export async function readSnapshots(
   host: string,
   listing: HostListing,
   trusted: readonly PublicKey[],
-  { signal, cache }: ReadOptions = {},
+  { signal, cache, tolerant = false }: ReadOptions = {},
 ): Promise<{ snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] }> {
   const present = [...listing].flatMap(([snapshot, { index }]) => (index ? [{ snapshot, index }] : []));
   const snapshots: Snapshot[] = [];
@@ -75,8 +77,8 @@ export async function readSnapshots(
       const read = await readSnapshot(store, host, snapshot, index, trusted, { signal, cache });
       if (read) snapshots.push(read);
     } catch (error) {
-      if (!(error instanceof SealiftError) || !['verify-failed', 'key-untrusted'].includes(error.code))
-        throw error;
+      const codes = ['verify-failed', 'key-untrusted', ...(tolerant ? ['store-denied'] : [])];
+      if (!(error instanceof SealiftError) || !codes.includes(error.code)) throw error;
       unreadable.push({ snapshot, error });
     }
   });

@@ -26,7 +26,15 @@ export interface IndexCache {
   retain(host: string, snapshots: ReadonlySet<string>): Promise<void>;
 }
 
-const headSchema = z.object({ etag: z.string(), signer: z.string(), sha256: z.string() });
+/** `content`: SHA-256 of what follows; a power cut may have cut it short. */
+const headSchema = z.object({
+  etag: z.string(),
+  signer: z.string(),
+  sha256: z.string(),
+  content: z.string(),
+});
+
+const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 const etagOf = ({ etag, sizeBytes, lastModified }: StoredObject): string =>
   `${etag} ${sizeBytes} ${lastModified.getTime()}`;
@@ -51,8 +59,9 @@ export function openIndexCache(dir: string, address: string): IndexCache {
         const bytes = await readFile(join(folder, snapshot));
         const end = bytes.indexOf(0x0a);
         const head = headSchema.parse(JSON.parse(bytes.subarray(0, end).toString('utf8')));
-        if (head.etag !== etagOf(object)) return undefined;
-        return { content: bytes.subarray(end + 1), signer: head.signer, sha256: head.sha256 };
+        const content = bytes.subarray(end + 1);
+        if (head.etag !== etagOf(object) || head.content !== sha256Of(content)) return undefined;
+        return { content, signer: head.signer, sha256: head.sha256 };
       } catch {
         return undefined;
       }
@@ -60,7 +69,7 @@ export function openIndexCache(dir: string, address: string): IndexCache {
     async write(host, snapshot, object, { content, signer, sha256 }) {
       const file = join(root, host, snapshot);
       const draft = `${file}.${randomBytes(6).toString('hex')}`;
-      const head = JSON.stringify({ etag: etagOf(object), signer, sha256 });
+      const head = JSON.stringify({ etag: etagOf(object), signer, sha256, content: sha256Of(content) });
       try {
         await makeFolder(join(root, host));
         await writeFile(draft, Buffer.concat([Buffer.from(`${head}\n`), content]), {
@@ -74,6 +83,11 @@ export function openIndexCache(dir: string, address: string): IndexCache {
     },
     async retain(host, snapshots) {
       const folder = join(root, host);
+      try {
+        await makeFolder(folder);
+      } catch {
+        return; // others can write to it: it is not ours to tidy
+      }
       const names = await readdir(folder).catch(() => []);
       for (const name of names)
         if (!snapshots.has(name)) await rm(join(folder, name), { force: true }).catch(() => undefined);

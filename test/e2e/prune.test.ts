@@ -9,8 +9,8 @@ import { madeDaysAgo } from '../support/aged.ts';
 import { inProcess } from '../support/in-process.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
-import { bucketStore, type Listing, type World } from '../support/world.ts';
-import { backup, hostWithSnapshot } from './bad-input.ts';
+import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
+import { backup, hostWithSnapshot, treeJob } from './bad-input.ts';
 import { movingClock } from './shifted-clock.ts';
 
 const day = 86_400_000;
@@ -92,6 +92,45 @@ test('a host whose key is not known is left alone, and named; exit 3', async (t)
   assert.match(result.stdout, /host stranger is left alone: no key of it is trusted here/);
   assert.match(result.stdout, new RegExp(`${old}  h1: expired\ndeleted 1 snapshot with \\d objects`));
   assert.equal((await world.run('prune', '--host', 'h1')).status, 0);
+});
+
+test('another machine with the same name and other limits deletes nothing of the first; exit 3', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  const other = await makeWorld(t, {
+    jobs: treeJob,
+    store: { kind: 'directory', path: join(world.dir, 'store') },
+    settings: { retention: { maxAge: '25h' }, reuseWindow: '1h' },
+  });
+  const young = await madeDaysAgo(world, id, 2);
+  const result = await other.run('prune', '--json');
+  assert.equal(result.status, 3, result.stdout);
+  const { problems, objects } = JSON.parse(result.stdout) as PruneSummary;
+  assert.deepEqual([objects, problems.length], [0, 1]);
+  assert.match(
+    problems[0]!,
+    /host h1 is left alone: its snapshots are signed by a key that is not trusted here/,
+  );
+  assert.deepEqual(await listed(world), [young]);
+});
+
+test('times of the store that cannot be are reported, and nothing goes by them', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  for (const file of readdirSync(join(world.dir, 'store'), { recursive: true, encoding: 'utf8' }))
+    if (file.endsWith('.gpg')) utimesSync(join(world.dir, 'store', file), 86_400, 86_400);
+  const result = await world.run('prune', '--json');
+  assert.equal(result.status, 3);
+  const { objects, problems } = JSON.parse(result.stdout) as PruneSummary;
+  assert.equal(objects, 0);
+  assert.match(problems.join(), /dated before the run that wrote them: the times of the store are wrong/);
+  assert.deepEqual(await listed(world), [id]);
+});
+
+test('a temporary file of a backup under way stays, also where no host is known yet', async (t) => {
+  const world = await makeWorld(t, { jobs: treeJob });
+  mkdirSync(join(world.dir, 'store/.tmp'));
+  const draft = put(join(world.dir, 'store/.tmp/draft'), 'half');
+  assert.equal((await world.run('prune')).status, 0);
+  assert.ok(existsSync(draft));
 });
 
 suite('in a bucket', needs('s3'), () => {

@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { commitSnapshot, listHost, readSnapshots } from '../../src/snapshot/catalog.ts';
@@ -71,6 +79,14 @@ test('a key that is trusted no longer does not count because of a copy', async (
   const { publicKey: other } = await makeKey();
   const { ids, unreadable } = await read([other]);
   assert.deepEqual([ids, unreadable[0]?.error.code], [[], 'key-untrusted']);
+});
+
+test('a copy that a power cut left half is fetched again', async (t) => {
+  const { dir, read, fetched } = await stored(t);
+  await read();
+  for (const name of filesIn(dir)) truncateSync(join(dir, name), 600);
+  assert.equal((await read()).ids.length, 1);
+  assert.equal(fetched(), 2);
 });
 
 test('a copy that is damaged, and a cache that others can write to, are as if they were not there', async (t) => {
