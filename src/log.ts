@@ -1,4 +1,5 @@
 import { pino, type Logger, type SerializedError } from 'pino';
+import { printable } from './output.ts';
 
 /** Logs go to stderr: readable lines on a terminal, JSON lines (pino's) everywhere else. */
 export type Log = Logger;
@@ -70,11 +71,14 @@ function prettyLine(line: string, colour: boolean): string {
   const name = level === 'warn' ? 'warning' : level;
   const paint = (code: number, text: string): string => (colour ? `\u001B[${code}m${text}\u001B[0m` : text);
   const label = level === 'info' ? '' : `${paint(colours[level] ?? 0, `${name}:`)} `;
-  const details = Object.entries(rest).map(([key, value]) => `${key}=${plain(value)}`);
-  const stack = err === undefined ? '' : `\n${err.stack ?? err.message}`;
+  const details = Object.entries(rest).map(([key, value]) => `${printable(key)}=${printable(plain(value))}`);
+  const stack = err === undefined ? '' : `\n${readable(err.stack ?? err.message)}`;
   const tail = details.length === 0 ? '' : ` ${paint(2, `(${details.join(' ')})`)}`;
-  return `${paint(2, time.slice(11, 19))} ${label}${msg ?? ''}${tail}${stack}`;
+  return `${paint(2, time.slice(11, 19))} ${label}${readable(msg ?? '')}${tail}${stack}`;
 }
+
+/** Names from elsewhere must not steer the terminal; lines after the first are set in, lest one passes for an entry. */
+const readable = (text: string): string => text.split('\n').map(printable).join('\n         ');
 
 function plain(value: unknown): string {
   return typeof value === 'string' && /^[^\s"]+$/.test(value) ? value : JSON.stringify(value);

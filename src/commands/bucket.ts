@@ -15,7 +15,9 @@ import {
 } from '../policy/bucket-rules.ts';
 import type { Bucket, BucketRules, Reading } from '../store/bucket.ts';
 import { openStore } from '../store/open.ts';
+import { listHost, readSnapshots } from '../snapshot/catalog.ts';
 import type { Context, Outcome } from './context.ts';
+import { trustOf } from './trusted.ts';
 
 export interface ApplyOptions {
   readonly lock?: string;
@@ -27,8 +29,8 @@ const daySeconds = 86_400;
 export async function show(context: Context): Promise<Outcome> {
   const { config, s3 } = await bucketOf(context);
   using bucket = await open(s3);
-  const subject = await subjectOf(config, s3, bucket, context.signal);
-  report(context, await bucket.read(context.signal), subject);
+  const subjects = await subjectsOf(context, config, s3, bucket);
+  report(context, await bucket.read(context.signal), subjects);
 }
 
 /** Gives the bucket the rules that delete what no pruner does; with `lock`, also a default Object Lock. */
@@ -36,11 +38,11 @@ export async function apply(context: Context, options: ApplyOptions): Promise<Ou
   const { config, s3 } = await bucketOf(context);
   const days = options.lock === undefined ? undefined : lockDays(options.lock, config);
   using bucket = await open(s3);
-  const subject = await subjectOf(config, s3, bucket, context.signal);
+  const subjects = await subjectsOf(context, config, s3, bucket);
   const before = await bucket.read(context.signal);
   const versions = !('unread' in before.versioning && before.versioning.unread === 'unknown');
   const { changed } = await bucket.changeLifecycle(
-    (present) => wantedLifecycle(present, subject, versions),
+    (present) => subjects.reduce((rules, subject) => wantedLifecycle(rules, subject, versions), [...present]),
     context.signal,
   );
   context.log.info(changed ? 'the lifecycle rules are written' : 'the lifecycle rules are as they should be');
@@ -49,7 +51,7 @@ export async function apply(context: Context, options: ApplyOptions): Promise<Ou
     context.log.info(`new objects are locked for ${formatDuration(days * daySeconds)}`);
   }
   const after = await bucket.read(context.signal);
-  const { broken } = report(context, after, subject, changed);
+  const { broken } = report(context, after, subjects, changed);
   return broken ? 'bucket-unsafe' : undefined;
 }
 
@@ -98,17 +100,35 @@ async function open(s3: S3Config): Promise<Bucket> {
   return openBucket(s3);
 }
 
-/** All hosts that have something in the store, and this one, which may be about to. */
-async function subjectOf(
+/**
+ * This host, by its configuration, and every other that has something in the store, by the largest limits that it
+ * signed: nobody's data may go by somebody else's limits. A host of which nothing can be verified is left alone.
+ */
+async function subjectsOf(
+  context: Context,
   config: Config,
   s3: S3Config,
   bucket: Bucket,
-  signal: AbortSignal,
-): Promise<BucketSubject> {
+): Promise<readonly [BucketSubject, ...BucketSubject[]]> {
+  const { signal, log } = context;
   await using store = await openStore(s3);
+  const trust = await trustOf(config);
+  const own = limitsOf(config, s3, bucket, config.host === undefined ? [] : [config.host]);
+  const subjects: [BucketSubject, ...BucketSubject[]] = [own];
   const stored = (await store.folders('', signal)).filter((name) => namePattern.test(name));
-  const hosts = new Set([...stored, ...(config.host === undefined ? [] : [config.host])]);
-  return limitsOf(config, s3, bucket, [...hosts].toSorted());
+  for (const host of stored.filter((name) => name !== config.host)) {
+    const listing = await listHost(store, host, signal);
+    const { snapshots } = await readSnapshots(store, host, listing, trust.get(host) ?? [], { signal });
+    const [longest] = snapshots
+      .map(({ index: { maxAge, reuseWindow } }) => ({ maxAge, reuseWindow }))
+      .toSorted((a, b) => b.maxAge + b.reuseWindow - a.maxAge - a.reuseWindow);
+    if (longest) subjects.push({ ...own, hosts: [host], ...longest });
+    else
+      log.warn(
+        `host ${host} has no snapshot that can be verified here: its limits are not known, and no rule is made for it`,
+      );
+  }
+  return subjects;
 }
 
 const limitsOf = (
@@ -147,15 +167,21 @@ const isLockedFor = (lock: BucketRules['lock'], days: number): boolean =>
 function report(
   { output, json }: Context,
   rules: BucketRules,
-  subject: BucketSubject,
+  subjects: readonly [BucketSubject, ...BucketSubject[]],
   changed?: boolean,
 ): { broken: boolean } {
-  const findings = judgeBucket(rules, subject);
+  const [subject] = subjects;
+  // What is said of the bucket as a whole is said once.
+  const findings = [
+    ...new Map(
+      subjects.flatMap((one) => judgeBucket(rules, one)).map((one) => [`${one.subject} ${one.message}`, one]),
+    ).values(),
+  ];
   const broken = findings.some(({ severity }) => severity === 'broken');
   if (json) {
     output.json({
       bucket: subject.address,
-      hosts: subject.hosts,
+      hosts: subjects.flatMap(({ hosts }) => hosts).toSorted(),
       ...(changed === undefined ? {} : { changed }),
       lifecycle: valueOf(rules.lifecycle),
       versioning: valueOf(rules.versioning),

@@ -5,7 +5,7 @@ import { type ErrorCode, messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import { formatSize } from '../output.ts';
 import { scheduleOf, type Schedule } from '../policy/cron.ts';
-import { decideRun, nextPruneMs, type RunDecision } from '../policy/schedule.ts';
+import { decideRun, nextPruneMs, pruneIsDue, type RunDecision } from '../policy/schedule.ts';
 import { startProgress } from '../progress.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import { startOf } from '../snapshot/object-key.ts';
@@ -29,6 +29,8 @@ interface Known {
   newestMs: number | undefined;
   lastTry: Try | undefined;
 }
+
+type Failure = NonNullable<Try['error']>;
 
 /** One configuration and the session that it led to. Runs that began with it end with it. */
 interface Desk {
@@ -108,7 +110,7 @@ export class Duty implements AsyncDisposable {
 
   /** Starts prune if it is time; it does not matter how backups fare. */
   startPrune(): void {
-    if (!this.#running.has(pruneTry) && this.#nowMs() >= this.#pruneDueMs)
+    if (!this.#running.has(pruneTry) && pruneIsDue(this.#nowMs(), this.#pruneDueMs))
       this.#start(pruneTry, () => this.#prune());
   }
 
@@ -226,7 +228,12 @@ export class Duty implements AsyncDisposable {
 
   async #remember(track: Track, tried: Try): Promise<void> {
     track.known.lastTry = tried;
-    await writeTry(this.config.stateDir, track.job.name, tried).catch((error: unknown) =>
+    await this.#writeTry(this.config, track.job.name, tried);
+  }
+
+  /** What was done is done, also where it cannot be written down. */
+  async #writeTry({ stateDir }: Config, name: string, tried: Try): Promise<void> {
+    await writeTry(stateDir, name, tried).catch((error: unknown) =>
       this.#context.log.warn(`what was tried could not be written down: ${messageOf(error)}`),
     );
   }
@@ -240,33 +247,27 @@ export class Duty implements AsyncDisposable {
     const { log, signal } = this.#context;
     const { config } = this.#desk;
     const startedMs = this.#nowMs();
-    const end = async (nextExpiryMs: number | undefined, error?: SealiftError): Promise<void> => {
+    const end = async (nextExpiryMs: number | undefined, soon: boolean, error?: Failure): Promise<void> => {
       const endedMs = this.#nowMs();
-      this.#pruneDueMs = nextPruneMs(endedMs, nextExpiryMs, error !== undefined);
-      const failure = error && { error: { code: error.code, message: error.message } };
-      const failures = error ? 1 : 0;
-      await writeTry(config.stateDir, pruneTry, {
-        startedMs,
-        endedMs,
-        failures,
-        nextMs: this.#pruneDueMs,
-        ...failure,
-      });
+      this.#pruneDueMs = nextPruneMs(endedMs, nextExpiryMs, soon);
+      const tried = { startedMs, endedMs, failures: error ? 1 : 0, error, nextMs: this.#pruneDueMs };
+      await this.#writeTry(config, pruneTry, tried);
     };
     try {
-      using _lock = await takeLock(join(config.stateDir, 'prune.lock'), 'prune on this host');
+      using _lock = await this.#lockPrune(config);
       const context = { ...this.#context, config: async () => config };
       await using reader = await openReaderSession(context);
       const aheadMs = reader.now.getTime() - this.#nowMs();
       const isThere = (await hostsIn(reader, signal)).includes(this.host);
       if (!isThere) {
         log.debug(`prune: host ${this.host} has nothing in the store yet`);
-        return await end(undefined);
+        return await end(undefined, false);
       }
       const summary = await pruneStore(reader, context, { host: this.host });
       this.#tell({ type: 'prune', ...summary });
-      await end(summary.nextExpiryMs === undefined ? undefined : summary.nextExpiryMs - aheadMs);
-      const { snapshots, objects, bytes, failed } = summary;
+      const { snapshots, objects, bytes, failed, nextExpiryMs } = summary;
+      const nextMs = nextExpiryMs === undefined ? undefined : nextExpiryMs - aheadMs;
+      await end(nextMs, failed.length > 0, incompleteness(summary));
       const what = `${snapshots.length} snapshots ended, ${objects} objects (${formatSize(bytes)}) deleted`;
       const next = `next prune at ${rfc3339(new Date(this.#pruneDueMs))}`;
       if (failed.length > 0) log.error(`prune: ${what}, ${failed.length} could not be deleted; ${next}`);
@@ -279,10 +280,22 @@ export class Duty implements AsyncDisposable {
         return log.info('prune is being done by another process');
       }
       this.#fail(null, error);
-      await end(undefined, error).catch((more: unknown) => log.warn(messageOf(more)));
+      await end(undefined, true, { code: error.code, message: error.message });
       const next = `again at ${rfc3339(new Date(this.#pruneDueMs))}`;
       log.error({ code: error.code, hint: error.hint }, `prune failed: ${error.message}; ${next}`);
       log.debug({ err: thrown }, 'the cause');
+    }
+  }
+
+  /** Prunes are safe side by side (rule R7): the lock only saves work, and a full disk must not stop what makes room. */
+  async #lockPrune({ stateDir }: Config): Promise<Disposable | undefined> {
+    try {
+      return await takeLock(join(stateDir, 'prune.lock'), 'prune on this host');
+    } catch (thrown) {
+      const error = asSealiftError(thrown);
+      if (error.code !== 'failed') throw error;
+      this.#context.log.warn(`prune runs without its lock: ${error.message}`);
+      return undefined;
     }
   }
 
@@ -299,6 +312,13 @@ async function openDesk(context: Context, config: Config): Promise<Desk> {
 const describe = ({ job, snapshot, status, bytes, newBytes, durationSeconds }: JobResult): string =>
   `job ${job}: snapshot ${snapshot} is ${status}, ${formatSize(bytes)}, ${formatSize(newBytes)} new, ` +
   `in ${durationSeconds.toFixed(1)} s`;
+
+/** Why a prune that went to its end is not whole; undefined if it is. */
+function incompleteness({ failed, problems }: PruneSummary): Failure | undefined {
+  const objects = failed.length === 1 ? '1 object' : `${failed.length} objects`;
+  const message = failed.length > 0 ? `${objects} could not be deleted` : problems[0];
+  return message === undefined ? undefined : { code: 'partial', message };
+}
 
 const asSealiftError = (error: unknown): SealiftError =>
   error instanceof SealiftError

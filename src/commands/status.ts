@@ -168,9 +168,12 @@ async function lookAtPrune(
   return [
     ...(past === 1 ? ['1 snapshot past its end is still in the store: does prune run?'] : []),
     ...(past > 1 ? [`${past} snapshots past their end are still in the store: does prune run?`] : []),
-    ...(last?.error ? [`prune failed at ${rfc3339(new Date(last.endedMs))}: ${last.error.message}`] : []),
+    ...(last?.error ? [describePrune(last.error, new Date(last.endedMs))] : []),
   ];
 }
+
+const describePrune = ({ code, message }: { code: string; message: string }, at: Date): string =>
+  `prune ${code === 'partial' ? 'was incomplete' : 'failed'} at ${rfc3339(at)}: ${message}`;
 
 function print(
   { output }: Context,

@@ -17,6 +17,7 @@ export interface Finding {
 }
 
 export type AuditRule =
+  | 'promise'
   | 'expired-snapshot'
   | 'expired-object'
   | 'leftover'

@@ -1,3 +1,4 @@
+import { formatDuration } from '../clock.ts';
 import { judgeChain, judgeRollback } from './audit-chain.ts';
 import {
   countOf,
@@ -15,6 +16,7 @@ import {
 } from './audit-facts.ts';
 import { judgeFreshness } from './audit-freshness.ts';
 import { judgeRetention } from './audit-retention.ts';
+import type { Limits } from './prune-plan.ts';
 
 /**
  * What an auditor says: the promises of docs/format.md as pure functions of what was found in the store, the limits and
@@ -37,6 +39,7 @@ export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances):
         startedMs + standing.maxAgeMs > facts.nowMs && startedMs <= facts.nowMs + tolerated.futureMs,
     );
   return [
+    ...judgePromise(facts, standing),
     ...judgeSignatures(facts, standing),
     ...chain.findings,
     ...judgeRollback(facts, standing),
@@ -46,6 +49,22 @@ export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances):
     ...judgeFreshness(facts, standing, tolerated),
     ...judgeRecipients(facts, standing),
   ];
+}
+
+/** What a host signs is not the promise: what this auditor's configuration says is. */
+function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
+  const longest = live.reduce<AuditedSnapshot | undefined>(
+    (a, b) => (a && a.maxAge + a.reuseWindow >= b.maxAge + b.reuseWindow ? a : b),
+    undefined,
+  );
+  if (!longest || (longest.maxAge <= configured.maxAge && longest.reuseWindow <= configured.reuseWindow))
+    return [];
+  const inWords = ({ maxAge, reuseWindow }: Limits): string =>
+    `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
+  const message =
+    `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +
+    `configuration has ${inWords(configured)}. Correct retention on the host, or here if the promise has changed.`;
+  return [{ rule: 'promise', severity: 'broken', subject: `${host}/${longest.job}`, message }];
 }
 
 function unpinned({ host, offered }: HostFacts): Finding {

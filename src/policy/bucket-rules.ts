@@ -49,21 +49,19 @@ export const longestLockSeconds = ({ maxAge, reuseWindow }: Limits): number =>
   maxAge - runLimitSeconds(maxAge, reuseWindow) - pruneToleranceSeconds;
 
 /**
- * All rules that the bucket should have: the foreign ones as they are, and ours for every host, those that have rules
- * already included. `versions`: whether the store knows versions at all.
+ * All rules that the bucket should have: ours for the hosts of the subject, and every other one as it is, those of other
+ * hosts included: their limits are not ours. `versions`: whether the store knows versions at all.
  */
 export function wantedLifecycle(
   present: readonly LifecycleRule[],
   subject: BucketSubject,
   versions: boolean,
 ): LifecycleRule[] {
-  const hosts = new Set([
-    ...subject.hosts,
-    ...present.flatMap((rule) => hostOfRule(rule, subject.prefix) ?? []),
-  ]);
+  const isOurs = (rule: LifecycleRule): boolean =>
+    subject.hosts.includes(hostOfRule(rule, subject.prefix) ?? '');
   return [
-    ...present.filter((rule) => hostOfRule(rule, subject.prefix) === undefined),
-    ...[...hosts].toSorted().flatMap((host) => rulesFor(host, subject, versions)),
+    ...present.filter((rule) => !isOurs(rule)),
+    ...subject.hosts.toSorted().flatMap((host) => rulesFor(host, subject, versions)),
   ];
 }
 

@@ -87,11 +87,18 @@ export function lateSince(schedule: Schedule, newestMs: number, nowMs: number): 
   return nowMs > late ? late : undefined;
 }
 
+/** The longest that prune waits. */
+const longestPauseMs = hourMs;
+
+/** A time that lies further ahead than prune ever waits was set by a clock that was ahead. */
+export const pruneIsDue = (nowMs: number, dueMs: number): boolean =>
+  nowMs >= dueMs || dueMs - nowMs > longestPauseMs;
+
 /** When to prune again: when the next snapshot ends, and after an hour at the latest; soon after a failure. */
 export function nextPruneMs(nowMs: number, nextExpiryMs: number | undefined, failed: boolean): number {
   if (failed) return nowMs + 5 * minuteMs;
   // What ought to have gone and is still there must not keep the pruner busy all the time.
-  return Math.min(nowMs + hourMs, Math.max(nextExpiryMs ?? Infinity, nowMs + minuteMs));
+  return Math.min(nowMs + longestPauseMs, Math.max(nextExpiryMs ?? Infinity, nowMs + minuteMs));
 }
 
 const rangeMs = 9 * 24 * hourMs;

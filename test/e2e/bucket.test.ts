@@ -76,10 +76,11 @@ suite('bucket', needs('s3'), () => {
     const foreignBefore = await getRules(client, bucket);
 
     const before = await host.json<Shown>('bucket', 'show');
-    assert.deepEqual(before.hosts, ['h1', 'h2']);
+    // Of h2 nothing can be verified: its limits are not known, and ours are not its.
+    assert.deepEqual(before.hosts, ['h1']);
     assert.deepEqual(
       before.findings.map(({ severity, subject }) => `${severity} ${subject}`),
-      ['warning h1', 'warning h2'],
+      ['warning h1'],
     );
     assert.equal(before.versioning, 'Enabled');
     assert.deepEqual(await getRules(client, bucket), foreignBefore, 'show changes nothing');
@@ -87,15 +88,7 @@ suite('bucket', needs('s3'), () => {
     const first = await host.json<Shown>('bucket', 'apply');
     assert.deepEqual([first.changed, first.ok, first.findings], [true, true, []]);
     const applied = await getRules(client, bucket);
-    const ids = [
-      'dated',
-      'logs',
-      'sealift-jabber/h1',
-      'sealift-jabber/h1.markers',
-      'sealift-jabber/h2',
-      'sealift-jabber/h2.markers',
-      'tagged',
-    ];
+    const ids = ['dated', 'logs', 'sealift-jabber/h1', 'sealift-jabber/h1.markers', 'tagged'];
     assert.deepEqual(new Set(applied.map(({ ID }) => ID)), new Set(ids));
     assert.deepEqual(
       applied.filter(({ ID }) => !ID?.startsWith('sealift-')),

@@ -203,6 +203,7 @@ suite('what is past its end', () => {
     const longer = { ...live, maxAge: 14 * 86_400, sequence: 2 };
     limit(
       (beyond) => ({
+        configured: { maxAge: 14 * 86_400, reuseWindow: 26 * 3600 },
         snapshots: [snapshotOf({ age: 2 * hour }), longer],
         extra: [segment(orphanFolder, 'x', 181 * hour + late + beyond)],
       }),
@@ -604,4 +605,18 @@ suite('the store as a whole', () => {
   test('recipients that are not known are a warning', () => {
     assert.deepEqual(store({ recipientProblems: ['there is none'] }), ['warning recipients s3://b']);
   });
+});
+
+test('a host that signs more than this auditor was promised breaks the promise, by a second', () => {
+  for (const [more, breaks] of [
+    [{ maxAge: 7 * 86_400 + 1 }, true],
+    [{ reuseWindow: 26 * 3600 + 1 }, true],
+    [{}, false],
+    [{ maxAge: 86_400 * 3 }, false],
+  ] as const)
+    assert.equal(
+      found({ snapshots: [{ ...live, ...more }] }).some((line) => line.startsWith('broken promise h1/')),
+      breaks,
+      JSON.stringify(more),
+    );
 });

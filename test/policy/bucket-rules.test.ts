@@ -99,9 +99,13 @@ suite('the wanted rules', () => {
     );
   });
 
-  test('stay for a host of which only old versions are left', () => {
-    const first = wantedLifecycle([], subject, true);
-    assert.deepEqual(wantedLifecycle(first, { ...subject, hosts: ['h2'] }, true), first);
+  test('of another host stay as they are, whatever limits ours has', () => {
+    const first = wantedLifecycle([], { ...subject, maxAge: 60 * day }, true);
+    const [one, ...others] = subject.hosts;
+    const ours = { ...subject, hosts: [one!] };
+    const rules = wantedLifecycle(first, ours, true);
+    const daysOf = (host: string) => rules.find(({ ID }) => ID?.endsWith(`/${host}`))?.Expiration?.Days;
+    assert.deepEqual([daysOf(one!), daysOf(others[0]!)], [10, 63]);
   });
 
   test('leave nothing to be said, and delete nothing that lives', () => {

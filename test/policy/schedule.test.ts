@@ -7,6 +7,7 @@ import {
   lateSince,
   longestGapSeconds,
   nextPruneMs,
+  pruneIsDue,
   retryDelayMs,
   type LastTry,
 } from '../../src/policy/schedule.ts';
@@ -443,6 +444,20 @@ test('prune wakes when the next snapshot ends, hourly at the latest, and soon af
   assert.equal(nextPruneMs(now, now + day, false) - now, hour);
   assert.equal(nextPruneMs(now, now - day, false) - now, minute, 'what cannot go does not keep it busy');
   assert.equal(nextPruneMs(now, undefined, true) - now, 5 * minute);
+});
+
+test('prune is due at its time, and when that lies further ahead than it ever waits: the clock was ahead', () => {
+  const cases: [dueMs: number, due: boolean][] = [
+    [-Infinity, true],
+    [now - 30 * day, true],
+    [now, true],
+    [now + 1, false],
+    [now + hour, false],
+    [now + hour + 1, true],
+    [now + 30 * day, true],
+  ];
+  for (const [dueMs, due] of cases)
+    assert.equal(pruneIsDue(now, dueMs), due, `${(dueMs - now) / minute} min`);
 });
 
 const gap = (line: string, zone: string, around: string) => longestGapSeconds(line, zone, at(around)) / 3600;
