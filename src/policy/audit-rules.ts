@@ -51,6 +51,9 @@ export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances):
   ];
 }
 
+const inWords = ({ maxAge, reuseWindow }: Limits): string =>
+  `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
+
 /** What a host signs is not the promise: what this auditor's configuration says is. */
 function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
   const longest = live.reduce<AuditedSnapshot | undefined>(
@@ -59,8 +62,6 @@ function judgePromise({ host, configured }: HostFacts, { live }: Standing): Find
   );
   if (!longest || (longest.maxAge <= configured.maxAge && longest.reuseWindow <= configured.reuseWindow))
     return [];
-  const inWords = ({ maxAge, reuseWindow }: Limits): string =>
-    `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
   const message =
     `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +
     `configuration has ${inWords(configured)}. Correct retention on the host, or here if the promise has changed.`;
