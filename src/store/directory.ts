@@ -1,6 +1,20 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import type { Dirent, Stats } from 'node:fs';
+import {
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { namePattern } from '../config/schema.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import type { Store, StoredObject } from './store.ts';
@@ -123,11 +137,14 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     },
     async *unfinished(signal) {
       await statRoot();
-      const files = walk(temporary, '', signal, (error) =>
-        fail(error, `list ${temporaryFolder} in the store`),
-      );
-      for await (const { key, lastModified } of files)
-        yield { key: `${temporaryFolder}/${key}`, upload: key, startedAt: lastModified };
+      const failed = (error: unknown) => fail(error, `list ${temporaryFolder} in the store`);
+      const entries = await entriesOf(temporary).catch(failed);
+      for (const entry of entries.filter((one) => one.isFile())) {
+        signal?.throwIfAborted();
+        const info = await infoOf(join(temporary, entry.name)).catch(failed);
+        if (info)
+          yield { key: `${temporaryFolder}/${entry.name}`, upload: entry.name, startedAt: info.mtime };
+      }
     },
     async abandon({ upload }, signal) {
       signal?.throwIfAborted();
@@ -171,6 +188,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
   };
 }
 
+/** Symbolic links are listed as what they are, and not followed. */
 async function* walk(
   root: string,
   prefix: string,
@@ -178,10 +196,14 @@ async function* walk(
   fail: (error: unknown, folder: string) => never,
 ): AsyncGenerator<StoredObject> {
   signal?.throwIfAborted();
-  const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
-    if (isAbsent(error)) return [];
-    return fail(error, prefix);
-  });
+  /** What the system keeps for itself on a disk, such as `lost+found`, must not hide the backups beside it. */
+  const passOver = (error: unknown): boolean =>
+    prefix !== '' &&
+    !namePattern.test(prefix.split('/', 1)[0] ?? '') &&
+    ['EACCES', 'EPERM'].includes(systemCode(error) ?? '');
+  const entries = await entriesOf(join(root, prefix)).catch((error: unknown) =>
+    passOver(error) ? [] : fail(error, prefix),
+  );
   const names = entries
     .filter((entry) => prefix !== '' || entry.name !== temporaryFolder)
     .map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name))
@@ -192,14 +214,29 @@ async function* walk(
       yield* walk(root, key, signal, fail);
       continue;
     }
-    const info = await stat(join(root, key)).catch((error: unknown) => {
-      if (isAbsent(error)) return undefined; // removed by a prune while we were listing
-      return fail(error, key);
-    });
+    const info = await infoOf(join(root, key)).catch((error: unknown) =>
+      passOver(error) ? undefined : fail(error, key),
+    );
     if (!info) continue;
     const etag = `${info.size}-${info.mtimeMs}-${info.ino}`;
     yield { key, sizeBytes: info.size, lastModified: info.mtime, etag };
   }
+}
+
+/** None where there is no such folder. */
+async function entriesOf(folder: string): Promise<Dirent[]> {
+  return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
+    if (isAbsent(error)) return [];
+    throw error;
+  });
+}
+
+/** Of the name itself, not of what a symbolic link leads to; undefined when it was removed while we were listing. */
+async function infoOf(path: string): Promise<Stats | undefined> {
+  return lstat(path).catch((error: unknown) => {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  });
 }
 
 async function prepareTemporary(temporary: string): Promise<void> {

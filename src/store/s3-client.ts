@@ -15,8 +15,9 @@ export interface S3Connection {
   dateOf(answer: object): Date | undefined;
 }
 
-export function connect(config: S3Config): S3Connection {
-  const client = makeClient(config);
+/** `stalledAfterMs`: so long may a connection be silent in the midst of an answer. */
+export function connect(config: S3Config, stalledAfterMs = 120_000): S3Connection {
+  const client = makeClient(config, stalledAfterMs);
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
@@ -36,7 +37,7 @@ export function connect(config: S3Config): S3Connection {
   };
 }
 
-function makeClient(config: S3Config): S3Client {
+function makeClient(config: S3Config, stalledAfterMs: number): S3Client {
   const { accessKeyId, secretAccessKey } = config;
   return new S3Client({
     region: config.region,
@@ -49,7 +50,13 @@ function makeClient(config: S3Config): S3Client {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts: 5,
-    requestHandler: { connectionTimeout: 10_000, requestTimeout: 120_000, throwOnRequestTimeout: true },
+    // The time for a request ends with the headers of its answer; a body that stalls is silence on the socket.
+    requestHandler: {
+      connectionTimeout: 10_000,
+      requestTimeout: 120_000,
+      socketTimeout: stalledAfterMs,
+      throwOnRequestTimeout: true,
+    },
   });
 }
 

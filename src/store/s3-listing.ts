@@ -19,7 +19,7 @@ export async function* objectPages(
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
-): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes'>> {
+): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes' | 'EncodingType'>> {
   let ContinuationToken: string | undefined;
   do {
     const page = await client.send(
@@ -57,9 +57,9 @@ export async function* versionPages(
       }),
       options(signal),
     );
-    const versions = (page.Versions ?? []).map((version) => storedVersion(version, false, address));
+    const versions = (page.Versions ?? []).map((version) => storedVersion(version, false, page, address));
     const markers = (page.DeleteMarkers ?? []).map((marker) =>
-      storedVersion({ ...marker, Size: 0, ETag: '' }, true, address),
+      storedVersion({ ...marker, Size: 0, ETag: '' }, true, page, address),
     );
     // The SDK keeps the two kinds apart, each in the order of the answer.
     const both = markers.length === 0 ? versions : [...versions, ...markers].toSorted(byKeyAndAge);
@@ -67,7 +67,7 @@ export async function* versionPages(
     if (!page.IsTruncated) return;
     const last = both.at(-1)?.key;
     // Ceph does not encode this one as it encodes the keys.
-    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '');
+    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', page);
     if (!next || (next === KeyMarker && page.NextVersionIdMarker === VersionIdMarker))
       throw cutShort(address, Prefix);
     KeyMarker = next;
@@ -94,7 +94,7 @@ export async function* uploadPages(
       options(signal),
     );
     const uploads = (page.Uploads ?? []).map(({ Key = '', UploadId, Initiated }): UnfinishedWrite => {
-      const key = decode(Key);
+      const key = decode(Key, page);
       if (UploadId === undefined || Initiated === undefined)
         throw new SealiftError(
           'store-unavailable',
@@ -105,7 +105,7 @@ export async function* uploadPages(
     yield uploads;
     if (!page.IsTruncated) return;
     const last = uploads.at(-1)?.key;
-    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '');
+    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', page);
     if (!next || (next === KeyMarker && page.NextUploadIdMarker === UploadIdMarker))
       throw cutShort(address, Prefix);
     KeyMarker = next;
@@ -125,14 +125,28 @@ export function storedObject(
   return { key, sizeBytes, lastModified, etag: etag.replaceAll('"', '') };
 }
 
-function storedVersion(listed: ObjectVersion, marker: boolean, address: string): StoredVersion {
+function storedVersion(
+  listed: ObjectVersion,
+  marker: boolean,
+  page: Encoded,
+  address: string,
+): StoredVersion {
   const { Key = '', Size, LastModified, ETag, VersionId, IsLatest } = listed;
-  const object = storedObject(decode(Key), Size, LastModified, ETag, address);
+  const object = storedObject(decode(Key, page), Size, LastModified, ETag, address);
   return { ...object, version: VersionId, latest: IsLatest === true, marker };
 }
 
-/** A key as it stands in an answer to `EncodingType: 'url'`. */
-export const decode = (urlEncoded: string): string => decodeURIComponent(urlEncoded.replaceAll('+', ' '));
+type Encoded = Pick<ListObjectsV2CommandOutput, 'EncodingType'>;
+
+/** The key that this text of an answer stands for. Not every store encodes keys when it is asked to, nor all of them. */
+export function decode(text: string, { EncodingType }: Encoded): string {
+  if (EncodingType !== 'url') return text;
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch {
+    return text;
+  }
+}
 
 /** Keys in the order of S3, which is that of their bytes. */
 function byKeyAndAge(a: StoredVersion, b: StoredVersion): number {

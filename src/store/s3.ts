@@ -15,8 +15,8 @@ import { decode, objectPages, storedObject, uploadPages, versionPages } from './
 import type { Store, StoredObject, StoredVersion } from './store.ts';
 
 /** A store in an S3 bucket below a prefix. Opening it asks nothing; the first call shows whether the bucket is there. */
-export function openS3Store(config: S3Config): Store {
-  const connection = connect(config);
+export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
+  const connection = connect(config, stalledAfterMs);
   const { client, bucket: Bucket, prefix, address, ask } = connection;
   /** Some stores know no conditional put (501); the random snapshot id in every key keeps writes apart there. */
   let conditionalPut = true;
@@ -138,7 +138,7 @@ export function openS3Store(config: S3Config): Store {
     const pages = objectPages(connection, prefix + folder, undefined, signal);
     for await (const page of asked(`list ${folder || 'the store'}`, pages))
       for (const { Key, Size, LastModified, ETag } of page.Contents ?? [])
-        yield storedObject(decode(Key ?? '').slice(prefix.length), Size, LastModified, ETag, address);
+        yield storedObject(decode(Key ?? '', page).slice(prefix.length), Size, LastModified, ETag, address);
   }
 
   /** Pages of a listing, with errors that say what was asked. */
@@ -202,9 +202,9 @@ export function openS3Store(config: S3Config): Store {
     async folders(folder, signal) {
       const names: string[] = [];
       const pages = objectPages(connection, prefix + folder, '/', signal);
-      for await (const { CommonPrefixes = [] } of asked(`list ${folder || 'the store'}`, pages))
-        for (const { Prefix } of CommonPrefixes)
-          names.push(decode(Prefix ?? '').slice(prefix.length + folder.length, -1));
+      for await (const page of asked(`list ${folder || 'the store'}`, pages))
+        for (const { Prefix } of page.CommonPrefixes ?? [])
+          names.push(decode(Prefix ?? '', page).slice(prefix.length + folder.length, -1));
       return names;
     },
     async now(signal) {

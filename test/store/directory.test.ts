@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
   existsSync,
+  lstatSync,
   mkdtempSync,
   rmdirSync,
   mkdirSync,
@@ -9,6 +12,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -148,6 +152,67 @@ test('only temporary files can be abandoned', async (t) => {
   await store.put('a', Buffer.from('1'));
   await store.abandon({ key: '.tmp/../a', upload: '../a', startedAt: new Date() });
   assert.ok(existsSync(join(root, 'a')));
+});
+
+test('unfinished are the files of the temporary folder, which all can be abandoned, and not what lies deeper', async (t) => {
+  const { root, store } = await freshStore(t);
+  mkdirSync(join(root, '.tmp/sub'), { recursive: true });
+  put(join(root, '.tmp/sub/x'), 'x');
+  put(join(root, '.tmp/y'), 'y');
+  const unfinished = await Array.fromAsync(store.unfinished());
+  assert.deepEqual(
+    unfinished.map(({ key }) => key),
+    ['.tmp/y'],
+  );
+  for (const write of unfinished) await store.abandon(write);
+  assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
+  assert.ok(existsSync(join(root, '.tmp/sub/x')));
+});
+
+test('symbolic links are listed as what they are, and not followed', async (t) => {
+  const { root, store } = await freshStore(t);
+  mkdirSync(join(root, 'h'));
+  put(join(root, 'file'), 'a file');
+  for (const [target, link] of [
+    ['loop', 'h/loop'],
+    ['none', 'h/broken'],
+    ['../file', 'h/link'],
+    ['h', 'folder'],
+  ] as const)
+    symlinkSync(target, join(root, link));
+  const listed = await Array.fromAsync(store.list(''), ({ key, sizeBytes }) => [key, sizeBytes]);
+  const keys = ['file', 'folder', 'h/broken', 'h/link', 'h/loop'];
+  assert.deepEqual(
+    listed,
+    keys.map((key) => [key, lstatSync(join(root, key)).size]),
+  );
+});
+
+/** Asks without the rights of root, which may read everything. */
+async function asNobody<T>(root: string, ask: () => Promise<T>): Promise<T> {
+  if (process.geteuid?.() !== 0) return ask();
+  chownSync(root, 65534, 65534);
+  process.seteuid?.(65534);
+  try {
+    return await ask();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+test('a folder of others that may not be read is passed over, and one of a host is an error', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('h/a', Buffer.from('1'));
+  const list = () => asNobody(root, () => Array.fromAsync(store.list(''), ({ key }) => key));
+  for (const folder of ['lost+found', 'Mine/deep']) mkdirSync(join(root, folder), { recursive: true });
+  put(join(root, 'lost+found/x'), 'x');
+  chmodSync(join(root, 'lost+found'), 0);
+  chmodSync(join(root, 'Mine/deep'), 0);
+  assert.deepEqual(await list(), ['h/a']);
+  chmodSync(join(root, 'lost+found'), 0o444);
+  assert.deepEqual(await list(), ['h/a'], 'names that may be read, of files that may not be looked at');
+  mkdirSync(join(root, 'h/snap'), { mode: 0 });
+  await assert.rejects(list(), { code: 'store-denied', message: /h\/snap/ });
 });
 
 /** A file system of its own in memory; only root may have one, and not in every container. */

@@ -14,6 +14,8 @@ export interface Exchange {
   answer(answer: Answer): void;
   /** Ends the connection without an answer, or after the first `bytes` of this one. */
   cut(answer?: Answer, bytes?: number): void;
+  /** Falls silent after the first `bytes` of this answer, and keeps the connection. */
+  stall(answer: Answer, bytes: number): void;
 }
 
 export interface Answer {
@@ -73,6 +75,10 @@ function exchange(incoming: IncomingMessage, outgoing: ServerResponse, body: Buf
       if (!answer) return void outgoing.destroy();
       begin(answer);
       outgoing.write(answer.body.subarray(0, bytes), () => outgoing.destroy());
+    },
+    stall(answer, bytes) {
+      begin(answer);
+      outgoing.write(answer.body.subarray(0, bytes));
     },
   };
 }

@@ -10,9 +10,13 @@ const bucket = skip ? '' : (await freshBucket()).bucket;
 
 const pass = async (exchange: Exchange): Promise<void> => exchange.answer(await exchange.ask());
 
-async function storeBehind(t: TestContext, handle: (exchange: Exchange) => Promise<void>) {
+async function storeBehind(
+  t: TestContext,
+  handle: (exchange: Exchange) => Promise<void>,
+  stalledAfterMs?: number,
+) {
   const prefix = freshPrefix();
-  const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) });
+  const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) }, stalledAfterMs);
   return { store, real: s3Store(t, { bucket, prefix }) };
 }
 
@@ -101,6 +105,45 @@ suite('an S3 server with quirks:', { skip }, () => {
     await real.put('a', pseudoRandom(2, 100_000));
     await assert.rejects(Array.fromAsync(store.versions('a')), { code: 'store-unavailable' });
   });
+
+  test(
+    'an object that stops arriving is an error, and nobody waits for ever',
+    { timeout: 30_000 },
+    async (t) => {
+      const { store, real } = await storeBehind(
+        t,
+        async (exchange) => exchange.stall(await exchange.ask(), 50_000),
+        500,
+      );
+      await real.put('a', pseudoRandom(2, 100_000));
+      await assert.rejects(Array.fromAsync(store.versions('a')), {
+        code: 'store-unavailable',
+        message: /cannot read a .*timed out/,
+      });
+    },
+  );
+
+  for (const [name, listed, encoding] of [
+    ['does not encode keys, and does not say so', 'a%2Fb+c', ''],
+    ['says that it encodes keys, and encodes one badly', 'a%zz+c', '<EncodingType>url</EncodingType>'],
+  ] as const)
+    test(`of a store that ${name} the keys are as they were written`, async (t) => {
+      const { store, real } = await storeBehind(t, async (exchange) => {
+        const answer = await exchange.ask();
+        const body = answer.body
+          .toString()
+          .replace('<EncodingType>url</EncodingType>', encoding)
+          .replace(/(%2F|\/)KEY/, `/${listed}`);
+        exchange.answer({
+          ...answer,
+          headers: { ...answer.headers, 'content-length': String(Buffer.byteLength(body)) },
+          body: Buffer.from(body),
+        });
+      });
+      await real.put('KEY', Buffer.from('1'));
+      for (const listing of [store.list(''), store.listVersions('')])
+        assert.deepEqual(await Array.fromAsync(listing, ({ key }) => key), [listed]);
+    });
 
   test('a listing that is cut short is an error, never a shorter listing', async (t) => {
     const { store, real } = await storeBehind(t, async (exchange) => {

@@ -10,10 +10,11 @@ import { theService } from '../services/services.ts';
 export function s3Store(
   t: TestContext,
   changes: Partial<S3Config> & { bucket: string; as?: { accessKeyId: string; secretAccessKey: string } },
+  stalledAfterMs?: number,
 ): Store {
   const { endpoint, region, ...owner } = theService('s3');
   const { as = owner, ...more } = changes;
-  const store = openS3Store({
+  const config: S3Config = {
     kind: 's3',
     endpoint,
     region,
@@ -22,7 +23,8 @@ export function s3Store(
     secretAccessKey: new Secret(() => as.secretAccessKey),
     forcePathStyle: true,
     ...more,
-  });
+  };
+  const store = openS3Store(config, stalledAfterMs);
   t.after(() => store[Symbol.asyncDispose]());
   return store;
 }
