@@ -99,6 +99,8 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
   }
 
+  const failedToList = (error: unknown): never => fail(error, `list ${temporaryFolder} in the store`);
+
   return {
     address: root,
     put: (key, bytes, signal) =>
@@ -137,11 +139,10 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     },
     async *unfinished(signal) {
       await statRoot();
-      const failed = (error: unknown) => fail(error, `list ${temporaryFolder} in the store`);
-      const entries = await entriesOf(temporary).catch(failed);
+      const entries = await entriesOf(temporary).catch(failedToList);
       for (const entry of entries.filter((one) => one.isFile())) {
         signal?.throwIfAborted();
-        const info = await infoOf(join(temporary, entry.name)).catch(failed);
+        const info = await infoOf(join(temporary, entry.name)).catch(failedToList);
         if (info)
           yield { key: `${temporaryFolder}/${entry.name}`, upload: entry.name, startedAt: info.mtime };
       }

@@ -274,6 +274,22 @@ test('daemon --once prunes what has ended, also when every backup fails', async 
   assert.deepEqual(snapshots(world, 'tree'), [], stderr);
 });
 
+test('prune is done, and done with, also where its lock and its try cannot be written', async (t) => {
+  const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
+  await world.json('backup');
+  await madeDaysAgo(world, snapshots(world, 'tree')[0]!, 400);
+  // Not even root can write a file where there is a folder.
+  mkdirSync(join(world.dir, 'state', 'prune.lock'));
+  mkdirSync(join(world.dir, 'state', 'tries', '_prune.json', 'full'), { recursive: true });
+  const daemon = startDaemon(t, world);
+  await daemon.logs(/prune: 1 snapshots ended/);
+  daemon.kill('SIGTERM');
+  assert.equal(await daemon.ended, 0);
+  assert.match(daemon.log(), /prune runs without its lock: the lock .* cannot be taken/);
+  assert.match(daemon.log(), /what was tried could not be written down/);
+  assert.doesNotMatch(daemon.log(), /prune failed/);
+});
+
 test(
   'on S3 and PostgreSQL: killed and restarted on the way, every snapshot is whole and the chain unbroken',
   needs('postgres', 's3'),

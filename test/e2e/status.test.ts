@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { makeKey } from '../support/keys.ts';
@@ -129,5 +129,25 @@ test('snapshots that should have gone long ago are told: prune does not run', as
   rmSync(join(world.dir, 'store/h1/snap', old, 'index.json.gpg'));
   assert.deepEqual((await statusOf(world, 0)).problems, []);
   assert.equal((await world.run('prune')).status, 0);
+  await statusOf(world, 0);
+});
+
+test('what a prune could not do is told until one is whole', async (t) => {
+  const world = await makeHost(t);
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  const folder = join(world.dir, 'store/h1/snap');
+  const { snapshot } = snapshots[0]!;
+  const future = snapshot.replace(/^\d{8}/, '20991231');
+  cpSync(join(folder, snapshot, 's'), join(folder, future, 's'), { recursive: true });
+  assert.equal((await world.run('daemon', '--once')).status, 3);
+  const said = (await statusOf(world, 3)).problems.join();
+  assert.match(
+    said,
+    /prune was incomplete at 20.*Z: host h1: 2 objects dated before the run that wrote them/,
+  );
+
+  rmSync(join(folder, future), { recursive: true });
+  rmSync(join(world.dir, 'state/tries/_prune.json'));
+  await world.json('daemon', '--once');
   await statusOf(world, 0);
 });

@@ -1,7 +1,7 @@
 import { SealiftError } from '../../src/errors.ts';
 import { runLimitSeconds } from '../../src/policy/retention.ts';
 import type { Bucket } from './bucket.ts';
-import { jobs, type Deed } from './history.ts';
+import { jobs, type Deed, type Limits } from './history.ts';
 import { inSeconds, type Machine, type Mood, type Pruner } from './machine.ts';
 import { tamper } from './tamper.ts';
 import type { Timeline } from './timeline.ts';
@@ -15,6 +15,8 @@ export interface Stage {
   readonly chance: () => number;
   /** Hosts in whose folder a stranger has been. */
   readonly tampered: Set<string>;
+  /** Hosts whose maxAge was lowered: they may end what others believe to be live. */
+  readonly lowered: Set<string>;
   /** How often any clock has jumped so far, and whether the store's ever did. */
   readonly jumps: { count: number; ofStore: boolean };
   prune(pruner: Pruner): void;
@@ -46,9 +48,7 @@ export async function happen(stage: Stage, deed: Deed): Promise<void> {
       machines[deed.host]!.jobs.delete(jobs[deed.job]!.name);
       return;
     case 'change-limits':
-      machines[deed.host]!.limitChanges++;
-      Object.assign(machines[deed.host]!.sim.settings, inSeconds(deed.limits));
-      return;
+      return changeLimits(stage, machines[deed.host]!, deed.limits);
     case 'change-recipients':
       return machines[deed.host]!.sim.setRecipients(deed.recipients);
     case 'pruner-down':
@@ -84,6 +84,14 @@ export async function happen(stage: Stage, deed: Deed): Promise<void> {
       return tamper(stage.bucket, name, deed.how, deed.pick);
     }
   }
+}
+
+function changeLimits({ lowered }: Stage, machine: Machine, limits: Limits): void {
+  const { sim } = machine;
+  const changed = inSeconds(limits);
+  if (changed.maxAgeSeconds < sim.settings.maxAgeSeconds) lowered.add(sim.name);
+  machine.limitChanges++;
+  Object.assign(sim.settings, changed);
 }
 
 /** Clocks go wrong, and are put right some hours later. */
