@@ -86,7 +86,8 @@ async function lookAtJob(
     const sources = [...new Set(newest.problems.filter(isPartial).map(({ source }) => source))];
     problems.push(`the newest snapshot is partial: ${sources.join(', ')} (sealift show ${newest.snapshot})`);
   }
-  if (lastTry?.error && lastTry.endedMs > (newestMs ?? 0))
+  // Snapshots are dated in whole seconds.
+  if (lastTry?.error && lastTry.endedMs >= (newestMs ?? 0) + 1000)
     problems.push(`failed at ${rfc3339(new Date(lastTry.endedMs))}: ${lastTry.error.message}`);
   const nextMs = decision.due ? nowMs : decision.nextMs;
   return {

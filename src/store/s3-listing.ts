@@ -80,6 +80,8 @@ export async function* uploadPages(
   Prefix: string,
   signal?: AbortSignal,
 ): AsyncGenerator<UnfinishedWrite[]> {
+  // Ceph encodes the keys of uploads, too, but does not say so.
+  const encoded = { EncodingType: 'url' } as const;
   let KeyMarker: string | undefined;
   let UploadIdMarker: string | undefined;
   for (;;) {
@@ -94,7 +96,7 @@ export async function* uploadPages(
       options(signal),
     );
     const uploads = (page.Uploads ?? []).map(({ Key = '', UploadId, Initiated }): UnfinishedWrite => {
-      const key = decode(Key, page);
+      const key = decode(Key, encoded);
       if (UploadId === undefined || Initiated === undefined)
         throw new SealiftError(
           'store-unavailable',
@@ -105,7 +107,7 @@ export async function* uploadPages(
     yield uploads;
     if (!page.IsTruncated) return;
     const last = uploads.at(-1)?.key;
-    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', page);
+    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', encoded);
     if (!next || (next === KeyMarker && page.NextUploadIdMarker === UploadIdMarker))
       throw cutShort(address, Prefix);
     KeyMarker = next;
