@@ -70,7 +70,7 @@ export async function unfinishedWrites(
   return writes;
 }
 
-/** What the bucket does by itself, held against the longest life that a host signed. A directory does nothing. */
+/** What the bucket does by itself, held against the longest life that each host signed. A directory does nothing. */
 export async function bucketFindings(
   { store, config }: ReaderSession,
   hosts: readonly AuditedHost[],
@@ -80,16 +80,19 @@ export async function bucketFindings(
   // The SDK is large, and a directory does without it.
   const { readBucketRules } = await import('../store/bucket.ts');
   const rules = await readBucketRules(config.store, signal);
-  const signed = hosts.flatMap(({ facts }) => standingOf(facts, tolerances).live);
-  const { maxAge, reuseWindow } = signed.reduce<Limits>(
-    (a, b) => (a.maxAge + a.reuseWindow > b.maxAge + b.reuseWindow ? a : b),
-    signed[0] ?? limitsOf(config),
-  );
-  const names = hosts.map(({ facts }) => facts.host);
+  if (!rules) return [];
   const { prefix } = config.store;
-  return rules
-    ? judgeBucket(rules, { address: store.address, prefix, hosts: names, maxAge, reuseWindow })
-    : [];
+  const findings = hosts.flatMap(({ facts }) => {
+    const { live } = standingOf(facts, tolerances);
+    const limits = live.reduce<Limits>(
+      (a, b) => (a.maxAge + a.reuseWindow > b.maxAge + b.reuseWindow ? a : b),
+      live[0] ?? limitsOf(config),
+    );
+    const { maxAge, reuseWindow } = limits;
+    return judgeBucket(rules, { address: store.address, prefix, hosts: [facts.host], maxAge, reuseWindow });
+  });
+  // What is said of the bucket as a whole is said once.
+  return [...new Map(findings.map((one) => [`${one.subject} ${one.message}`, one])).values()];
 }
 
 /** Objects that lie outside of the folders that were looked at. */
