@@ -30,6 +30,8 @@ const exitStatusOf = {
   'source-denied': 1,
   'source-empty': 1,
   'source-damaged': 1,
+  'source-timeout': 1,
+  'hook-failed': 1,
   'restore-failed': 1,
   'nothing-saved': 1,
   partial: 3,

@@ -17,6 +17,9 @@ import { startPostgres } from './services/postgres.ts';
 import { startRgw } from './services/rgw.ts';
 import { service, variableOf, withoutServices, type ServiceKind } from './services/services.ts';
 
+/** Servers of which each test file starts its own. */
+const ownServers = ['mysql', 'redis', 'ldap', 'ejabberd', 'prosody'] as const;
+
 const starters = { postgres: startPostgres, s3: startRgw };
 
 const interruption = new AbortController();
@@ -51,7 +54,7 @@ async function main(argv: string[]): Promise<number> {
 async function startServers(directory: TemporaryDirectory) {
   const kinds = Object.keys(starters) as ServiceKind[];
   const wanted = withoutServices ? [] : kinds.filter((kind) => !service(kind));
-  if (!withoutServices) await installMissing([...wanted, 'tools']);
+  if (!withoutServices) await installMissing([...wanted, ...ownServers, 'tools']);
 
   const startedAt = performance.now();
   const failure = new AbortController();

@@ -1,7 +1,7 @@
 import type { LifecycleRule } from '@aws-sdk/client-s3';
 import { formatDuration, parseDuration } from '../clock.ts';
 import type { Config, S3Config } from '../config/config.ts';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { printable } from '../output.ts';

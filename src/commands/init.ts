@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { configPlaces, findConfig, parseConfig } from '../config/load.ts';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { parseStoreUrl, storeUrlForms } from '../config/store-url.ts';
 import { configTemplate } from '../config/template.ts';
 import { makeFolder, writeNew } from '../durable.ts';

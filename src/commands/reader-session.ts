@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Trust } from '../seal/trust.ts';
 import {

@@ -14,7 +14,7 @@ import { gearTable } from '../segments/chunker.ts';
 import { padme } from '../segments/padding.ts';
 import { segmentIdKey } from '../segments/segment-id.ts';
 import { createSegmentWriter, type WrittenStream } from '../segments/writer.ts';
-import { commitSnapshot } from '../snapshot/catalog.ts';
+import { commitSnapshot, type Snapshot } from '../snapshot/catalog.ts';
 import { storedSizes, type Index, type IndexStream } from '../snapshot/index.ts';
 import { forgetJournals, openJournal, readJournals } from '../snapshot/journal.ts';
 import { detailsStream, formatKey, formatSnapshotId, randomTag } from '../snapshot/object-key.ts';
@@ -122,7 +122,12 @@ export async function runLockedJob(
       },
       progress: (bytes, added) => context.progress.advance(bytes, added),
     });
-    const saved = await saveSources(job, writer, { ...context, signal, temporary: () => temporary.folder() });
+    const saved = await saveSources(job, writer, {
+      ...context,
+      signal,
+      lastBytes: lastSizes(before.snapshots, job),
+      temporary: () => temporary.folder(),
+    });
 
     signal.throwIfAborted();
     const finishedAt = await store.now(signal);
@@ -152,6 +157,14 @@ export async function runLockedJob(
     clearTimeout(overtime);
   }
 }
+
+/** The size of each stream in the newest snapshot of the job that has it. */
+const lastSizes = (snapshots: readonly Snapshot[], job: JobConfig): ReadonlyMap<string, number> =>
+  new Map(
+    snapshots
+      .filter(({ index }) => index.job === job.name)
+      .flatMap(({ index }) => index.streams.map(({ name, bytes }) => [name, bytes] as const)),
+  );
 
 const tooLong = (job: JobConfig, limitSeconds: number): SealiftError =>
   new SealiftError(

@@ -1,13 +1,18 @@
-import type { JobConfig } from '../config/config.ts';
+import { formatDuration } from '../clock.ts';
+import { mapConcurrent } from '../concurrency.ts';
+import type { JobConfig, SourceConfig } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { formatSize } from '../output.ts';
 import { isPartial, type Problem } from '../problems.ts';
 import type { Progress } from '../progress.ts';
+import { padme } from '../segments/padding.ts';
 import type { SegmentWriter, WrittenStream } from '../segments/writer.ts';
 import { DetailsWriter, type StreamDetail } from '../snapshot/details.ts';
 import { formatStreamName, parseStreamName } from '../snapshot/object-key.ts';
 import { openSource } from '../sources/open.ts';
-import type { Source, SourceContext, SourceStream } from '../sources/source.ts';
+import type { SourceContext, SourceStream } from '../sources/source.ts';
+import { TimeLimit } from '../time-limit.ts';
 
 export interface SavedStream {
   readonly name: string;
@@ -27,6 +32,8 @@ export interface SaveContext {
   readonly signal: AbortSignal;
   readonly log: Log;
   readonly progress: Progress;
+  /** The size of each stream in the newest snapshot that has it, rounded as in the index. */
+  readonly lastBytes: ReadonlyMap<string, number>;
   temporary(): Promise<string>;
 }
 
@@ -34,7 +41,7 @@ export interface SaveContext {
 const namedProblems = 100;
 
 /**
- * Saves every stream of a job's sources, one after the other, and the details that describe them. A stream that fails
+ * Saves every stream of a job's sources, one source after the other, and the details that describe them. A stream that fails
  * is left out and its siblings stay (rule R1). Throws `nothing-saved` when none succeeded.
  */
 export async function saveSources(
@@ -49,7 +56,7 @@ export async function saveSources(
   const problems: Problem[] = [];
   try {
     for (const config of job.sources) {
-      const saved = await saveSource(openSource(config), writer, details, context);
+      const saved = await saveSource(config, writer, details, context);
       streams.push(...saved.streams);
       problems.push(...saved.problems);
     }
@@ -65,49 +72,82 @@ export async function saveSources(
 }
 
 async function saveSource(
-  source: Source,
+  config: SourceConfig,
   writer: SegmentWriter,
   details: DetailsWriter,
   context: SaveContext,
 ): Promise<{ streams: SavedStream[]; problems: Problem[] }> {
-  const { signal, log } = context;
+  const { log } = context;
+  const source = openSource(config);
+  using limit = new TimeLimit(config.timeLimitSeconds * 1000, () => tookTooLong(config));
+  const signal = AbortSignal.any([context.signal, limit.signal]);
   const notes = new ProblemList(source.name, log);
-  const streams: SavedStream[] = [];
-  const sourceContext = (extra: object): SourceContext => ({
+  const sourceContext = (extra: object, problem: SourceContext['problem']): SourceContext => ({
     signal,
-    problem: (code, text) => notes.add(code, text),
+    problem,
     detail: (record) => details.add({ ...record, ...extra }),
     temporary: context.temporary,
   });
 
-  const found = await source.streams(sourceContext({ source: source.name })).catch((error: unknown) => {
-    signal.throwIfAborted();
-    log.error({ source: source.name }, `source ${source.name} failed: ${sayingWhat(error)}`);
-    log.debug({ err: error }, 'the cause');
-    notes.add('source-failed', sayingWhat(error));
-    return [];
-  });
-  for (const stream of found) {
+  /** Undefined if it failed, which has been said then. */
+  const save = async (stream: SourceStream): Promise<SavedStream | undefined> => {
     const name = formatStreamName(source.name, stream.file);
     context.progress.label(name);
-    const before = notes.partialCount;
+    let status: SavedStream['status'] = 'complete';
     try {
       if (parseStreamName(name) === undefined)
         throw new SealiftError('failed', 'its name is too long for the store', {
           hint: 'Give it a shorter one.',
         });
-      const written = await saveStream(stream, writer, sourceContext({ stream: name }));
-      await details.add(describe(name, written));
-      const status = notes.partialCount > before ? 'partial' : 'complete';
-      streams.push({ name, source: source.name, kind: source.kind, status, written });
-    } catch (error) {
+      const streamContext = sourceContext({ stream: name }, (code, text) => {
+        notes.add(code, text);
+        if (isPartial({ code })) status = 'partial';
+      });
       signal.throwIfAborted();
+      const written = await writer.write(limit.measureEach(stream.open(streamContext)));
+      signal.throwIfAborted();
+      if (written.bytes === 0) throw new SealiftError('source-empty', 'it ended without a single byte');
+      await details.add(describe(name, written));
+      const shrunk = shrinkage(name, written.bytes, context.lastBytes.get(name));
+      if (shrunk !== undefined) {
+        log.warn({ stream: name }, shrunk);
+        notes.add('shrank', shrunk);
+      }
+      return { name, source: source.name, kind: stream.kind ?? source.kind, status, written };
+    } catch (error) {
+      context.signal.throwIfAborted();
       log.error({ stream: name }, `${name} failed and is not in the snapshot: ${sayingWhat(error)}`);
       log.debug({ err: error }, 'the cause');
       notes.add('stream-failed', `${name}: ${sayingWhat(error)}`);
+      return undefined;
     }
-  }
-  return { streams, problems: notes.all() };
+  };
+
+  const ofSource = sourceContext({ source: source.name }, (code, text) => notes.add(code, text));
+  const found = await limit
+    .measure(() => source.streams(ofSource))
+    .catch((error: unknown) => {
+      context.signal.throwIfAborted();
+      log.error({ source: source.name }, `source ${source.name} failed: ${sayingWhat(error)}`);
+      log.debug({ err: error }, 'the cause');
+      notes.add('source-failed', sayingWhat(error));
+      return [];
+    });
+  const streams = await mapConcurrent(found, source.parallel ?? 1, save);
+  return { streams: streams.filter((stream) => stream !== undefined), problems: notes.all() };
+}
+
+const tookTooLong = ({ name, timeLimitSeconds }: SourceConfig): SealiftError =>
+  new SealiftError(
+    'source-timeout',
+    `source ${name} took longer than its timeLimit of ${formatDuration(timeLimitSeconds)}`,
+    { hint: 'see what it waits for, or set a longer timeLimit for this source' },
+  );
+
+/** Both sizes are rounded, by a few percent at most. A dump that lost half of its data may well be a mistake. */
+function shrinkage(name: string, bytes: number, lastBytes: number | undefined): string | undefined {
+  if (lastBytes === undefined || padme(bytes) * 2 >= lastBytes) return undefined;
+  return `${name} has shrunk to ${formatSize(bytes)}; in the last snapshot it had ${formatSize(lastBytes)}. Is all of it there?`;
 }
 
 /** The sentence of an error, and what to do about it. */
@@ -115,17 +155,6 @@ const sayingWhat = (error: unknown): string =>
   error instanceof SealiftError && error.hint !== undefined
     ? `${error.message} (${error.hint})`
     : messageOf(error);
-
-async function saveStream(
-  stream: SourceStream,
-  writer: SegmentWriter,
-  context: SourceContext,
-): Promise<WrittenStream> {
-  const written = await writer.write(stream.open(context));
-  context.signal.throwIfAborted();
-  if (written.bytes === 0) throw new SealiftError('source-empty', 'it ended without a single byte');
-  return written;
-}
 
 const describe = (name: string, { bytes, sha256, segments }: WrittenStream) =>
   ({
@@ -141,7 +170,6 @@ class ProblemList {
   readonly #source: string;
   readonly #log: Log;
   readonly #texts = new Map<Problem['code'], { texts: string[]; count: number }>();
-  partialCount = 0;
 
   constructor(source: string, log: Log) {
     this.#source = source;
@@ -152,7 +180,6 @@ class ProblemList {
     const known = this.#texts.get(code) ?? { texts: [], count: 0 };
     this.#texts.set(code, known);
     known.count++;
-    if (isPartial({ code })) this.partialCount++;
     if (known.count > namedProblems) return;
     known.texts.push(text);
     this.#log.debug({ source: this.#source, code }, text);

@@ -4,7 +4,10 @@ import { SealiftError, systemCode } from '../errors.ts';
 export function explainTarget(error: unknown, path: string): unknown {
   const failed = (what: string, hint: string): SealiftError =>
     new SealiftError('restore-failed', `${what} ${path}`, { hint, cause: error });
-  switch (systemCode(error instanceof SealiftError ? error.cause : error)) {
+  const known = error instanceof SealiftError;
+  // Of other errors that were understood, a cause such as ENOENT speaks of something else: a missing program.
+  if (known && error.code !== 'restore-failed') return error;
+  switch (systemCode(known ? error.cause : error)) {
     case 'ENOSPC':
     case 'EDQUOT':
       return failed('no space left for', 'Restore to a larger disk, or choose less with --source.');

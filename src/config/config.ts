@@ -38,13 +38,46 @@ export interface JobConfig {
   readonly name: string;
   readonly schedule: string;
   readonly timezone: string;
+  /** Programs with their arguments, run around the job. */
+  readonly before: readonly string[] | undefined;
+  readonly after: readonly string[] | undefined;
   readonly sources: readonly SourceConfig[];
 }
 
 type Sources = ConfigFile['jobs'][string]['sources'][number];
-type Kind<K extends Sources['kind']> = Extract<Sources, { kind: K }>;
+type Kind<K extends Sources['kind']> = Resolved<Omit<Extract<Sources, { kind: K }>, 'timeLimit'>>;
 
-export type PostgresConfig = Omit<Kind<'postgres'>, 'password'> & { password: Secret | undefined };
+/** Secrets read late, paths absolute; the database behind a server has the name of its source. */
+type Resolved<Raw> = {
+  [Key in keyof Raw as Key extends 'password' | 'env' | 'database' ? never : Key]: Raw[Key];
+} & (Raw extends { password?: unknown } ? { readonly password: Secret | undefined } : unknown) &
+  (Raw extends { env: unknown } ? { readonly env: Readonly<Record<string, Secret>> } : unknown) &
+  (Raw extends { database?: unknown } ? { readonly database: DatabaseConfig | undefined } : unknown);
+
+export type PostgresConfig = Kind<'postgres'>;
+export type MysqlConfig = Kind<'mysql'>;
 export type SqliteConfig = Kind<'sqlite'>;
+export type RedisConfig = Kind<'redis'>;
+export type LdapConfig = Kind<'ldap'>;
+export type EjabberdConfig = Kind<'ejabberd'>;
+export type ProsodyConfig = Kind<'prosody'>;
+export type CommandConfig = Kind<'command'>;
+export type SystemConfig = Kind<'system'>;
 export type FilesConfig = Kind<'files'>;
-export type SourceConfig = PostgresConfig | SqliteConfig | FilesConfig;
+export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
+
+export type SourceConfig = (
+  | PostgresConfig
+  | MysqlConfig
+  | SqliteConfig
+  | RedisConfig
+  | LdapConfig
+  | EjabberdConfig
+  | ProsodyConfig
+  | CommandConfig
+  | SystemConfig
+  | FilesConfig
+) & {
+  /** Of the source's own time; Infinity for no limit. */
+  readonly timeLimitSeconds: number;
+};

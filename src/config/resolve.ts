@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { parseDuration } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
-import type { Config, SourceConfig, StoreConfig } from './config.ts';
+import type { Config, DatabaseConfig, SourceConfig, StoreConfig } from './config.ts';
 import type { Environment } from './environment.ts';
 import type { ConfigFile } from './schema.ts';
 import { Secret } from './secrets.ts';
@@ -29,6 +29,8 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
       name,
       schedule: job.schedule.trim().replaceAll(/\s+/g, ' '),
       timezone: job.timezone,
+      before: job.before,
+      after: job.after,
       sources: job.sources.map((source) => toSource(source, absolute, secret)),
     })),
   };
@@ -36,6 +38,7 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
 
 type RawSecret = string | { env: string } | { file: string };
 type RawSource = ConfigFile['jobs'][string]['sources'][number];
+type RawDatabase = NonNullable<Extract<RawSource, { kind: 'prosody' }>['database']>;
 type ToPath = (path: string) => string;
 type ToSecret = (value: RawSecret | undefined) => Secret | undefined;
 
@@ -55,15 +58,46 @@ function toStore(store: ConfigFile['store'], absolute: ToPath, secret: ToSecret)
   };
 }
 
-function toSource(source: RawSource, absolute: ToPath, secret: ToSecret): SourceConfig {
+function toSource(raw: RawSource, absolute: ToPath, secret: ToSecret): SourceConfig {
+  const { timeLimit, ...settings } = raw;
+  return { ...toKind(settings, absolute, secret), timeLimitSeconds: seconds(timeLimit) || Infinity };
+}
+
+type WithoutLimit<Source> = Source extends unknown ? Omit<Source, 'timeLimit'> : never;
+
+function toKind(source: WithoutLimit<RawSource>, absolute: ToPath, secret: ToSecret) {
   switch (source.kind) {
     case 'postgres':
-      return { ...source, password: secret(source.password) };
+    case 'mysql':
     case 'sqlite':
-      return { ...source, path: absolute(source.path) };
+      return toDatabase(source, source.name, absolute, secret);
+    case 'redis':
+      return { ...source, password: secret(source.password) };
+    case 'ldap':
+      return { ...source, config: absolute(source.config) };
+    case 'ejabberd':
+    case 'prosody': {
+      const { name, config, database } = source;
+      return {
+        ...source,
+        config: absolute(config),
+        ...('data' in source ? { data: absolute(source.data) } : {}),
+        database: database && toDatabase(database, name, absolute, secret),
+      };
+    }
+    case 'command': {
+      const env = Object.fromEntries(Object.entries(source.env).map(([key, value]) => [key, secret(value)!]));
+      return { ...source, env };
+    }
+    case 'system':
     case 'files':
       return { ...source, paths: source.paths.map(absolute) };
   }
+}
+
+function toDatabase(raw: RawDatabase, name: string, absolute: ToPath, secret: ToSecret): DatabaseConfig {
+  if (raw.kind === 'sqlite') return { ...raw, name, path: absolute(raw.path) };
+  return { ...raw, name, password: secret(raw.password) };
 }
 
 function toSecret(value: RawSecret, base: string, env: Environment): Secret {

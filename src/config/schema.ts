@@ -1,36 +1,12 @@
 import { validateDetailed } from 'node-cron';
 import { z } from 'zod';
+import { duration, name, path, secret } from './fields.ts';
+import { argv, source } from './source-schemas.ts';
 
 /**
  * The configuration file, version 1. `sealift config schema` prints this as JSON Schema, `load.ts` turns it into
  * `Config`: paths made absolute, durations in seconds, secrets behind `Secret`. Messages continue "SETTING: ".
  */
-
-export const namePattern = /^[a-z0-9][a-z0-9-]{0,40}$/;
-
-const name = z
-  .string()
-  .regex(
-    namePattern,
-    'must be lower-case letters, digits and dashes, at most 41, starting with a letter or digit',
-  );
-
-const durationError = 'must be a whole number with s, m, h or d, such as 26h or 7d';
-
-const duration = z
-  .union([z.literal(0), z.string().regex(/^\d{1,9}(s|m|h|d)$/, durationError)], { error: durationError })
-  .describe('A duration: 90s, 30m, 26h, 7d');
-
-const path = z
-  .string()
-  .min(1)
-  .regex(/^(?!~(\/|$))/, '~ is not replaced by your home folder here: write the whole path');
-
-const secret = z
-  .union([z.string().min(1), z.strictObject({ env: z.string().min(1) }), z.strictObject({ file: path })], {
-    error: 'must be the secret itself, { env: NAME } or { file: PATH }',
-  })
-  .describe('The value itself, { env: NAME } or { file: PATH }');
 
 const pathOrPaths = z.union([path, z.array(path).min(1)], { error: 'must be a path or a list of paths' });
 
@@ -94,38 +70,13 @@ const store = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('directory'), path }),
 ]);
 
-const postgres = z.strictObject({
-  name,
-  kind: z.literal('postgres'),
-  databases: z
-    .union([z.literal('all'), z.array(z.string().min(1)).min(1)], {
-      error: 'must be all or a list of database names',
-    })
-    .default('all'),
-  exclude: z.array(z.string().min(1)).default([]).describe('Databases that are left out'),
-  globals: z.boolean().default(true).describe('Roles and tablespaces too'),
-  host: z.string().min(1).optional().describe('Host name, or the directory of the socket'),
-  port: z.int().min(1).max(65_535).optional(),
-  user: z.string().min(1).optional(),
-  password: secret.optional(),
-  runAs: z.string().min(1).optional().describe('Start the dump tools as this system user'),
-});
-
-const sqlite = z.strictObject({ name, kind: z.literal('sqlite'), path });
-
-const files = z.strictObject({
-  name,
-  kind: z.literal('files'),
-  paths: z.array(path).min(1),
-  exclude: z.array(z.string().min(1)).default([]).describe('Globs; ** crosses folders'),
-  oneFileSystem: z.boolean().default(true).describe('Do not descend into other mounted file systems'),
-});
-
-const source = z.discriminatedUnion('kind', [postgres, sqlite, files]);
-
 const job = z.strictObject({
   schedule: cron,
   timezone: timezone.default('UTC'),
+  before: argv
+    .optional()
+    .describe('A program and its arguments, run before the sources are read; if it fails, so does the job'),
+  after: argv.optional().describe('The same for after them; it always runs'),
   sources: z.array(source).min(1),
 });
 

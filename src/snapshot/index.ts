@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import { problemKinds, type ProblemCode } from '../problems.ts';
 import { parseSnapshotId, parseStreamName } from './object-key.ts';

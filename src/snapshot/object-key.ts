@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 
 /**
  * Every name in a store, built and parsed here and nowhere else (docs/format.md, "Keys in the store").

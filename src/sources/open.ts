@@ -1,4 +1,5 @@
 import type { SourceConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
 import { postgresSource } from './postgres.ts';
 import type { Source } from './source.ts';
@@ -11,6 +12,20 @@ export function openSource(config: SourceConfig): Source {
       return postgresSource(config);
     case 'sqlite':
       return sqliteSource(config);
+    case 'mysql':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'redis':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'ldap':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'ejabberd':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'prosody':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'command':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+    case 'system':
+      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'files':
       return filesSource(config);
   }

@@ -4,12 +4,7 @@ import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess } from '../process.ts';
 import { program, type Server, type Surroundings } from './postgres-connection.ts';
 import { sqlStatements, unquote } from './postgres-globals.ts';
-
-export interface LoadStream {
-  readonly file: string;
-  /** May be called more than once: the table of contents at the head of a dump is read before the dump is loaded. */
-  open(): AsyncIterable<Uint8Array>;
-}
+import type { LoadStream } from './source.ts';
 
 /** What the head of a dump tells of it. */
 export interface Contents {

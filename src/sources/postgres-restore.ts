@@ -14,9 +14,9 @@ import {
   type ServerAddress,
   type Surroundings,
 } from './postgres-connection.ts';
-import { type Contents, definition, type LoadStream, readContents } from './postgres-contents.ts';
+import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
-import { nameOf } from './source.ts';
+import { type Loader, type LoadStream, nameOf } from './source.ts';
 
 export interface LoadOptions extends Surroundings {
   /** Load into databases that are not empty: what the dump holds is dropped there first. */
@@ -27,6 +27,14 @@ export interface LoadOptions extends Surroundings {
   /** Where to look for the programs. */
   readonly directories?: readonly string[] | undefined;
 }
+
+export const postgresLoader: Loader = {
+  kind: 'postgres',
+  takesSeveral: true,
+  passwordVariable: 'PGPASSWORD',
+  load: (into, streams, context) =>
+    loadPostgres(into, streams, { ...context, passFile: context.variable('PGPASSFILE') }),
+};
 
 /**
  * Loads streams of a `postgres` source into a server.

@@ -12,6 +12,7 @@ import {
   type Server,
   setting,
 } from './postgres-connection.ts';
+import { withEvidence } from './evidence.ts';
 import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
 
 /**
@@ -130,7 +131,7 @@ async function* dump(
   ];
   const what = `the dump of database ${JSON.stringify(database)}`;
   try {
-    yield* withEvidence(readProcess(command(server, argv), signal), what, /^PGDMP/);
+    yield* withEvidence(readProcess(command(server, argv), signal), what, { begins: /^PGDMP/ });
   } catch (error) {
     throw explain(error, server, database);
   }
@@ -160,38 +161,8 @@ async function* dumpGlobals(
   const begins = /^--\n-- PostgreSQL database cluster dump\n/;
   const ends = /\n-- PostgreSQL database cluster dump complete\n/;
   try {
-    yield* withEvidence(readProcess(command(server, argv), context.signal), 'globals.sql', begins, ends);
+    yield* withEvidence(readProcess(command(server, argv), context.signal), 'globals.sql', { begins, ends });
   } catch (error) {
     throw explain(error, server, database);
   }
-}
-
-const evidenceBytes = 512;
-
-/** Passes a dump on; at its end it must have begun, and ended, as such a dump does. */
-async function* withEvidence(
-  dump: AsyncIterable<Buffer>,
-  what: string,
-  begins: RegExp,
-  ends?: RegExp,
-): AsyncGenerator<Buffer, void, void> {
-  let head: Buffer = Buffer.alloc(0);
-  let tail: Buffer = Buffer.alloc(0);
-  for await (const chunk of dump) {
-    if (head.length < evidenceBytes) head = Buffer.concat([head, chunk]).subarray(0, evidenceBytes);
-    if (ends !== undefined) tail = Buffer.concat([tail, chunk]).subarray(-evidenceBytes);
-    yield chunk;
-  }
-  if (head.length === 0)
-    throw new SealiftError('source-empty', `${what} is empty, although its program reported success`);
-  const lacks = !begins.test(head.toString('latin1'))
-    ? 'begin'
-    : ends?.test(tail.toString('latin1')) === false
-      ? 'end'
-      : undefined;
-  if (lacks !== undefined)
-    throw new SealiftError(
-      'source-damaged',
-      `${what} does not ${lacks} as it should, although its program reported success`,
-    );
 }

@@ -1,3 +1,4 @@
+import type { Secret } from '../config/secrets.ts';
 import type { ProblemCode } from '../problems.ts';
 
 /**
@@ -14,6 +15,8 @@ import type { ProblemCode } from '../problems.ts';
 export interface Source {
   readonly name: string;
   readonly kind: string;
+  /** How many of its streams may be read at once; default 1. */
+  readonly parallel?: number | undefined;
   /** What is there to save now. Throws a SealiftError if that cannot be found out; an empty source throws too. */
   streams(context: SourceContext): Promise<SourceStream[]>;
 }
@@ -21,6 +24,11 @@ export interface Source {
 export interface SourceStream {
   /** The part of the stream's name after the source, made with `fileName`. Public in the index. */
   readonly file: string;
+  /**
+   * What the stream is, where that is not the kind of its source: a `prosody` source yields trees (`files`) and the dumps
+   * of its database (`postgres`), and both are restored as such.
+   */
+  readonly kind?: string | undefined;
   open(context: SourceContext): AsyncIterable<Uint8Array>;
 }
 
@@ -32,6 +40,45 @@ export interface SourceContext {
   detail(record: { readonly type: string; readonly [key: string]: unknown }): Promise<void>;
   /** Makes a new empty directory of mode 0700 that the run removes on every path out. */
   temporary(): Promise<string>;
+}
+
+/** A stream that is to be loaded into a server. */
+export interface LoadStream {
+  readonly file: string;
+  /** May be called more than once. Throws at its end what is wrong with the bytes, so nothing is good before then. */
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** What loading into a server is handed. */
+export interface LoadContext {
+  readonly signal: AbortSignal;
+  /** Load into what is not empty: it is replaced. */
+  readonly force: boolean;
+  /** Typed at a prompt, or from the variable that the loader names. */
+  readonly password: Secret | undefined;
+  /** A variable of the environment (`PGPASSFILE`). */
+  variable(name: string): string | undefined;
+  /** As in `SourceContext`. */
+  temporary(): Promise<string>;
+}
+
+/**
+ * How one kind of server is loaded. Refuses a target that is not empty with `target-exists`, unless forced, before it
+ * changes anything; a load that fails leaves the target as it was, or its error says what it is now.
+ */
+export interface Loader {
+  /** The kind of streams that it takes. */
+  readonly kind: string;
+  /** Whether one target takes several streams, as a server takes several databases. */
+  readonly takesSeveral: boolean;
+  /** The usual variable for the password; `source-denied` without one makes a terminal ask. */
+  readonly passwordVariable?: string;
+  /** `into` is the whole target as it was given. Returns what was done, one line each. */
+  load(
+    into: string,
+    streams: readonly LoadStream[],
+    context: LoadContext,
+  ): Promise<{ readonly lines: readonly string[] }>;
 }
 
 /**

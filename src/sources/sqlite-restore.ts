@@ -2,7 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { chmod, chown, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
+import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
+
+export const sqliteLoader: Loader = {
+  kind: 'sqlite',
+  takesSeveral: false,
+  load: (into, streams, context) => loadSqlite(into, streams[0]!.open(), context),
+};
 
 /**
  * Puts a saved SQLite database in place: written and checked beside the target, which is replaced in one step, or not

@@ -14,7 +14,7 @@ import {
   unlink,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import type { Store, StoredObject } from './store.ts';

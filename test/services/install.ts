@@ -10,6 +10,14 @@ const packageSets = {
     packages: ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
     servers: /^(radosgw|ceph-(mon|osd|mgr|mds).*)$/,
   },
+  mysql: { packages: ['mariadb-server'], servers: /^(mariadbd|mysqld)$/ },
+  redis: { packages: ['redis-server'], servers: /^redis-server$/ },
+  ldap: { packages: ['slapd', 'ldap-utils'], servers: /^slapd$/ },
+  ejabberd: { packages: ['ejabberd'], servers: /^(beam\.smp|epmd)$/ },
+  prosody: {
+    packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
+    servers: /^(prosody|lua5\.\d)$/,
+  },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;

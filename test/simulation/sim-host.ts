@@ -122,6 +122,7 @@ export class SimHost {
       paths: [join(tree, how.fails ? 'missing' : leaf)],
       exclude: [],
       oneFileSystem: false,
+      timeLimitSeconds: Infinity,
     });
     const job = { ...jobOf(name, how), sources: [source('idle'), source('busy')] };
     return (await runJob(this.session(store, job), job, contextOf(how))).snapshot;
@@ -156,6 +157,8 @@ const jobOf = (name: string, { schedule, timezone }: RunHow): JobConfig => ({
   name,
   schedule,
   timezone,
+  before: undefined,
+  after: undefined,
   sources: [],
 });
 

@@ -1,0 +1,44 @@
+import { SealiftError } from '../errors.ts';
+
+const evidenceBytes = 512;
+
+/** What a whole dump looks like, as text of one character per byte. */
+export interface Evidence {
+  /** Of its first 512 bytes. */
+  readonly begins?: RegExp | undefined;
+  /** Of its last 512 bytes. */
+  readonly ends?: RegExp | undefined;
+  readonly minBytes?: number | undefined;
+}
+
+/**
+ * Passes a dump on; at its end it must have begun, and ended, as such a dump does. This is said after the program has
+ * reported success: a program can be wrong about that. Throws `source-empty` or `source-damaged`.
+ */
+export async function* withEvidence(
+  dump: AsyncIterable<Uint8Array>,
+  what: string,
+  { begins, ends, minBytes = 1 }: Evidence,
+): AsyncGenerator<Uint8Array, void, void> {
+  let head: Buffer = Buffer.alloc(0);
+  let tail: Buffer = Buffer.alloc(0);
+  let sizeBytes = 0;
+  for await (const chunk of dump) {
+    sizeBytes += chunk.length;
+    if (head.length < evidenceBytes) head = Buffer.concat([head, chunk]).subarray(0, evidenceBytes);
+    if (ends !== undefined) tail = Buffer.concat([tail, chunk]).subarray(-evidenceBytes);
+    yield chunk;
+  }
+  const although = 'although its program reported success';
+  if (sizeBytes === 0) throw new SealiftError('source-empty', `${what} is empty, ${although}`);
+  const lacks =
+    begins?.test(head.toString('latin1')) === false
+      ? 'does not begin as it should'
+      : ends?.test(tail.toString('latin1')) === false
+        ? 'does not end as it should'
+        : sizeBytes < minBytes
+          ? `has only ${sizeBytes} bytes, less than ${minBytes},`
+          : undefined;
+  if (lacks !== undefined)
+    throw new SealiftError('source-damaged', `${what} ${lacks}, ${although}`.replace(',,', ','));
+}
