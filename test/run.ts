@@ -54,7 +54,7 @@ async function main(argv: string[]): Promise<number> {
 async function startServers(directory: TemporaryDirectory) {
   const kinds = Object.keys(starters) as ServiceKind[];
   const wanted = withoutServices ? [] : kinds.filter((kind) => !service(kind));
-  if (!withoutServices) await installMissing([...wanted, ...ownServers, 'tools']);
+  if (!withoutServices) await installMissing([...wanted, ...ownServers, 'examples', 'tools']);
 
   const startedAt = performance.now();
   const failure = new AbortController();

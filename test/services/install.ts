@@ -18,6 +18,7 @@ const packageSets = {
     packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
     servers: /^(prosody|lua5\.\d)$/,
   },
+  examples: { packages: ['docker-compose', 'systemd'], servers: undefined },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;

@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { promisify } from 'node:util';
+import { validate } from 'dockerfile-utils';
+import { parse } from 'yaml';
+import { needs, psql, theService, withoutServices } from '../services/services.ts';
+import { sealift } from '../support/cli.ts';
+import { put, temporary } from '../support/temporary.ts';
+import { makeWorld, type BackupSummary } from '../support/world.ts';
+
+/** What the tests cannot start (there is no Docker here, and no systemd to run) is checked by its own checkers. */
+const run = promisify(execFile);
+const checkout = join(import.meta.dirname, '../..');
+const examples = join(checkout, 'examples');
+const skip = withoutServices && 'needs Debian packages, and SEALIFT_TEST_SERVICES=none';
+const textOf = (path: string): string => readFileSync(join(checkout, path), 'utf8');
+
+interface Compose {
+  readonly services: Readonly<
+    Record<string, { secrets?: string[]; volumes?: string[]; environment?: Record<string, string> }>
+  >;
+  readonly secrets: Readonly<Record<string, { file: string }>>;
+}
+const compose = parse(textOf('docker-compose.yml')) as Compose;
+
+test('docker-compose accepts the compose file', { skip }, async (t) => {
+  // It looks for the secrets' files only when it starts something, but keeps a project's name by its folder.
+  const dir = temporary(t);
+  cpSync(join(checkout, 'docker-compose.yml'), join(dir, 'docker-compose.yml'));
+  const { stderr } = await run('docker-compose', ['config', '--quiet'], { cwd: dir });
+  assert.equal(stderr, '');
+  const broken = textOf('docker-compose.yml').replace('restart: unless-stopped', 'restrat: unless-stopped');
+  writeFileSync(join(dir, 'docker-compose.yml'), broken);
+  await assert.rejects(run('docker-compose', ['config', '--quiet'], { cwd: dir }), /restrat/);
+});
+
+test('what the compose file mounts is there, and every secret is one that it names and prepare.sh makes', async (t) => {
+  for (const [name, service] of Object.entries(compose.services)) {
+    for (const volume of service.volumes ?? []) {
+      const [from = ''] = volume.split(':');
+      if (from.startsWith('.')) assert.ok(existsSync(join(checkout, from)), `${name}: ${volume}`);
+    }
+    for (const secret of service.secrets ?? []) assert.ok(secret in compose.secrets, `${name}: ${secret}`);
+    for (const [variable, value] of Object.entries(service.environment ?? {}))
+      if (variable.endsWith('_FILE'))
+        assert.ok(service.secrets?.includes(value.replace('/run/secrets/', '')), `${name}: ${value}`);
+  }
+  const dir = temporary(t);
+  mkdirSync(join(dir, 'examples'));
+  cpSync(join(examples, 'docker'), join(dir, 'examples/docker'), { recursive: true });
+  const prepare = () => run(join(dir, 'examples/docker/prepare.sh'));
+  const { stdout } = await prepare();
+  assert.match(stdout, /no public key in keys\/recipients/);
+  const made = readdirSync(join(dir, 'secrets')).toSorted();
+  assert.deepEqual(
+    made,
+    Object.values(compose.secrets)
+      .map(({ file }) => file.slice('./secrets/'.length))
+      .toSorted(),
+  );
+  assert.equal(statSync(join(dir, 'secrets')).mode & 0o777, 0o700);
+  const contents = () => made.map((name) => readFileSync(join(dir, 'secrets', name), 'utf8'));
+  const before = contents();
+  assert.equal(new Set(before).size, made.length, 'no two are the same');
+  const store = JSON.parse(before[made.indexOf('store_users.json')]!) as {
+    identities: { credentials: { accessKey: string; secretKey: string }[] }[];
+  };
+  assert.deepEqual(store.identities[0]?.credentials, [
+    { accessKey: before[made.indexOf('store_key_id')], secretKey: before[made.indexOf('store_key')] },
+  ]);
+  await prepare();
+  assert.deepEqual(contents(), before, 'what is there stays');
+});
+
+test('the Dockerfile is valid, and copies nothing that .dockerignore keeps out', () => {
+  const dockerfile = textOf('Dockerfile');
+  assert.deepEqual(validate(dockerfile), []);
+  assert.ok(validate(dockerfile.replace('WORKDIR', 'WORKDR')).length > 0);
+  const sources = [...dockerfile.matchAll(/^COPY (?!--from)(.*) \S+$/gm)].flatMap(([, from]) =>
+    from!.split(' '),
+  );
+  assert.deepEqual(sources, ['package.json', 'package-lock.json', '.']);
+  const ignored = textOf('.dockerignore').split('\n');
+  for (const needed of [
+    'package.json',
+    'package-lock.json',
+    'src',
+    'bin',
+    'docs',
+    'tsconfig.json',
+    'tsconfig.build.json',
+  ])
+    assert.ok(!ignored.includes(needed), needed);
+  for (const private_ of ['keys', 'secrets', '.git']) assert.ok(ignored.includes(private_), private_);
+});
+
+test('the shipped configurations are valid', async (t) => {
+  const files = ['docker/sealift.yaml', ...readdirSync(examples).filter((name) => name.endsWith('.yaml'))];
+  for (const name of files) {
+    // Where it belongs to whoever runs the tests.
+    const file = put(join(temporary(t), 'sealift.yaml'), textOf(`examples/${name}`), 0o600);
+    const { status, stderr } = await sealift(['-c', file, 'config', 'check'], {});
+    assert.equal(status, 0, `${name}: ${stderr}`);
+  }
+});
+
+test('systemd accepts the units', { skip }, async (t) => {
+  const dir = temporary(t);
+  for (const name of readdirSync(join(examples, 'systemd'))) {
+    const unit = textOf(`examples/systemd/${name}`);
+    assert.ok(name.endsWith('.timer') || unit.includes('ExecStart=/usr/local/bin/sealift '), name);
+    put(join(dir, name), unit.replaceAll('/usr/local/bin/sealift', join(checkout, 'bin/sealift')));
+  }
+  const verify = () =>
+    run('systemd-analyze', ['verify', '--man=no', ...readdirSync(dir).map((name) => join(dir, name))]).then(
+      ({ stderr }) => stderr,
+      (error: { stderr?: string }) => error.stderr ?? '',
+    );
+  const ofOurs = async () => (await verify()).split('\n').filter((line) => line.includes('sealift'));
+  assert.deepEqual(await ofOurs(), []);
+  writeFileSync(join(dir, 'sealift.service'), '[Service]\nExecStart=relative\nTypo=1\n');
+  assert.notDeepEqual(await ofOurs(), []);
+});
+
+suite('the role that the example makes', needs('postgres'), () => {
+  test('may read all of PostgreSQL, and is enough for a backup', async (t) => {
+    const { host, port, user, binDir } = theService('postgres');
+    const world = await makeWorld(t, { jobs: {} });
+    const password = put(join(world.dir, 'password'), `p'a\\ss "word"`, 0o600);
+    // The image sets no more than this; the rest is where the server is.
+    const env = {
+      PATH: `${binDir}:${process.env['PATH']}`,
+      PGHOST: host,
+      PGPORT: String(port),
+      POSTGRES_USER: user,
+      BACKUP_PASSWORD_FILE: password,
+    };
+    await run('sh', [join(examples, 'docker/postgres-backup-role.sh')], { env });
+    t.after(() => psql('postgres', 'REVOKE pg_read_all_data FROM backup; DROP ROLE backup'));
+    await psql('postgres', 'CREATE TABLE IF NOT EXISTS example_secret AS SELECT 42 AS answer');
+    t.after(() => psql('postgres', 'DROP TABLE example_secret'));
+
+    const example = parse(textOf('examples/docker/sealift.yaml')) as {
+      jobs: { databases: { sources: { kind: string }[] } };
+    };
+    const source = example.jobs.databases.sources.find(({ kind }) => kind === 'postgres');
+    const { tcpHost } = theService('postgres');
+    const here = { ...source, host: tcpHost, port, databases: ['postgres'], password: { file: password } };
+    world.setJobs({ databases: { schedule: '0 0 * * *', sources: [here] } });
+    const { snapshots } = await world.json<BackupSummary>('backup');
+    assert.equal(snapshots[0]?.status, 'complete');
+    assert.deepEqual(snapshots[0].problems, []);
+    const restored = await world.run(
+      'restore',
+      '--source',
+      'xmpp/postgres.dump',
+      '--to',
+      'back',
+      '--key',
+      world.key,
+    );
+    assert.equal(restored.status, 0, restored.stderr);
+    const { stdout } = await run(join(binDir, 'pg_restore'), [
+      '--file=-',
+      join(world.dir, 'back/xmpp/postgres.dump'),
+    ]);
+    assert.match(stdout, /COPY public\.example_secret/);
+  });
+});
