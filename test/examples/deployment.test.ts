@@ -102,7 +102,7 @@ test('the shipped configurations are valid', async (t) => {
   for (const name of files) {
     // Where it belongs to whoever runs the tests.
     const file = put(join(temporary(t), 'sealift.yaml'), textOf(`examples/${name}`), 0o600);
-    const { status, stderr } = await sealift(['-c', file, 'config', 'check'], {});
+    const { status, stderr } = await sealift(['-c', file, 'config', 'check'], { cwd: checkout });
     assert.equal(status, 0, `${name}: ${stderr}`);
   }
 });
