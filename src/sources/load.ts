@@ -1,4 +1,5 @@
 import { postgresLoader } from './postgres-restore.ts';
+import { redisLoader } from './redis-restore.ts';
 import type { Loader } from './source.ts';
 import { sqliteLoader } from './sqlite-restore.ts';
 
@@ -7,6 +8,7 @@ const loaders: Readonly<Record<string, Loader>> = {
   postgres: postgresLoader,
   postgresql: postgresLoader,
   sqlite: sqliteLoader,
+  redis: redisLoader,
 };
 
 /** What loads into such a target; undefined if nothing does. */
@@ -16,4 +18,8 @@ export function loaderFor(into: string): Loader | undefined {
 }
 
 /** For help and hints: one target of every kind. */
-export const targetForms = ['postgres://user@host:port/database', 'sqlite:/path or a path'];
+export const targetForms = [
+  'postgres://user@host:port/database',
+  'sqlite:/path or a path',
+  'redis:/path/dump.rdb',
+];

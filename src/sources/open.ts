@@ -2,6 +2,7 @@ import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
 import { postgresSource } from './postgres.ts';
+import { redisSource } from './redis.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
 
@@ -15,7 +16,7 @@ export function openSource(config: SourceConfig): Source {
     case 'mysql':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'redis':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return redisSource(config);
     case 'ldap':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'ejabberd':
