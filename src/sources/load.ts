@@ -1,3 +1,4 @@
+import { ldapLoader } from './ldap-restore.ts';
 import { postgresLoader } from './postgres-restore.ts';
 import { redisLoader } from './redis-restore.ts';
 import type { Loader } from './source.ts';
@@ -9,6 +10,7 @@ const loaders: Readonly<Record<string, Loader>> = {
   postgresql: postgresLoader,
   sqlite: sqliteLoader,
   redis: redisLoader,
+  ldap: ldapLoader,
 };
 
 /** What loads into such a target; undefined if nothing does. */
@@ -22,4 +24,5 @@ export const targetForms = [
   'postgres://user@host:port/database',
   'sqlite:/path or a path',
   'redis:/path/dump.rdb',
+  'ldap:/etc/ldap/slapd.d',
 ];

@@ -1,6 +1,7 @@
 import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
+import { ldapSource } from './ldap.ts';
 import { postgresSource } from './postgres.ts';
 import { redisSource } from './redis.ts';
 import type { Source } from './source.ts';
@@ -18,7 +19,7 @@ export function openSource(config: SourceConfig): Source {
     case 'redis':
       return redisSource(config);
     case 'ldap':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return ldapSource(config);
     case 'ejabberd':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'prosody':
