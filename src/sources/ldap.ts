@@ -101,7 +101,7 @@ async function readConfig(
       'source-empty',
       `the configuration ${path} is empty, although slapcat reported success`,
     );
-  if (/^dn: cn=config\n/.test(stdout) && wholeLdif.ends.test(stdout)) return stdout;
+  if (stdout.startsWith('dn: cn=config\n') && wholeLdif.ends.test(stdout)) return stdout;
   throw new SealiftError(
     'source-damaged',
     `the configuration ${path} is not what it should be, although slapcat reported success`,

@@ -23,6 +23,6 @@ export function loaderFor(into: string): Loader | undefined {
 export const targetForms = [
   'postgres://user@host:port/database',
   'sqlite:/path or a path',
-  'redis:/path/dump.rdb',
+  'redis://user@host:port or redis:/path/dump.rdb',
   'ldap:/etc/ldap/slapd.d',
 ];

@@ -37,8 +37,15 @@ export async function redisCli(
 export function command(redisCli: string, server: Server, args: readonly string[], input?: string) {
   const { host, port, user, password } = server;
   const where = host?.startsWith('/') ? ['-s', host] : [...option('-h', host), ...option('-p', port)];
-  const env = password === undefined ? {} : { REDISCLI_AUTH: password.reveal() };
+  const env = password === undefined ? {} : { REDISCLI_AUTH: forEnvironment(password) };
   return { argv: [redisCli, ...where, ...option('--user', user), ...args], env, input };
+}
+
+/** Node would repeat the value that it cannot pass on. */
+function forEnvironment(password: Secret): string {
+  const text = password.reveal();
+  if (!text.includes('\0')) return text;
+  throw new SealiftError('config-invalid', 'a password for Redis cannot hold a NUL byte');
 }
 
 const option = (flag: string, value: string | number | undefined): string[] =>

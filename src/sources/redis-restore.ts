@@ -5,13 +5,18 @@ import { syncFolder } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
 import { searchPath } from '../process.ts';
 import { processesNamed, standsIn } from './processes.ts';
+import { replicate } from './redis-replicate.ts';
 import { checkRdb } from './redis.ts';
 import type { Loader, LoadContext, LoadStream } from './source.ts';
 
 export const redisLoader: Loader = {
   kind: 'redis',
   takesSeveral: false,
-  load: (into, streams, context) => placeRdb(into, streams[0]!, context),
+  passwordVariable: 'REDISCLI_AUTH',
+  load: (into, streams, context) =>
+    /^redis:\/\/(?!\/)/i.test(into)
+      ? replicate(into, streams[0]!, context)
+      : placeRdb(into, streams[0]!, context),
 };
 
 /** Debian's, and those that went on from it. Each stands in the folder of its files. */

@@ -5,6 +5,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { startRedis } from '../services/redis.ts';
 import { withoutServices } from '../services/services.ts';
 import { fill, makeSlapd, suffixes } from '../services/slapd.ts';
+import { sealift } from '../support/cli.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import { aboutProcess, watched } from './watched.ts';
@@ -92,6 +93,14 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
     );
     assert.equal(refused.status, 2);
     assert.match(refused.stderr, /slapd \(process \d+\) is at work/);
+
+    await using running = await startRedis(openFolder(t));
+    const into = ['--source', 'sessions', '--key', world.key, '--into', `redis://127.0.0.1:${running.port}`];
+    const options = { cwd: world.dir, env: { REDISCLI_AUTH: running.password } };
+    const online = await sealift(['-c', world.configFile, 'restore', 'latest', ...into], options);
+    assert.equal(online.status, 0, online.stderr);
+    assert.match(online.stdout, /it holds 2 keys now/);
+    assert.equal(running.cli(['DEBUG', 'DIGEST']).toString(), digest);
   });
 
   test('a Redis that is down makes the snapshot partial, and the directory is in it', async (t) => {

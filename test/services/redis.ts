@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
@@ -70,4 +71,57 @@ export async function startRedis(
     await group[Symbol.asyncDispose]();
     throw group.failure('Redis', error);
   }
+}
+
+/** What changes when any key, value or time to live does: the server's own digest, and what it leaves out. */
+export function contentOf({ cli }: RedisService): string[] {
+  return [0, 3, 15]
+    .flatMap((db) => [
+      cli(['-n', String(db), 'DEBUG', 'DIGEST']).toString(),
+      cli(['-n', String(db), 'DBSIZE']).toString(),
+    ])
+    .concat(
+      cli(['-n', '3', 'PEXPIRETIME', 'session']).toString(),
+      cli(['XINFO', 'STREAM', 'events', 'FULL']).toString(),
+      cli(['--raw', 'GET', binaryKey]).toString('hex'),
+      cli(['FUNCTION', 'LIST']).toString(),
+    );
+}
+
+const binaryKey = 'kéy "with" spaces\n%41';
+
+const resp = (...parts: (string | Buffer)[]): Buffer =>
+  Buffer.concat([
+    Buffer.from(`*${parts.length}\r\n`),
+    ...parts.flatMap((part) => [
+      Buffer.from(`$${Buffer.byteLength(part)}\r\n`),
+      Buffer.from(part),
+      Buffer.from('\r\n'),
+    ]),
+  ]);
+
+export function fill({ cli }: RedisService): void {
+  const every = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
+  const library = '#!lua name=lib\nredis.register_function("f", function() return 1 end)';
+  const commands = [
+    resp('SET', 'string', 'value'),
+    resp('SET', binaryKey, every),
+    resp('SET', every, 'a key of every byte'),
+    resp('HSET', 'hash', 'a', '1', 'b', every),
+    resp('RPUSH', 'list', ...Array.from({ length: 2000 }, (_, n) => `item ${n}`)),
+    resp('SADD', 'set', 'x', 'y', every),
+    resp('ZADD', 'sorted', '1.5', 'one', '-inf', 'least'),
+    resp('XADD', 'events', '1-1', 'field', 'value'),
+    resp('XADD', 'events', '1-2', 'field', 'value 2'),
+    resp('XGROUP', 'CREATE', 'events', 'group', '0'),
+    resp('XREADGROUP', 'GROUP', 'group', 'me', 'COUNT', '1', 'STREAMS', 'events', '>'),
+    resp('PFADD', 'count', 'a', 'b'),
+    resp('FUNCTION', 'LOAD', library),
+    resp('SELECT', '3'),
+    resp('SET', 'session', 'token', 'EX', '100000'),
+    resp('SELECT', '15'),
+    ...Array.from({ length: 3000 }, (_, n) => resp('SET', `key:${n}`, `value ${n}`)),
+  ];
+  const said = cli(['--pipe'], Buffer.concat(commands)).toString();
+  assert.match(said, /errors: 0, /);
 }

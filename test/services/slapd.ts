@@ -74,12 +74,13 @@ export function run(program: string, args: readonly string[], input = ''): strin
   });
 }
 
+/** Values of any bytes, for LDIF. */
+const base64 = (bytes: string | Buffer): string => Buffer.from(bytes).toString('base64');
+
 async function initial(directories: Readonly<Record<string, string>>, password: string): Promise<string> {
   const schemas = await Promise.all(
     ['core', 'cosine', 'inetorgperson'].map((name) => readFile(`/etc/ldap/schema/${name}.ldif`, 'utf8')),
   );
-  // Values of any bytes, for LDIF.
-  const base64 = (text: string) => Buffer.from(text).toString('base64');
   const database = (number: number, suffix: string, more = '') =>
     `dn: olcDatabase={${number}}mdb,cn=config
 objectClass: olcDatabaseConfig
@@ -109,7 +110,6 @@ olcDatabase: {-1}frontend\n`,
 
 /** Entries of every kind that a directory of people has. */
 export function fill({ tool }: SlapdService): void {
-  const base64 = (bytes: string | Buffer) => Buffer.from(bytes).toString('base64');
   const jpeg = Buffer.concat([
     Buffer.from([0xff, 0xd8, 0xff, 0xe0]),
     Buffer.alloc(20_000, 7),
