@@ -130,7 +130,9 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
   test('the password of a Redis is in the environment of redis-cli and nowhere else, and no dump is left', async (t) => {
     const trace = /cAnArY/;
     const canary = 'cAnArY:\\pass"word\'%';
-    await using redis = await startRedis(openFolder(t));
+    // So that redis-cli lives for a second, and is seen.
+    const settings = ['repl-diskless-sync yes', 'repl-diskless-sync-delay 1'];
+    await using redis = await startRedis(openFolder(t), { settings });
     redis.cli([], `CONFIG SET requirepass "${canary.replaceAll(/["\\]/g, '\\$&')}"\n`);
     const world = await makeWorld(t, { jobs: {} });
     put(join(world.dir, 'password'), `${canary}\n`, 0o600);
@@ -150,8 +152,8 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
       const own = aboutProcess(self, 'cmdline');
       for (const pid of below) {
         const cmdline = aboutProcess(pid, 'cmdline');
-        // For a moment a new process is still a copy of its parent.
-        if (cmdline === own) continue;
+        // For a moment a new process is still a copy of its parent; and the launcher asks, in its own environment.
+        if (cmdline === own || cmdline === 'node\0--version\0') continue;
         if (trace.test(cmdline)) inArguments.push(cmdline);
         const environ = aboutProcess(pid, 'environ');
         if (trace.test(environ) && aboutProcess(pid, 'cmdline') === cmdline)
