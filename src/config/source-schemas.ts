@@ -79,6 +79,7 @@ const ldap = z.strictObject({
   name,
   kind: z.literal('ldap'),
   config: path.default('/etc/ldap/slapd.d').describe('The folder slapd.d, or slapd.conf'),
+  exclude: z.array(text).default([]).describe('Suffixes of databases that are left out'),
   runAs,
   timeLimit,
 });

@@ -1,4 +1,6 @@
+import { ldapLoader } from './ldap-restore.ts';
 import { postgresLoader } from './postgres-restore.ts';
+import { redisLoader } from './redis-restore.ts';
 import type { Loader } from './source.ts';
 import { sqliteLoader } from './sqlite-restore.ts';
 
@@ -7,6 +9,8 @@ const loaders: Readonly<Record<string, Loader>> = {
   postgres: postgresLoader,
   postgresql: postgresLoader,
   sqlite: sqliteLoader,
+  redis: redisLoader,
+  ldap: ldapLoader,
 };
 
 /** What loads into such a target; undefined if nothing does. */
@@ -16,4 +20,9 @@ export function loaderFor(into: string): Loader | undefined {
 }
 
 /** For help and hints: one target of every kind. */
-export const targetForms = ['postgres://user@host:port/database', 'sqlite:/path or a path'];
+export const targetForms = [
+  'postgres://user@host:port/database',
+  'sqlite:/path or a path',
+  'redis://user@host:port or redis:/path/dump.rdb',
+  'ldap:/etc/ldap/slapd.d',
+];

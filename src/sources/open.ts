@@ -1,7 +1,9 @@
 import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
+import { ldapSource } from './ldap.ts';
 import { postgresSource } from './postgres.ts';
+import { redisSource } from './redis.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
 
@@ -15,9 +17,9 @@ export function openSource(config: SourceConfig): Source {
     case 'mysql':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'redis':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return redisSource(config);
     case 'ldap':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return ldapSource(config);
     case 'ejabberd':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'prosody':

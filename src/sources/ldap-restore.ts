@@ -1,0 +1,231 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, chown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { makeFolder } from '../durable.ts';
+import { SealiftError, systemCode } from '../errors.ts';
+import { feedProcess, type SystemUser, ToolFailure } from '../process.ts';
+import {
+  configFile,
+  databasesOf,
+  describe,
+  explain,
+  type LdapDatabase,
+  slapdUser,
+  slapProgram,
+  wholeLdif,
+} from './ldap-server.ts';
+import { hasOpenIn, isSame, type Process, processesNamed } from './processes.ts';
+import type { LoadContext, Loader, LoadStream } from './source.ts';
+
+export const ldapLoader: Loader = {
+  kind: 'ldap',
+  takesSeveral: true,
+  load: (into, streams, context) => loadLdap(into, streams, context),
+};
+
+interface Slapd {
+  readonly slapadd: string;
+  readonly folder: string;
+  readonly runAs: SystemUser | undefined;
+}
+
+/**
+ * `ldap:/etc/ldap/slapd.d`: makes the configuration of a slapd that is stopped, and its databases in the folders that
+ * the configuration names, with slapadd. (Over the network neither hashes nor operational attributes can be loaded.)
+ *
+ * Refused while slapd uses them. Folders that are not empty are refused with `target-exists`, or with `force` set
+ * aside under another name, which is told. What fails or is interrupted is undone: all is as it was.
+ */
+export async function loadLdap(
+  into: string,
+  streams: readonly LoadStream[],
+  { force, signal }: Pick<LoadContext, 'force' | 'signal'>,
+): Promise<{ lines: string[] }> {
+  const target = targetFolder(into);
+  const config = streams.find(({ file }) => file === configFile);
+  if (config === undefined)
+    throw new SealiftError(
+      'usage',
+      `${configFile} is not among the streams, and without it no database can be made`,
+      { hint: 'choose the whole source; for one database: --to DIR, then slapadd -b SUFFIX -l FILE' },
+    );
+  const text = await readConfig(config, signal);
+  const databases = databasesOf(text).map((database) => ({
+    database,
+    data: streams.find(({ file }) => file === database.file),
+  }));
+  const slapadd = await slapProgram('slapadd');
+  const slapd: Slapd = { slapadd, folder: target, runAs: await slapdUser(target, undefined, signal) };
+  const filled = databases.flatMap(({ database: { directory }, data }) =>
+    data && directory ? [directory] : [],
+  );
+  const folders = [...new Set([target, ...filled])];
+  await refuseWhileRunning(target, folders);
+  if (!force) for (const folder of folders) await refuseFull(folder);
+
+  const lines: string[] = [];
+  await using undo = new AsyncDisposableStack();
+  for (const folder of folders) {
+    const aside = await prepare(folder, slapd, undo);
+    if (aside !== undefined) lines.push(`what was in ${folder} is in ${aside}`);
+  }
+  for (const { database, data } of databases)
+    if (!data && database.directory !== undefined) await makeOwn(database.directory, slapd, undo);
+
+  await add(slapd, ['-n', '0'], once(text), 'the configuration', signal);
+  lines.push(`${target} made`);
+  for (const { database, data } of databases) {
+    const what = describe(database);
+    if (data) await add(slapd, ['-n', String(database.number), '-g', '-q'], data.open(), what, signal);
+    lines.push(
+      data ? `${what} loaded${place(database)}` : `${what} is not in the snapshot, and was left alone`,
+    );
+  }
+  signal.throwIfAborted();
+  undo.move();
+  lines.push('start slapd: systemctl start slapd');
+  return { lines };
+}
+
+const place = ({ directory }: LdapDatabase): string => (directory === undefined ? '' : ` into ${directory}`);
+
+function targetFolder(into: string): string {
+  const path = into.replace(/^ldap:(\/\/(?=\/))?/, '');
+  if (path !== '' && !path.startsWith('//')) return resolve(path);
+  throw new SealiftError('usage', 'the target must look like ldap:/etc/ldap/slapd.d', {
+    hint: 'it is loaded from its files: run the restore on the machine of slapd, while that is stopped',
+  });
+}
+
+/** The schema makes it large, not the server. */
+const configLimitBytes = 64 * 1024 * 1024;
+
+async function readConfig(stream: LoadStream, signal: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of stream.open()) {
+    signal.throwIfAborted();
+    sizeBytes += chunk.length;
+    if (sizeBytes > configLimitBytes) break;
+    chunks.push(Buffer.from(chunk));
+  }
+  const text = Buffer.concat(chunks).toString('utf8');
+  if (sizeBytes <= configLimitBytes && text.startsWith('dn: cn=config\n') && wholeLdif.ends.test(text))
+    return text;
+  throw new SealiftError('restore-failed', `${stream.file} is no configuration of slapd`);
+}
+
+/** By the configuration that a slapd was started with, and by the databases that it has open. */
+async function refuseWhileRunning(target: string, folders: readonly string[]): Promise<void> {
+  for (const slapd of await processesNamed(/^slapd$/)) {
+    const uses = [...(await configsOf(slapd, target)), ...(await opened(slapd, folders))][0];
+    if (uses === undefined) continue;
+    throw new SealiftError('target-exists', `slapd (process ${slapd.pid}) is at work in ${uses}`, {
+      hint: 'stop it first: systemctl stop slapd',
+    });
+  }
+}
+
+async function configsOf({ argv }: Process, target: string): Promise<string[]> {
+  const at = argv.findIndex((argument) => argument.startsWith('-F'));
+  const given = at < 0 ? undefined : argv[at]!.slice(2) || argv[at + 1];
+  const usual = argv.some((argument) => argument.startsWith('-f')) ? [] : usualConfigs;
+  for (const folder of given === undefined ? usual : [given])
+    if (await isSame(folder, target)) return [target];
+  return [];
+}
+
+const usualConfigs = ['/etc/ldap/slapd.d', '/etc/openldap/slapd.d', '/usr/local/etc/openldap/slapd.d'];
+
+async function opened(slapd: Process, folders: readonly string[]): Promise<string[]> {
+  const open: string[] = [];
+  for (const folder of folders) if (await hasOpenIn(slapd, folder)) open.push(folder);
+  return open;
+}
+
+/** Undefined if there is no such folder. */
+async function entriesOf(folder: string): Promise<string[] | undefined> {
+  return readdir(folder).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    if (systemCode(error) !== 'ENOTDIR') throw error;
+    throw new SealiftError('target-exists', `${folder} is there already and is no folder`, { cause: error });
+  });
+}
+
+async function refuseFull(folder: string): Promise<void> {
+  if (((await entriesOf(folder)) ?? []).length === 0) return;
+  throw new SealiftError('target-exists', `${folder} is not empty`, {
+    hint: 'empty it, or use --force: what is in it is then set aside under another name',
+  });
+}
+
+/** Sees to it that the folder is there and empty. Returns where its content went. */
+async function prepare(
+  folder: string,
+  slapd: Slapd,
+  undo: AsyncDisposableStack,
+): Promise<string | undefined> {
+  const entries = await entriesOf(folder);
+  if (entries === undefined) {
+    await makeOwn(folder, slapd, undo);
+    return undefined;
+  }
+  if (entries.length === 0) {
+    undo.defer(() => empty(folder));
+    return undefined;
+  }
+  const aside = `${folder}.before-restore-${randomBytes(3).toString('hex')}`;
+  const { uid, gid, mode } = await stat(folder);
+  await rename(folder, aside).catch((cause: unknown) => {
+    if (systemCode(cause) !== 'EBUSY') throw cause;
+    throw new SealiftError('target-exists', `${folder} is a mount point and cannot be set aside`, {
+      hint: 'move what is in it away yourself',
+      cause,
+    });
+  });
+  undo.defer(async () => {
+    await rm(folder, { recursive: true, force: true });
+    await rename(aside, folder);
+  });
+  await mkdir(folder);
+  await chown(folder, uid, gid);
+  await chmod(folder, mode);
+  return aside;
+}
+
+/** Makes a folder that slapd's user owns, if there is none. */
+async function makeOwn(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
+  if ((await entriesOf(folder)) !== undefined) return;
+  await makeFolder(dirname(folder), 0o755);
+  await mkdir(folder, { mode: 0o700 });
+  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
+}
+
+async function empty(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+async function* once(text: string): AsyncGenerator<Uint8Array, void, void> {
+  yield Buffer.from(text);
+}
+
+/** `-q` leaves out what makes a load survive a crash half-way: then it is done anew anyway. */
+async function add(
+  { slapadd, folder, runAs }: Slapd,
+  which: readonly string[],
+  body: AsyncIterable<Uint8Array>,
+  what: string,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await feedProcess({ argv: [slapadd, '-F', folder, ...which], runAs }, body, signal);
+  } catch (error) {
+    const explained = explain(error, what);
+    if (!(explained instanceof SealiftError && explained.cause instanceof ToolFailure)) throw error;
+    throw new SealiftError('restore-failed', `loading failed, and all is as it was: ${explained.message}`, {
+      hint: explained.hint,
+      cause: explained.cause,
+    });
+  }
+}

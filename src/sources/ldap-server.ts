@@ -1,0 +1,119 @@
+import { stat } from 'node:fs/promises';
+import { SealiftError } from '../errors.ts';
+import { findProgram, searchPath, type SystemUser, systemUser, ToolFailure } from '../process.ts';
+import { ldifEntries } from './ldif.ts';
+import { fileName } from './source.ts';
+
+/** What an LDIF text of whole entries looks like. */
+export const wholeLdif = { begins: /^dn::? /, ends: /\n\n$/ };
+
+export const configFile = 'config.ldif';
+
+/** A database of slapd that keeps entries of its own. */
+export interface LdapDatabase {
+  /** Its place in the configuration, which is what slapcat and slapadd know it by. */
+  readonly number: number;
+  readonly backend: string;
+  readonly suffix: string | undefined;
+  /** Where it keeps its files. */
+  readonly directory: string | undefined;
+  /** The name of its stream. */
+  readonly file: string;
+}
+
+/** Backends that have no entries, or hand on those of another server. */
+const keepsNothing = new Set(
+  'frontend config monitor ldap meta asyncmeta relay null dnssrv passwd perl sock sql'.split(' '),
+);
+
+/** The databases of a configuration in LDIF, which begins with the entry `cn=config`. */
+export function databasesOf(config: string): LdapDatabase[] {
+  return ldifEntries(config).flatMap((entry) => {
+    const [, index, backend = ''] = /^\{(\d+)\}(.*)$/.exec(entry.get('olcdatabase')?.[0] ?? '') ?? [];
+    if (index === undefined || keepsNothing.has(backend)) return [];
+    const suffix = entry.get('olcsuffix')?.[0] || undefined;
+    return [
+      {
+        number: Number(index),
+        backend,
+        suffix,
+        directory: entry.get('olcdbdirectory')?.[0],
+        // A suffix has a "=" in it, so none becomes this.
+        file: suffix === undefined ? `database-${index}.ldif` : fileName(suffix, '.ldif'),
+      },
+    ];
+  });
+}
+
+export const describe = ({ suffix, number }: LdapDatabase): string =>
+  `database ${suffix === undefined ? `number ${number}` : JSON.stringify(suffix)}`;
+
+/** For comparing what people write: `dc=Example, dc=org`. */
+export const sameSuffix = (one: string, other: string): boolean => normal(one) === normal(other);
+
+const normal = (suffix: string): string => suffix.toLowerCase().replace(/\s*([=,])\s*/g, '$1');
+
+/** One of slapd's programs, which are seldom on the PATH of anybody but root. */
+export async function slapProgram(
+  name: string,
+  directories: readonly string[] = [...searchPath(), '/usr/sbin', '/usr/local/sbin'],
+): Promise<string> {
+  const path = await findProgram(name, directories);
+  if (path !== undefined) return path;
+  throw new SealiftError('tool-missing', `${name} is not installed`, { hint: 'apt-get install slapd' });
+}
+
+/**
+ * The system user that slapd's programs run as: what they make has to belong to slapd's own user. If root runs sealift
+ * and names no other, that is who the configuration belongs to, or else the usual user.
+ */
+export async function slapdUser(
+  config: string,
+  runAs: string | undefined,
+  signal: AbortSignal,
+): Promise<SystemUser | undefined> {
+  if (runAs !== undefined) return systemUser(runAs, signal);
+  if (process.geteuid?.() !== 0) return undefined;
+  const owner = await stat(config).catch(() => undefined);
+  for (const name of [...(owner?.uid ? [String(owner.uid)] : []), 'openldap', 'ldap']) {
+    const user = await systemUser(name, signal).catch((error: unknown) => {
+      if (error instanceof SealiftError && error.code === 'config-invalid') return undefined;
+      throw error;
+    });
+    if (user !== undefined) return user;
+  }
+  return undefined;
+}
+
+const explanations: {
+  says: RegExp;
+  code: 'source-denied' | 'source-unavailable' | 'tool-failed';
+  hint: string;
+}[] = [
+  {
+    says: /Permission denied|error 13\b/,
+    code: 'source-denied',
+    hint: "run sealift as root, or as slapd's own user (runAs), who has to be able to enter the folders above too",
+  },
+  {
+    says: /lt_dlopenext failed/,
+    code: 'tool-failed',
+    hint: 'this slapd lacks a module that the configuration loads: install the package that has it',
+  },
+  {
+    says: /bad configuration|invalid config|could not open (config|database)|bi_db_open failed|No such file/,
+    code: 'source-unavailable',
+    hint: 'is the path of the configuration right (config), and are the folders of its databases there (olcDbDirectory)?',
+  },
+];
+
+/** Tells what the programs' messages mean. Anything that is not a program's failure is given back as it is. */
+export function explain(error: unknown, what: string): unknown {
+  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
+  const { stderr } = error.cause;
+  const known = explanations.find(({ says }) => says.test(stderr));
+  return new SealiftError(known?.code ?? 'tool-failed', `${what}: ${error.message}`, {
+    hint: known?.hint,
+    cause: error.cause,
+  });
+}

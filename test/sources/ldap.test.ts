@@ -1,0 +1,429 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import type { LdapConfig } from '../../src/config/config.ts';
+import { SealiftError } from '../../src/errors.ts';
+import { loadLdap } from '../../src/sources/ldap-restore.ts';
+import { ldapSource } from '../../src/sources/ldap.ts';
+import { ldifEntries } from '../../src/sources/ldif.ts';
+import type { LoadStream, SourceContext } from '../../src/sources/source.ts';
+import {
+  fill,
+  makeSlapd,
+  run as slapTool,
+  type SlapdFolder,
+  type SlapdService,
+  suffixes,
+} from '../services/slapd.ts';
+import { withoutServices } from '../services/services.ts';
+import { inPieces } from '../support/bytes.ts';
+
+const fixtures = join(import.meta.dirname, '../fixtures/slapcat');
+const isRoot = process.getuid?.() === 0;
+
+interface Run extends SourceContext {
+  readonly details: Record<string, unknown>[];
+}
+
+/** What a test makes is removed at the end of the file. */
+let scratch = '';
+let slapd: SlapdFolder;
+
+async function newFolder(): Promise<string> {
+  const path = await mkdtemp(join(scratch, 'd-'));
+  await chmod(path, 0o755);
+  return path;
+}
+
+function newRun(signal = new AbortController().signal): Run {
+  const details: Run['details'] = [];
+  return {
+    signal,
+    details,
+    problem: () => {},
+    detail: async (record) => void details.push(record),
+    temporary: newFolder,
+  };
+}
+
+const sourceOf = (change: Partial<LdapConfig> = {}): LdapConfig => ({
+  name: 'people',
+  kind: 'ldap',
+  config: slapd.config,
+  exclude: ['dc=Void'],
+  runAs: undefined,
+  ...change,
+});
+
+interface Saved extends LoadStream {
+  readonly bytes: Buffer;
+}
+
+const asSaved = (file: string, bytes: Buffer): Saved => ({ file, bytes, open: () => inPieces(bytes, 5000) });
+
+async function save(config: LdapConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
+  const saved: Saved[] = [];
+  for (const { file, open } of await ldapSource(config, directories).streams(run)) {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
+    saved.push(asSaved(file, Buffer.concat(chunks)));
+  }
+  return saved;
+}
+
+const failsWith =
+  (code: string, message = /(?:)/, hint = /(?:)/) =>
+  (error: unknown) => {
+    assert.ok(error instanceof SealiftError, String(error));
+    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
+    assert.match(error.hint ?? '', hint);
+    return true;
+  };
+
+/** Everything that the server can tell, with operational attributes. */
+const contentOf = ({ tool }: SlapdService): string[] =>
+  suffixes
+    .filter((suffix) => suffix !== 'dc=void')
+    .map((suffix) =>
+      tool('ldapsearch', ['-LLL', '-o', 'ldif-wrap=no', '-b', suffix, '(objectClass=*)', '*', '+']),
+    );
+
+/** A folder of programs in which slapcat is a fixture; slapd's user has to reach it. */
+async function programsWith(fixture: string): Promise<string[]> {
+  const folder = await newFolder();
+  await copyFile(join(fixtures, fixture), join(folder, 'slapcat'));
+  await copyFile(join(fixtures, 'configuration'), join(folder, 'configuration'));
+  return [folder];
+}
+
+const loading = (change: object = {}) => ({ ...newRun(), force: false, ...change });
+
+/** The path of each file below, with its size and time: two that are equal were not touched meanwhile. */
+const traceOf = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .toSorted()
+    .map((path) => {
+      const { ino, size, mtimeMs } = statSync(join(folder, path));
+      return `${path} ${ino} ${size} ${mtimeMs}`;
+    });
+
+const dataFolders = () => suffixes.map((suffix) => slapd.directories[suffix] ?? '');
+const folders = () => [slapd.config, ...dataFolders()];
+
+/** Takes all that slapd has away, and puts it back in the end. */
+async function destroyed(act: () => Promise<void>): Promise<void> {
+  const kept = await newFolder();
+  for (const [at, folder] of folders().entries()) renameSync(folder, join(kept, String(at)));
+  try {
+    await act();
+  } finally {
+    for (const [at, folder] of folders().entries()) {
+      await rm(folder, { recursive: true, force: true });
+      renameSync(join(kept, String(at)), folder);
+    }
+  }
+}
+
+suite('ldap', { skip: withoutServices }, () => {
+  let content: string[] = [];
+  let saved: Saved[] = [];
+
+  before(async () => {
+    scratch = await mkdtemp(join(tmpdir(), 'sealift-ldap-'));
+    await chmod(scratch, 0o755);
+    slapd = await makeSlapd(await newFolder());
+    await using server = await slapd.start();
+    fill(server);
+    content = contentOf(server);
+    saved = await save(sourceOf());
+  });
+
+  after(() => rm(scratch, { recursive: true, force: true }));
+
+  test('a running server is saved: the configuration, and each database by its suffix', () => {
+    assert.deepEqual(
+      saved.map(({ file }) => file),
+      [
+        'config.ldif',
+        'dc%3Dsub%2Cdc%3Dexample%2Cdc%3Dorg.ldif',
+        'dc%3Dexample%2Cdc%3Dorg.ldif',
+        'o%3DK%C3%B6ln.ldif',
+      ],
+    );
+    const entries = saved.map(({ bytes }) => ldifEntries(bytes.toString()).length);
+    assert.deepEqual(entries.slice(1), [2, 2, 301], 'what is subordinate is not saved twice');
+  });
+
+  test('a server that lost everything is what it was: entries, hashes, photos, UTF-8, operational attributes', async () => {
+    await destroyed(async () => {
+      const { lines } = await loadLdap(`ldap:${slapd.config}`, saved, loading());
+      assert.equal(lines[0], `${slapd.config} made`);
+      assert.ok(
+        lines.includes(`database "o=Köln" loaded into ${slapd.directories['o=Köln']}`),
+        lines.join('\n'),
+      );
+      assert.ok(lines.includes('database "dc=void" is not in the snapshot, and was left alone'));
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+      if (isRoot)
+        for (const folder of folders())
+          for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
+            assert.notEqual(statSync(join(folder, name)).uid, 0, name);
+      const again = await save(sourceOf());
+      for (const [at, { bytes }] of again.entries())
+        assert.ok(bytes.equals(saved[at]?.bytes ?? bytes), again[at]?.file);
+    });
+  });
+
+  test('slapd is not disturbed: no file of it is made, changed or given to another', async () => {
+    await using _ = await slapd.start();
+    const before = folders()
+      .flatMap(traceOf)
+      .filter((line) => !line.startsWith('lock.mdb'));
+    const owners = dataFolders().map((folder) => statSync(join(folder, 'lock.mdb')).uid);
+    await save(sourceOf());
+    assert.deepEqual(
+      folders()
+        .flatMap(traceOf)
+        .filter((line) => !line.startsWith('lock.mdb')),
+      before,
+    );
+    assert.deepEqual(
+      dataFolders().map((folder) => statSync(join(folder, 'lock.mdb')).uid),
+      owners,
+    );
+  });
+
+  test('what is not empty is refused; with force it is set aside, which is told', async () => {
+    await assert.rejects(
+      loadLdap(`ldap:${slapd.config}`, saved, loading()),
+      failsWith('target-exists', /slapd\.d is not empty/, /--force/),
+    );
+    const before = traceOf(slapd.config);
+    const { lines } = await loadLdap(`ldap:${slapd.config}`, saved, loading({ force: true }));
+    const aside = lines.flatMap((line) => /^what was in (.*) is in (.*)$/.exec(line)?.slice(1, 3) ?? []);
+    assert.equal(aside.length / 2, 4, 'the configuration and three databases');
+    assert.deepEqual(traceOf(aside[1] ?? ''), before);
+    await using server = await slapd.start();
+    assert.deepEqual(contentOf(server), content);
+  });
+
+  test('while slapd runs on it nothing is replaced, not even with force', async () => {
+    await using _ = await slapd.start();
+    const before = folders().flatMap(traceOf);
+    await assert.rejects(
+      loadLdap(`ldap:${slapd.config}`, saved, loading({ force: true })),
+      failsWith('target-exists', /slapd \(process \d+\) is at work in .*slapd\.d/, /stop it first/),
+    );
+    const elsewhere = join(await newFolder(), 'slapd.d');
+    await assert.rejects(
+      loadLdap(`ldap:${elsewhere}`, saved, loading({ force: true })),
+      failsWith('target-exists', /is at work in .*data/),
+    );
+    assert.deepEqual(folders().flatMap(traceOf), before);
+  });
+
+  test('a load that fails or breaks off leaves everything as it was', async () => {
+    const before = folders().flatMap(traceOf);
+    const siblings = readdirSync(dirname(slapd.config));
+    const last = saved.at(-1)!;
+    const bad = asSaved(
+      last.file,
+      Buffer.from(`${last.bytes.toString()}dn: dc=elsewhere\nobjectClass: top\n\n`),
+    );
+    async function* broken() {
+      yield* last.open();
+      throw new Error('the segment is damaged');
+    }
+    const abort = new AbortController();
+    async function* endless() {
+      yield* last.open();
+      abort.abort(new Error('interrupted'));
+      yield* last.open();
+    }
+    for (const [stream, signal, says] of [
+      [bad, undefined, /all is as it was: database "o=Köln".*not configured to hold "dc=elsewhere"/],
+      [{ ...last, open: broken }, undefined, /the segment is damaged/],
+      [{ ...last, open: endless }, abort.signal, /interrupted/],
+    ] as const) {
+      const streams = [...saved.slice(0, -1), stream];
+      const context = loading({ force: true, ...(signal ? { signal } : {}) });
+      await assert.rejects(loadLdap(`ldap:${slapd.config}`, streams, context), says);
+      assert.deepEqual(folders().flatMap(traceOf), before);
+      assert.deepEqual(readdirSync(dirname(slapd.config)), siblings);
+    }
+    await destroyed(async () => {
+      await assert.rejects(loadLdap(`ldap:${slapd.config}`, [...saved.slice(0, -1), bad], loading()));
+      assert.deepEqual(folders().filter(existsSync), [], 'what was not there is not there');
+    });
+  });
+
+  test('a configuration that this slapd cannot have is refused with what it lacks', async () => {
+    const [config, ...rest] = saved;
+    const text = config!.bytes.toString().replace('}back_monitor', '}back_of_beyond');
+    await destroyed(async () => {
+      await assert.rejects(
+        loadLdap(`ldap:${slapd.config}`, [asSaved('config.ldif', Buffer.from(text)), ...rest], loading()),
+        failsWith('restore-failed', /back_of_beyond/, /install the package/),
+      );
+    });
+    await assert.rejects(
+      loadLdap(
+        `ldap:${slapd.config}`,
+        [asSaved('config.ldif', Buffer.from('dn: cn=config\nob'))],
+        loading({ force: true }),
+      ),
+      failsWith('restore-failed', /no configuration of slapd/),
+    );
+  });
+
+  test('a target that is a server, and streams without the configuration, are refused', async () => {
+    await assert.rejects(
+      loadLdap('ldap://localhost', saved, loading()),
+      failsWith('usage', /ldap:\/etc\/ldap/),
+    );
+    await assert.rejects(
+      loadLdap(`ldap:${slapd.config}`, saved.slice(1), loading()),
+      failsWith('usage', /config\.ldif is not among/, /slapadd -b/),
+    );
+  });
+
+  test('details tell the version, and number, suffix and folder of each database', async () => {
+    const run = newRun();
+    await ldapSource(sourceOf()).streams(run);
+    const [first, second, ...rest] = run.details;
+    assert.match(String(first?.['version']), /^2\.\d+\.\d+/);
+    assert.deepEqual(second, {
+      type: 'database',
+      source: 'people',
+      number: 1,
+      backend: 'mdb',
+      suffix: 'dc=sub,dc=example,dc=org',
+      directory: slapd.directories['dc=sub,dc=example,dc=org'],
+      file: 'dc%3Dsub%2Cdc%3Dexample%2Cdc%3Dorg.ldif',
+    });
+    assert.deepEqual(
+      rest.map(({ number }) => number),
+      [3, 4],
+    );
+  });
+
+  test('a database without entries fails, with the way to leave it out, and its siblings do not', async () => {
+    slapTool('slapadd', ['-F', slapd.config, '-n', '5', '-q']);
+    const run = newRun();
+    const streams = await ldapSource(sourceOf({ exclude: [] })).streams(run);
+    const { open, file } = streams.at(-1)!;
+    assert.equal(file, 'dc%3Dvoid.ldif');
+    await assert.rejects(
+      Array.fromAsync(open(run)),
+      failsWith('source-empty', /database "dc=void" is empty/, /name its suffix under exclude/),
+    );
+    assert.equal(streams.length, 5);
+  });
+
+  test('slapd.conf is saved as the slapd.d that it becomes', async () => {
+    const folder = await newFolder();
+    const file = join(folder, 'slapd.conf');
+    const directory = slapd.directories['o=Köln'];
+    await writeFile(
+      file,
+      `${['core', 'cosine', 'inetorgperson'].map((name) => `include /etc/ldap/schema/${name}.schema\n`).join('')}modulepath /usr/lib/ldap
+moduleload back_mdb
+database mdb
+suffix "o=Köln"
+directory ${directory}
+`,
+    );
+    const [config, database, ...more] = await save(sourceOf({ config: file }));
+    assert.deepEqual(more, []);
+    assert.match(config?.bytes.toString() ?? '', /^dn: olcDatabase=\{1\}mdb,cn=config$/m);
+    assert.ok(database?.bytes.equals(saved.at(-1)!.bytes));
+  });
+
+  test('a configuration that is missing or broken is told', async () => {
+    await assert.rejects(
+      save(sourceOf({ config: join(scratch, 'none') })),
+      failsWith('source-unavailable', /there is no .*none/, /slapd\.conf/),
+    );
+    await assert.rejects(
+      save(sourceOf({ config: await newFolder() })),
+      failsWith('source-unavailable', /bad configuration directory/),
+    );
+    const broken = join(await newFolder(), 'slapd.conf');
+    await writeFile(broken, 'nonsense\n');
+    await assert.rejects(
+      save(sourceOf({ config: broken })),
+      failsWith('source-unavailable', /slaptest ended with/),
+    );
+  });
+
+  test('a user that may not read it is told', { skip: !isRoot }, async () => {
+    await assert.rejects(
+      save(sourceOf({ runAs: 'nobody' })),
+      failsWith('source-denied', /Permission denied/, /runAs/),
+    );
+  });
+
+  test('a database whose files are gone fails, and its siblings do not', async () => {
+    const directory = slapd.directories['dc=example,dc=org'] ?? '';
+    renameSync(join(directory, 'data.mdb'), join(directory, 'elsewhere'));
+    try {
+      const run = newRun();
+      const [, , main, other] = await ldapSource(sourceOf()).streams(run);
+      await assert.rejects(
+        Array.fromAsync(main!.open(run)),
+        failsWith(
+          'source-unavailable',
+          /database "dc=example,dc=org".*cannot be opened: No such file/,
+          /olcDbDirectory/,
+        ),
+      );
+      assert.ok((await Array.fromAsync(other!.open(run))).length > 0);
+    } finally {
+      renameSync(join(directory, 'elsewhere'), join(directory, 'data.mdb'));
+    }
+  });
+
+  test('a slapcat that is missing is told, and what to install', async () => {
+    await assert.rejects(
+      save(sourceOf(), newRun(), [scratch]),
+      failsWith('tool-missing', /slapcat/, /apt-get install slapd/),
+    );
+  });
+
+  for (const [fixture, code, says] of [
+    ['empty', 'source-empty', /is empty, although/],
+    ['always-empty', 'source-empty', /configuration .* is empty, although/],
+    ['dies-midway', 'tool-failed', /SIGKILL/],
+    ['fails-at-the-end', 'tool-failed', /error writing output/],
+    ['cut-short', 'source-damaged', /does not end as it should/],
+    ['something-else', 'source-damaged', /does not begin as it should/],
+    ['floods-stderr', 'tool-failed', /the last word/],
+  ] as const)
+    test(`a slapcat that does this yields no dump: ${fixture}`, async () => {
+      await assert.rejects(save(sourceOf(), newRun(), await programsWith(fixture)), failsWith(code, says));
+    });
+
+  test('one that hangs is ended when the signal aborts', async () => {
+    const abort = new AbortController();
+    const run = newRun(abort.signal);
+    const [, first] = await ldapSource(sourceOf(), await programsWith('hangs')).streams(run);
+    setTimeout(() => abort.abort(new Error('took too long')), 300);
+    await assert.rejects(Array.fromAsync(first!.open(run)), /took too long/);
+  });
+});
+
+test('LDIF is read with folded lines, base64, comments and blank lines', () => {
+  const text =
+    '# c\n\ndn: cn=a\nolcSuffix:: bz1Lw7Zsbg==\ndescription: a long\n  line\n# folded: co\n mment: x\nb: 1\nb:2\nempty:\n\n\ndn:: Y249Yg==\n';
+  assert.deepEqual(
+    ldifEntries(text).map((entry) => Object.fromEntries(entry)),
+    [
+      { dn: ['cn=a'], olcsuffix: ['o=Köln'], description: ['a long line'], b: ['1', '2'], empty: [''] },
+      { dn: ['cn=b'] },
+    ],
+  );
+});
