@@ -152,8 +152,8 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
       const own = aboutProcess(self, 'cmdline');
       for (const pid of below) {
         const cmdline = aboutProcess(pid, 'cmdline');
-        // For a moment a new process is still a copy of its parent; and the launcher asks, in its own environment.
-        if (cmdline === own || cmdline === 'node\0--version\0') continue;
+        // For a moment a new process is still a copy of its parent.
+        if (cmdline === own) continue;
         if (trace.test(cmdline)) inArguments.push(cmdline);
         const environ = aboutProcess(pid, 'environ');
         if (trace.test(environ) && aboutProcess(pid, 'cmdline') === cmdline)

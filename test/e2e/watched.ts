@@ -14,7 +14,8 @@ export async function watched(
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
   const self = child.pid ?? 0;
   while (child.exitCode === null && child.signalCode === null) {
-    look(below(self), self);
+    // Before it becomes the program, the launcher asks for the version of Node.js, in its caller's environment.
+    if (aboutProcess(self, 'cmdline').includes('main.ts')) look(below(self), self);
     await delay(2);
   }
   const [stdout = '', stderr = ''] = (await texts).map((chunks) => Buffer.concat(chunks).toString());
