@@ -1,3 +1,4 @@
+import { mysqlLoader } from './mysql-restore.ts';
 import { postgresLoader } from './postgres-restore.ts';
 import type { Loader } from './source.ts';
 import { sqliteLoader } from './sqlite-restore.ts';
@@ -6,6 +7,8 @@ import { sqliteLoader } from './sqlite-restore.ts';
 const loaders: Readonly<Record<string, Loader>> = {
   postgres: postgresLoader,
   postgresql: postgresLoader,
+  mysql: mysqlLoader,
+  mariadb: mysqlLoader,
   sqlite: sqliteLoader,
 };
 
@@ -16,4 +19,8 @@ export function loaderFor(into: string): Loader | undefined {
 }
 
 /** For help and hints: one target of every kind. */
-export const targetForms = ['postgres://user@host:port/database', 'sqlite:/path or a path'];
+export const targetForms = [
+  'postgres://user@host:port/database',
+  'mysql://user@host:port/database',
+  'sqlite:/path or a path',
+];

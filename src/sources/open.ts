@@ -1,6 +1,7 @@
 import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
+import { mysqlSource } from './mysql.ts';
 import { postgresSource } from './postgres.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
@@ -13,7 +14,7 @@ export function openSource(config: SourceConfig): Source {
     case 'sqlite':
       return sqliteSource(config);
     case 'mysql':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return mysqlSource(config);
     case 'redis':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'ldap':
