@@ -118,6 +118,13 @@ async function saveOne(database: string): Promise<Saved> {
   return saved;
 }
 
+const streamsOf = async (config: MysqlConfig) => mysqlSource(config).streams(newRun());
+
+const dumpsNow = async () =>
+  (await save(onSocket({ exclude: ['big'] }))).map(({ bytes }) => bytes.toString('latin1'));
+
+const withoutTimes = (text: string) => text.replace(/"password_last_changed": ?\d+/g, '');
+
 const filesNow = async () => (await mysqlSource(onSocket()).streams(newRun())).map(({ file }) => file);
 
 /** Every table with a hash of its rows, and how everything was made. */
@@ -287,7 +294,6 @@ suite('mysql', { skip: withoutServices }, () => {
       SELECT * FROM mysql.db ORDER BY 1, 2, 3; SELECT user, host, role, admin_option FROM mysql.roles_mapping ORDER BY 1, 2, 3;
       SELECT db, user, table_name, table_priv, column_priv FROM mysql.tables_priv ORDER BY 1, 2, 3;
       SELECT db, user, routine_name, proc_priv FROM mysql.procs_priv ORDER BY 1, 2, 3;`;
-    const withoutTimes = (text: string) => text.replace(/"password_last_changed": ?\d+/g, '');
     assert.equal(
       withoutTimes(await sql(other, 'mysql', users)),
       withoutTimes(await sql(server, 'mysql', users)),
@@ -297,16 +303,14 @@ suite('mysql', { skip: withoutServices }, () => {
   });
 
   test('dumps of what has not changed are the same byte for byte, also after other things changed', async () => {
-    const dumps = async () =>
-      (await save(onSocket({ exclude: ['big'] }))).map(({ bytes }) => bytes.toString('latin1'));
-    const first = await dumps();
+    const first = await dumpsNow();
     await sql(
       server,
       'mysql',
       'SELECT COUNT(*) FROM everything.t; ANALYZE TABLE everything.t; CREATE DATABASE d; DROP DATABASE d',
     );
     await delay(1100);
-    assert.deepEqual(await dumps(), first);
+    assert.deepEqual(await dumpsNow(), first);
   });
 
   test('a second load of the same is refused, with force it is repeated', async () => {
@@ -610,18 +614,17 @@ suite('mysql', { skip: withoutServices }, () => {
   });
 
   test('a wrong or missing password and a server that is down are told apart', async () => {
-    const streams = (config: MysqlConfig) => mysqlSource(config).streams(newRun());
     await assert.rejects(
-      streams(overTcp({ password: new Secret(() => 'wrong') })),
+      streamsOf(overTcp({ password: new Secret(() => 'wrong') })),
       failsWith('source-denied', /using password: YES/, /check user/),
     );
     await assert.rejects(
-      streams(overTcp({ password: undefined })),
+      streamsOf(overTcp({ password: undefined })),
       failsWith('source-denied', /using password: NO/, /no password was given/),
     );
-    await assert.rejects(streams(overTcp({ port: 1 })), failsWith('source-unavailable', /Can't connect/));
+    await assert.rejects(streamsOf(overTcp({ port: 1 })), failsWith('source-unavailable', /Can't connect/));
     await assert.rejects(
-      streams(onSocket({ host: '/nowhere/s' })),
+      streamsOf(onSocket({ host: '/nowhere/s' })),
       failsWith('source-unavailable', /socket \/nowhere\/s/),
     );
   });
@@ -816,6 +819,22 @@ suite('mysql', { skip: withoutServices }, () => {
     const refused = await world.run('restore', 'latest', '--into', url, '--key', world.key);
     assert.equal(refused.status, 2, refused.stderr);
     assert.match(refused.stderr, /"everything".*is not empty/);
+  });
+
+  test('by hand, as the documentation says', async () => {
+    const [users, dump] = await save(onSocket({ databases: ['everything'] }));
+    assert.ok(users && dump);
+    await sql(other, 'mysql', 'DROP DATABASE IF EXISTS everything; CREATE DATABASE everything');
+    for (const [{ bytes }, args] of [
+      [dump, ['--comments', '--max-allowed-packet=1G', 'everything']],
+      [users, []],
+    ] as const) {
+      const options = ['--no-defaults', `--socket=${other.socket}`, '--binary-mode', ...args];
+      const done = promisify(execFile)('mariadb', options);
+      done.child.stdin?.end(bytes);
+      await done;
+    }
+    assert.deepEqual(await contentOf(other, 'everything'), await contentOf(server, 'everything'));
   });
 
   test('programs that go by their old names alone are used', async () => {
