@@ -1,15 +1,16 @@
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { startMariadb } from '../test/services/mariadb.ts';
 import { startPostgres } from '../test/services/postgres.ts';
 import { changeOnePercent, writeMixed, writeSmallFiles } from './data.ts';
 import { benchRetention } from './retention.ts';
 import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
- * `npm run bench [tar|change|memory|files|retention|postgres ...]`: the limits of the program, measured side by side with what one
+ * `npm run bench [tar|change|memory|files|retention|postgres|mysql ...]`: the limits of the program, measured side by side with what one
  * would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
- * PostgreSQL's programs.
+ * the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
 /** As the package ships it; the launcher sets the same option and variable. */
@@ -219,6 +220,33 @@ const benches: Record<string, () => Promise<void>> = {
     });
     await server[Symbol.asyncDispose]();
     rmSync(pgDir, { recursive: true, force: true });
+  },
+
+  async mysql() {
+    const myDir = mkdtempSync(join(tmpdir(), 'sbm-'));
+    await using server = await startMariadb(myDir, undefined, ['--innodb-buffer-pool-size=1G']);
+    const connect = `--no-defaults --socket=${server.socket}`;
+    await measure(
+      `mariadb ${connect} -e "CREATE DATABASE chat; USE chat; CREATE TABLE message (id bigint PRIMARY KEY, account int, sent datetime, body text)
+         AS SELECT seq AS id, 1 + seq % 5000 AS account, '2026-01-01' + INTERVAL seq * 7 SECOND AS sent,
+         CONCAT(MD5(seq), ' some words of a chat message ', REPEAT(MD5(seq DIV 3), 4)) AS body FROM seq_1_to_2400000"`,
+    );
+    const { socket: host } = server;
+    setJobs([{ name: 'my', kind: 'mysql', databases: ['chat'], users: false, host }]);
+    const { a, b } = await alternate(rounds, fullBackup, () =>
+      measure(`mariadb-dump ${connect} --single-transaction --quick chat | ${byHand}`),
+    );
+    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+    const { bytes } = summaryOf(a[0]!);
+    report({
+      what: `MariaDB database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
+      ours: `${ours.toFixed(2)} s`,
+      theirs: `${theirs.toFixed(2)} s`,
+      ratio: ours / theirs,
+      limit: { atMost: 1.25 },
+    });
+    await server[Symbol.asyncDispose]();
+    rmSync(myDir, { recursive: true, force: true });
   },
 };
 

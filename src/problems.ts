@@ -14,6 +14,7 @@ export const problemKinds = {
   'name-not-utf8': 'note',
   'globals-without-passwords': 'note',
   'not-consistent': 'note',
+  'rights-missing': 'note',
   'tool-missing': 'note',
   'hook-failed': 'note',
   shrank: 'note',

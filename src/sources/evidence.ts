@@ -26,7 +26,9 @@ export async function* withEvidence(
   for await (const chunk of dump) {
     sizeBytes += chunk.length;
     if (head.length < evidenceBytes) head = Buffer.concat([head, chunk]).subarray(0, evidenceBytes);
-    if (ends !== undefined) tail = Buffer.concat([tail, chunk]).subarray(-evidenceBytes);
+    // Not of the whole chunk, which would be copied each time.
+    if (ends !== undefined)
+      tail = Buffer.concat([tail, chunk.subarray(-evidenceBytes)]).subarray(-evidenceBytes);
     yield chunk;
   }
   const although = 'although its program reported success';

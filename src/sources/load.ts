@@ -1,4 +1,5 @@
 import { ldapLoader } from './ldap-restore.ts';
+import { mysqlLoader } from './mysql-restore.ts';
 import { postgresLoader } from './postgres-restore.ts';
 import { redisLoader } from './redis-restore.ts';
 import type { Loader } from './source.ts';
@@ -8,6 +9,8 @@ import { sqliteLoader } from './sqlite-restore.ts';
 const loaders: Readonly<Record<string, Loader>> = {
   postgres: postgresLoader,
   postgresql: postgresLoader,
+  mysql: mysqlLoader,
+  mariadb: mysqlLoader,
   sqlite: sqliteLoader,
   redis: redisLoader,
   ldap: ldapLoader,
@@ -22,7 +25,8 @@ export function loaderFor(into: string): Loader | undefined {
 /** For help and hints: one target of every kind. */
 export const targetForms = [
   'postgres://user@host:port/database',
-  'sqlite:/path or a path',
+  'mysql://user@host:port/database',
   'redis://user@host:port or redis:/path/dump.rdb',
   'ldap:/etc/ldap/slapd.d',
+  'sqlite:/path or a path',
 ];

@@ -2,6 +2,7 @@ import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { filesSource } from './files.ts';
 import { ldapSource } from './ldap.ts';
+import { mysqlSource } from './mysql.ts';
 import { postgresSource } from './postgres.ts';
 import { redisSource } from './redis.ts';
 import type { Source } from './source.ts';
@@ -15,7 +16,7 @@ export function openSource(config: SourceConfig): Source {
     case 'sqlite':
       return sqliteSource(config);
     case 'mysql':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return mysqlSource(config);
     case 'redis':
       return redisSource(config);
     case 'ldap':

@@ -1,0 +1,290 @@
+import { chmod, chown, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Secret } from '../config/secrets.ts';
+import { SealiftError } from '../errors.ts';
+import {
+  type Command,
+  findProgram,
+  output,
+  searchPath,
+  type SystemUser,
+  systemUser,
+  ToolFailure,
+} from '../process.ts';
+
+/** How the programs of MariaDB or MySQL reach one server. */
+export interface Server {
+  /** A host name; undefined for a socket. */
+  readonly host: string | undefined;
+  /** The path of a socket; the system's usual one if there is neither. */
+  readonly socket: string | undefined;
+  readonly port: number | undefined;
+  readonly user: string | undefined;
+  /** A folder with the option file that holds the password. */
+  readonly secretDir: string | undefined;
+  readonly runAs: SystemUser | undefined;
+  /** Where to look for the programs. */
+  readonly directories: readonly string[];
+  /** What statements are given to. */
+  readonly client: Program;
+}
+
+export interface ServerAddress {
+  /** A host name, or the path of a socket. */
+  readonly host?: string | undefined;
+  readonly port?: number | undefined;
+  readonly user?: string | undefined;
+  readonly password?: Secret | undefined;
+  readonly runAs?: string | undefined;
+}
+
+export interface Surroundings {
+  readonly signal: AbortSignal;
+  temporary(): Promise<string>;
+}
+
+/**
+ * Lays down the password where only the programs can read it. Without one they log in as they would by hand: by the
+ * `~/.my.cnf` of the user they run as, or by the socket, where Debian's server knows root.
+ */
+export async function reach(
+  { host, port, user, password, runAs: userName }: ServerAddress,
+  directories: readonly string[] | undefined,
+  around: Surroundings,
+): Promise<Server> {
+  const runAs = userName === undefined ? undefined : await systemUser(userName, around.signal);
+  const secretDir =
+    password === undefined
+      ? undefined
+      : await writeOptionFile(password, await around.temporary(), runAs, around.signal);
+  const isSocket = host?.startsWith('/') === true;
+  const whereToLook = directories ?? searchPath();
+  const [client] = await programs(whereToLook, 'client', around.signal);
+  return {
+    host: isSocket ? undefined : host,
+    socket: isSocket ? host : undefined,
+    port,
+    user,
+    secretDir,
+    runAs,
+    directories: whereToLook,
+    client,
+  };
+}
+
+const optionFile = 'password.cnf';
+
+/** https://mariadb.com/kb/en/configuring-mariadb-with-option-files/ */
+async function writeOptionFile(
+  password: Secret,
+  directory: string,
+  runAs: SystemUser | undefined,
+  signal: AbortSignal,
+): Promise<string> {
+  const text = password.reveal();
+  if (/[\r\n\0]/.test(text))
+    throw new SealiftError('config-invalid', 'a password for MariaDB or MySQL cannot hold a line break');
+  const path = join(directory, optionFile);
+  // In quotes, because a bare # begins a comment.
+  const quoted = `"${text.replace(/[\\"]/g, '\\$&')}"`;
+  await writeFile(path, `[client]\npassword=${quoted}\n`, { mode: 0o600, flag: 'wx' });
+  if (runAs === undefined || runAs.uid === process.geteuid?.()) return directory;
+  await chown(path, runAs.uid, runAs.gid);
+  await chown(directory, runAs.uid, runAs.gid);
+  await chmod(directory, 0o700);
+  await output({ argv: ['test', '-r', path], runAs }, signal).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    throw new SealiftError('config-invalid', `the user ${runAs.name} cannot enter ${directory}`, {
+      hint: 'leave out runAs where a password is given, or let that user pass through the folders above it',
+      cause,
+    });
+  });
+  return directory;
+}
+
+/** Whose server or program it is. They drift apart: neither maker's programs know all of the other's server. */
+export type Maker = 'MariaDB' | 'MySQL';
+
+export interface Program {
+  readonly path: string;
+  readonly maker: Maker;
+  readonly version: string;
+}
+
+/** Under their new names first: the old ones are gone from newer MariaDB, or point to the new. */
+const programNames = { client: ['mariadb', 'mysql'], dump: ['mariadb-dump', 'mysqldump'] } as const;
+
+/** The programs that there are, the preferred first. Throws `tool-missing` if there is none. */
+async function programs(
+  directories: readonly string[],
+  what: keyof typeof programNames,
+  signal: AbortSignal,
+): Promise<[Program, ...Program[]]> {
+  const found: Program[] = [];
+  for (const name of programNames[what]) {
+    const path = await findProgram(name, directories);
+    if (path === undefined) continue;
+    const { stdout } = await output({ argv: [path, '--version'] }, signal);
+    const version = /(?:Distrib|from) (\d+[.\w]*)/.exec(stdout) ?? /Ver (\d+[.\w]*)/.exec(stdout);
+    found.push({ path, maker: makerOf(stdout), version: version?.[1] ?? '0' });
+  }
+  const [first, ...others] = found;
+  if (first !== undefined) return [first, ...others];
+  throw new SealiftError('tool-missing', `${programNames[what].join(' or ')} is not installed`, {
+    hint: 'apt-get install mariadb-client',
+  });
+}
+
+export const makerOf = (version: string): Maker => (version.includes('MariaDB') ? 'MariaDB' : 'MySQL');
+
+/**
+ * The dump program for a server: of the same maker if there is one. Throws `tool-too-old` for one that does not know
+ * what such a server may hold, and would leave it out or fail half-way.
+ */
+export async function dumpProgram(
+  server: Server,
+  maker: Maker,
+  serverVersion: string,
+  signal: AbortSignal,
+): Promise<Program> {
+  const found = await programs(server.directories, 'dump', signal);
+  const program = found.find((one) => one.maker === maker) ?? found[0];
+  const install = maker === 'MariaDB' ? 'mariadb-client' : 'mysql-client';
+  if (maker === 'MariaDB' && program.maker === 'MySQL')
+    throw new SealiftError(
+      'tool-missing',
+      `the server is MariaDB, but ${program.path} is MySQL's, which does not know its sequences and versioned tables`,
+      { hint: `apt-get install ${install}` },
+    );
+  if (program.maker === maker && isMuchOlder(program.version, serverVersion))
+    throw new SealiftError(
+      'tool-too-old',
+      `the server is ${maker} ${serverVersion}, but ${program.path} is ${program.version}`,
+      { hint: `apt-get install ${install}, from the packages of ${maker} if Debian's is too old` },
+    );
+  return program;
+}
+
+const knowsSequences = (major: number, minor: number): boolean => major > 10 || (major === 10 && minor >= 3);
+
+/** By more than one major version (5 and 8 are neighbours by name only), or from before MariaDB's sequences (10.3). */
+function isMuchOlder(program: string, server: string): boolean {
+  const [major = 0, minor = 0] = program.split('.').map(Number);
+  const [serverMajor = 0, serverMinor = 0] = server.split('.', 2).map((part) => parseInt(part, 10));
+  return (
+    major + 1 < serverMajor || (knowsSequences(serverMajor, serverMinor) && !knowsSequences(major, minor))
+  );
+}
+
+/** A call of one of the programs. What names the server comes first, as an option file has to. */
+export function command(server: Server, program: Program, options: readonly string[]): Command {
+  const { host, socket, port, user, secretDir, runAs } = server;
+  const argv = [program.path];
+  if (secretDir !== undefined) argv.push(`--defaults-extra-file=${join(secretDir, optionFile)}`);
+  if (socket !== undefined) argv.push('--protocol=socket', `--socket=${socket}`);
+  if (host !== undefined) argv.push(`--host=${host}`);
+  // By itself, "localhost" would mean the socket, whatever the port.
+  if (port !== undefined && socket === undefined) argv.push('--protocol=tcp', `--port=${port}`);
+  if (user !== undefined) argv.push(`--user=${user}`);
+  // A ~/.my.cnf is read after that file, and a password in it would win.
+  const env = secretDir === undefined ? {} : { HOME: secretDir };
+  return { argv: [...argv, ...options], env, runAs };
+}
+
+/**
+ * A client that carries out nothing but SQL. Its own commands (`\!`, `system`, `source`) would start
+ * programs and read files on this machine; in binary mode it knows none of them but `delimiter`.
+ */
+export function sqlCommand(server: Server, options: readonly string[] = []): Command {
+  const { client } = server;
+  return command(server, client, [
+    '--batch',
+    '--skip-column-names',
+    '--binary-mode',
+    // A statement may hold the hash of a password, or somebody's data, which belong into no message.
+    ...(client.maker === 'MariaDB' ? ['--loose-sandbox', '--loose-skip-print-query-on-error'] : []),
+    '--local-infile=0',
+    '--no-auto-rehash',
+    '--default-character-set=utf8mb4',
+    '--connect-timeout=30',
+    ...options,
+  ]);
+}
+
+/** The rows that statements yield, one list of columns each. A NULL is the text `NULL`. */
+export async function ask(server: Server, sql: string, signal: AbortSignal): Promise<string[][]> {
+  try {
+    // The server's own setting could change how strings are read, and how names are quoted.
+    const input = `SET SESSION sql_mode = '';\n${sql};\n`;
+    const { stdout } = await output({ ...sqlCommand(server), input }, signal);
+    return stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => line.split('\t').map(unescaped));
+  } catch (error) {
+    throw explain(error, server);
+  }
+}
+
+const escapes: Readonly<Record<string, string>> = { n: '\n', t: '\t', '0': '\0', '\\': '\\' };
+const unescaped = (field: string): string => field.replace(/\\([nt0\\])/g, (_, one: string) => escapes[one]!);
+
+/** A name in a statement. */
+export const quoted = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
+
+/** A string in a statement, where `sql_mode` is empty. */
+export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`;
+
+const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
+  {
+    says: /ERROR 1698|error: 1698|Access denied for user .*\(using password: NO\)/,
+    code: 'source-denied',
+    hint: 'no password was given: configure one, or let the system user log in by the socket (runAs, unix_socket)',
+  },
+  {
+    says: /Access denied for user .*\(using password: YES\)|ERROR 1130|is not allowed to connect/,
+    code: 'source-denied',
+    hint: 'check user, password and the host that the account is for',
+  },
+  {
+    says: /insuffici?ent privileges to SHOW CREATE/,
+    code: 'source-denied',
+    hint: 'to read the routines of others, the login needs SELECT ON mysql.proc (MariaDB) or SHOW_ROUTINE (MySQL)',
+  },
+  {
+    says: /Access denied|command denied/,
+    code: 'source-denied',
+    hint: 'the login lacks a right: a backup needs SELECT, SHOW VIEW, TRIGGER and EVENT, a restore ALL',
+  },
+  { says: /Unknown database/, code: 'source-unavailable' },
+  {
+    says: /Table definition has changed|\(1412\)/,
+    code: 'source-unavailable',
+    hint: 'a table was altered during the dump, which its snapshot does not survive: run it again',
+  },
+  {
+    says: /Can't connect|Lost connection|gone away|Unknown (MySQL |MariaDB )?server host|server shutdown|(ERROR|error:) 200\d|Too many connections/,
+    code: 'source-unavailable',
+    hint: 'is the server running, and are host, port and socket right?',
+  },
+];
+
+/** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
+export function explain(error: unknown, server: Server, database?: string): unknown {
+  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
+  const { stderr } = error.cause;
+  const known = explanations.find(({ says }) => says.test(stderr));
+  const what = database === undefined ? '' : `database ${JSON.stringify(database)} of `;
+  return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${error.message}`, {
+    hint: known?.hint,
+    cause: error.cause,
+  });
+}
+
+export function describe({ host, socket, port }: Server): string {
+  const place =
+    host === undefined
+      ? `on the ${socket === undefined ? 'local socket' : `socket ${socket}`}`
+      : `at ${host}`;
+  return `the MariaDB or MySQL server ${place}${port === undefined || socket !== undefined ? '' : `, port ${port}`}`;
+}

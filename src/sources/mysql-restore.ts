@@ -1,0 +1,365 @@
+import type { Secret } from '../config/secrets.ts';
+import { messageOf, SealiftError } from '../errors.ts';
+import { feedProcess, ToolFailure } from '../process.ts';
+import { withEvidence } from './evidence.ts';
+import {
+  ask,
+  describe,
+  explain,
+  literal,
+  quoted,
+  reach,
+  type Server,
+  type ServerAddress,
+  sqlCommand,
+  type Surroundings,
+} from './mysql-connection.ts';
+import { giveGrants, makeAccounts, readUsers } from './mysql-users.ts';
+import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
+import type { Loader, LoadStream } from './source.ts';
+
+export interface LoadOptions extends Surroundings {
+  /** Load into databases that are not empty: what the dump holds is dropped there first. */
+  readonly force: boolean;
+  readonly password?: Secret | undefined;
+  /** Where to look for the programs. */
+  readonly directories?: readonly string[] | undefined;
+}
+
+export const mysqlLoader: Loader = {
+  kind: 'mysql',
+  takesSeveral: true,
+  passwordVariable: 'MYSQL_PWD',
+  load: loadMysql,
+};
+
+/**
+ * Loads streams of a `mysql` source into a server.
+ *
+ * - `mysql://user@host:port/db`: one dump, into that database, which is made if it is missing.
+ * - `mysql://user@host:port`: every dump into the database it came from, between the users and the grants of `users.sql`.
+ * - `?socket=/run/mysqld/mysqld.sock` names a socket. A password is refused: it would be seen by others.
+ *
+ * These servers cannot take back what made or dropped a table. So a database that a failed load had made is dropped
+ * again, one that was empty is emptied again, and of one that was neither (`force`) the error tells what it holds now;
+ * its dump has been read to the end before, so that a damaged snapshot changes nothing.
+ * Throws `target-exists` for a database that is not empty, before anything is loaded.
+ * Returns what was done, one line each.
+ */
+export async function loadMysql(
+  url: string,
+  streams: readonly LoadStream[],
+  options: LoadOptions,
+): Promise<{ lines: string[] }> {
+  const { address, database } = parseTarget(url);
+  const { password, directories, signal } = options;
+  const users = streams.find(({ file }) => file === usersFile);
+  const dumps = streams.filter((stream) => stream !== users);
+  if (database !== undefined && dumps.length !== 1)
+    throw new SealiftError(
+      'usage',
+      `${dumps.length} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
+      { hint: 'choose one with --include, or leave the database out of the URL to load each into its own' },
+    );
+  if (dumps.length === 0) throw new SealiftError('usage', 'there is no dump to load');
+
+  const server = await reach({ ...address, password }, directories, options);
+  const facts = await inspect(server, signal);
+  const targets: Target[] = [];
+  for (const dump of dumps)
+    targets.push(await look(server, facts, database ?? databaseOf(dump.file), dump, options));
+  const saved = users === undefined || database !== undefined ? undefined : await readUsers(users.open());
+
+  const lines: string[] = [];
+  const soFar = () => (lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`);
+  if (saved !== undefined)
+    lines.push(...(await makeAccounts(server, saved, signal).catch(failed('the users'))));
+  await using _ = await raisePacketLimit(server, facts, signal);
+  for (const target of targets)
+    lines.push(await load(target, options).catch(failed(`database ${JSON.stringify(target.name)}`, soFar())));
+  if (saved !== undefined)
+    lines.push(...(await giveGrants(server, saved, signal).catch(failed('the grants', soFar()))));
+  return { lines };
+}
+
+interface Facts {
+  readonly databases: readonly string[];
+  readonly lowerCase: boolean;
+  readonly packetLimitBytes: number;
+}
+
+interface Target {
+  readonly server: Server;
+  readonly name: string;
+  readonly dump: LoadStream;
+  readonly before: 'missing' | 'empty' | 'not empty';
+}
+
+/** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME]`; messages do not repeat the URL. */
+export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
+  const target = URL.parse(url);
+  if (target === null || !['mysql:', 'mariadb:'].includes(target.protocol))
+    throw new SealiftError('usage', 'the URL must look like mysql://user@host:port/database', {
+      hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME',
+    });
+  const { searchParams } = target;
+  if (target.password !== '' || searchParams.has('password'))
+    throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
+      hint: 'use MYSQL_PWD or ~/.my.cnf, or wait to be asked',
+    });
+  const unknown = [...searchParams.keys()].find((key) => !['socket', 'user'].includes(key));
+  if (unknown !== undefined)
+    throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
+  const socket = searchParams.get('socket');
+  if (socket !== null && (target.hostname !== '' || !socket.startsWith('/')))
+    throw new SealiftError('usage', 'socket=PATH takes a whole path, and no host beside it');
+  return {
+    address: {
+      host: socket ?? (target.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
+      port: target.port === '' ? undefined : Number(target.port),
+      user: searchParams.get('user') ?? (decode(target.username) || undefined),
+    },
+    database: decode(target.pathname.slice(1)) || undefined,
+  };
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new SealiftError('usage', 'the URL holds a % that is not followed by two hex digits', { cause });
+  }
+}
+
+async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
+  const [[lowerCase, packetLimit] = [], ...rows] = await ask(
+    server,
+    `SELECT @@lower_case_table_names, @@GLOBAL.max_allowed_packet;
+     SELECT schema_name FROM information_schema.schemata`,
+    signal,
+  );
+  const databases = rows.map(([name = '']) => name);
+  return { databases, lowerCase: lowerCase !== '0', packetLimitBytes: Number(packetLimit) };
+}
+
+/** Finds out what is there. Throws `target-exists` for what must not be overwritten. */
+async function look(
+  server: Server,
+  { databases, lowerCase }: Facts,
+  name: string,
+  dump: LoadStream,
+  { force, signal }: LoadOptions,
+): Promise<Target> {
+  const isThere = databases.some((there) =>
+    lowerCase ? there.toLowerCase() === name.toLowerCase() : there === name,
+  );
+  if (!isThere) return { server, name, dump, before: 'missing' };
+  const of = literal(name);
+  const [[holds] = []] = await ask(
+    server,
+    `SELECT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = ${of})
+       OR EXISTS (SELECT 1 FROM information_schema.routines WHERE routine_schema = ${of})
+       OR EXISTS (SELECT 1 FROM information_schema.events WHERE event_schema = ${of})`,
+    signal,
+  );
+  if (holds === '0') return { server, name, dump, before: 'empty' };
+  if (force) return { server, name, dump, before: 'not empty' };
+  throw new SealiftError(
+    'target-exists',
+    `database ${JSON.stringify(name)} of ${describe(server)} is not empty`,
+    {
+      hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
+    },
+  );
+}
+
+const packetBytes = 2 ** 30;
+
+/**
+ * A statement may be twice as long as the row that it holds, because bytes are written in hexadecimal, and longer than
+ * the server takes. The limit is raised for the time of the load, where the login may do that.
+ */
+async function raisePacketLimit(
+  server: Server,
+  { packetLimitBytes }: Facts,
+  signal: AbortSignal,
+): Promise<AsyncDisposable> {
+  const set = (bytes: number, signal: AbortSignal) =>
+    ask(server, `SET GLOBAL max_allowed_packet = ${bytes}`, signal).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof SealiftError && error.cause instanceof ToolFailure) return false;
+        throw error;
+      },
+    );
+  const raised = packetLimitBytes < packetBytes && (await set(packetBytes, signal));
+  return {
+    async [Symbol.asyncDispose]() {
+      // With a signal of its own: it has to be put back after an interruption too.
+      if (raised) await set(packetLimitBytes, AbortSignal.timeout(cleanUpMs));
+    },
+  };
+}
+
+const cleanUpMs = 60_000;
+
+async function load(target: Target, { signal }: LoadOptions): Promise<string> {
+  const { server, name, dump, before } = target;
+  const how = await howItWas(target, signal);
+  if (before === 'not empty') await readThrough(dump);
+  const options = [
+    // Or the comments in routines and triggers would be cut out of them.
+    '--comments',
+    '--max-allowed-packet=1G',
+    `--database=${name}`,
+  ];
+  if (before === 'missing') await ask(server, `CREATE DATABASE ${quoted(name)}`, signal);
+  try {
+    await feedProcess(sqlCommand(server, options), renamed(dump, name), signal);
+  } catch (error) {
+    const left = await undo(target, how).catch(
+      (cause: unknown) => `; and it could not be put right: ${messageOf(cause)}`,
+    );
+    throw withMore(explain(error, server, name), left);
+  }
+  return `database ${JSON.stringify(name)} ${before === 'missing' ? 'made and ' : ''}loaded`;
+}
+
+/** What is needed to tell afterwards, or to put back, what was there. */
+interface Before {
+  readonly creation: string;
+  readonly startedAt: string;
+  readonly tables: readonly string[];
+}
+
+async function howItWas({ server, name, before }: Target, signal: AbortSignal): Promise<Before> {
+  if (before === 'missing') return { creation: '', startedAt: '', tables: [] };
+  const [[, creation = ''] = [], [startedAt = ''] = [], ...rows] = await ask(
+    server,
+    `SHOW CREATE DATABASE ${quoted(name)}; SELECT NOW(); ${tablesOf(name)}`,
+    signal,
+  );
+  return { creation, startedAt, tables: rows.map(([table = '']) => table) };
+}
+
+const tablesOf = (database: string): string =>
+  `SELECT table_name, COALESCE(create_time, '') FROM information_schema.tables
+    WHERE table_schema = ${literal(database)} ORDER BY 1`;
+
+/** Puts a database back as it was, as far as that is possible. Returns what to add to the error. */
+async function undo(
+  { server, name, before }: Target,
+  { creation, startedAt, tables }: Before,
+): Promise<string> {
+  const signal = AbortSignal.timeout(cleanUpMs);
+  if (before !== 'not empty') {
+    await ask(server, `DROP DATABASE ${quoted(name)}${before === 'empty' ? `; ${creation}` : ''}`, signal);
+    return '';
+  }
+  const now = await ask(server, tablesOf(name), signal);
+  const anew = now.filter(([, created = '']) => created >= startedAt).map(([table = '']) => table);
+  const gone = tables.filter((table) => !now.some(([there]) => there === table));
+  const kept = tables.length - gone.length - anew.filter((table) => tables.includes(table)).length;
+  const said = [
+    anew.length === 0 ? '' : `made anew, the last perhaps not whole: ${anew.join(', ')}`,
+    gone.length === 0 ? '' : `gone: ${gone.join(', ')}`,
+    `as they were: ${kept} of ${tables.length} tables and views`,
+  ];
+  return `; of database ${JSON.stringify(name)} there are now ${said.filter((part) => part !== '').join('; ')}`;
+}
+
+function withMore(error: unknown, more: string): unknown {
+  if (!(error instanceof SealiftError))
+    return more === '' ? error : new Error(messageOf(error) + more, { cause: error });
+  const hint = advice.find(({ says }) => says.test(error.message))?.hint ?? error.hint;
+  return new SealiftError(error.code, error.message + more, { hint, cause: error.cause });
+}
+
+const advice: { says: RegExp; hint: string }[] = [
+  {
+    says: /SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER/,
+    hint: 'its views, triggers, routines or events belong to other users: load it as a user with the right SUPER or SET USER',
+  },
+  {
+    says: /max_allowed_packet|ERROR 1153/,
+    hint: 'let the server take longer statements: SET GLOBAL max_allowed_packet = 1073741824',
+  },
+  {
+    says: /Unknown collation|Unknown character set/,
+    hint: 'the server is older than the one that was saved, or of another maker',
+  },
+];
+
+async function readThrough(dump: LoadStream): Promise<void> {
+  for await (const _ of wholeDump(dump));
+}
+
+/** The client does not notice that a dump is cut off: it has an end of its own. */
+async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    yield* withEvidence(dump.open(), dump.file, { begins: dumpBegins, ends: dumpEnds });
+  } catch (error) {
+    if (!(error instanceof SealiftError) || !['source-damaged', 'source-empty'].includes(error.code))
+      throw error;
+    throw new SealiftError('restore-failed', `${dump.file} is not a whole dump of MariaDB or MySQL`, {
+      cause: error,
+    });
+  }
+}
+
+const about = (database: string): string => `\nALTER DATABASE ${quoted(database)} CHARACTER SET `;
+
+/**
+ * The dump for a database of that name. Where a routine or trigger was made under another character set, the dump
+ * changes that of the database by its name. The line about the client's sandbox, which is on anyway, is left out, because
+ * older clients do not understand it.
+ */
+async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
+  const original = databaseOf(dump.file);
+  const body = replaced(wholeDump(dump), sandboxLine, '', 1);
+  yield* original === name ? body : replaced(body, about(original), about(name));
+}
+
+/** Replaces a text wherever it stands, or at most so many times. */
+async function* replaced(
+  body: AsyncIterable<Uint8Array>,
+  text: string,
+  by: string,
+  limit = Infinity,
+): AsyncGenerator<Uint8Array, void, void> {
+  const wanted = Buffer.from(text);
+  let rest: Buffer = Buffer.alloc(0);
+  let left = limit;
+  for await (const chunk of body) {
+    if (left === 0 && rest.length === 0) {
+      yield chunk;
+      continue;
+    }
+    const bytes = Buffer.concat([rest, chunk]);
+    let start = 0;
+    for (let at = bytes.indexOf(wanted); at !== -1 && left > 0; at = bytes.indexOf(wanted, start), left--) {
+      yield bytes.subarray(start, at);
+      yield Buffer.from(by);
+      start = at + wanted.length;
+    }
+    const keep = left === 0 ? bytes.length : Math.max(start, bytes.length - wanted.length + 1);
+    yield bytes.subarray(start, keep);
+    rest = bytes.subarray(keep);
+  }
+  yield rest;
+}
+
+/** Tells what was being loaded. An abort and errors that say enough are passed on. */
+const failed =
+  (what: string, more = '') =>
+  (error: unknown): never => {
+    const translate =
+      error instanceof SealiftError &&
+      error.cause instanceof ToolFailure &&
+      !error.code.startsWith('source-');
+    if (!translate) throw error;
+    throw new SealiftError('restore-failed', `loading ${what} failed: ${error.message}${more}`, {
+      hint: error.hint,
+      cause: error.cause,
+    });
+  };

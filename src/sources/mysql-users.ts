@@ -1,0 +1,263 @@
+import { SealiftError } from '../errors.ts';
+import { feedProcess, ToolFailure } from '../process.ts';
+import { ask, explain, literal, type Maker, quoted, type Server, sqlCommand } from './mysql-connection.ts';
+
+/**
+ * Users, roles and grants as SQL, which both makers' servers give by SHOW CREATE USER and SHOW GRANTS: mariadb-dump can
+ * write users, mysqldump cannot, and neither knows the other's. First what makes the accounts, then what they may do.
+ */
+
+/** Accounts that the server makes itself, and that nobody can log in to. */
+const ownAccounts = ['mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infoschema'];
+
+const name = "`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\[^])*'";
+const account = `(?:PUBLIC|(?:${name})(?:@(?:${name}))?)`;
+
+interface Account {
+  readonly user: string;
+  readonly host: string;
+  readonly isRole: boolean;
+}
+
+export async function* saveUsers(
+  server: Server,
+  maker: Maker,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const accounts = (await accountsOf(server, maker, signal)).filter(
+    ({ user }) => !ownAccounts.includes(user),
+  );
+  const users = accounts.filter(({ isRole }) => !isRole);
+  const roles = accounts.filter(({ isRole, user }) => isRole && user !== 'PUBLIC');
+  const asking = (query: string, of: readonly Account[]) =>
+    statementsOf(
+      server,
+      of.map((one) => `${query} ${nameOf(one)}`),
+      signal,
+    );
+
+  const made = [
+    ...roles.map(({ user }) => `CREATE ROLE IF NOT EXISTS ${quoted(user)}`),
+    ...(await asking('SHOW CREATE USER', users)).map(creation),
+  ];
+  const given = (await asking('SHOW GRANTS FOR', accounts))
+    .map(withoutPassword)
+    .filter((one) => !saysNothing.test(one));
+  if (maker === 'MySQL') given.push(...(await defaultRoles(server, signal)));
+  const statements = [...new Set(["SET SESSION sql_mode = ''", ...made, ...given])];
+  const lines = statements.map((statement) => `${statement};\n`);
+  yield Buffer.from(
+    `-- Users and grants of a ${maker} server\n${lines.join('')}-- Users and grants complete\n`,
+  );
+}
+
+const accountsOf = async (server: Server, maker: Maker, signal: AbortSignal): Promise<Account[]> => {
+  const isRole = maker === 'MariaDB' ? 'is_role' : "'N'";
+  const rows = await ask(server, `SELECT user, host, ${isRole} FROM mysql.user ORDER BY 1, 2`, signal);
+  return rows.map(([user = '', host = '', role]) => ({ user, host, isRole: role === 'Y' }));
+};
+
+const nameOf = ({ user, host, isRole }: Account): string =>
+  isRole ? quoted(user) : `${literal(user)}@${literal(host)}`;
+
+async function statementsOf(
+  server: Server,
+  queries: readonly string[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  if (queries.length === 0) return [];
+  // MySQL's newer hashes are bytes, and are lost on the way unless it writes them as hexadecimal.
+  const sql = ['/*!80017 SET SESSION print_identified_with_as_hex = 1 */', ...queries].join(';\n');
+  return (await ask(server, sql, signal)).map(([statement = '']) => statement);
+}
+
+/** MySQL names the default roles there, before they exist; they come at the end. */
+const creation = (statement: string): string =>
+  statement
+    .replace(/^CREATE USER /, 'CREATE USER IF NOT EXISTS ')
+    .replace(new RegExp(` DEFAULT ROLE ${account}(?:,${account})*(?= REQUIRE )`), '');
+
+/** MariaDB repeats in the grant how an account logs in; for one that exists, that would change its password. */
+function withoutPassword(statement: string): string {
+  const [, grant, more = ''] =
+    new RegExp(`^(GRANT [A-Z_, ]+ ON \\*\\.\\* TO ${account})( [^]*)?$`).exec(statement) ?? [];
+  if (grant === undefined) return statement;
+  const bare = more.replace(new RegExp(name, 'g'), '');
+  return bare.includes('GRANT OPTION') ? `${grant} WITH GRANT OPTION` : grant;
+}
+
+const saysNothing = new RegExp(`^GRANT USAGE ON \\*\\.\\* TO ${account}$`);
+
+async function defaultRoles(server: Server, signal: AbortSignal): Promise<string[]> {
+  const query = `SELECT user, host, default_role_user, default_role_host FROM mysql.default_roles ORDER BY 1, 2, 3, 4`;
+  const byUser = Object.groupBy(
+    await ask(server, query, signal),
+    ([user = '', host = '']) => `${literal(user)}@${literal(host)}`,
+  );
+  return Object.entries(byUser).map(([user, rows = []]) => {
+    const roles = rows.map(([, , role = '', host = '']) => `${literal(role)}@${literal(host)}`);
+    return `SET DEFAULT ROLE ${roles.join(', ')} TO ${user}`;
+  });
+}
+
+/** What a saved `users.sql` holds. */
+export interface SavedUsers {
+  readonly accounts: readonly string[];
+  readonly grants: readonly string[];
+}
+
+/**
+ * Takes the text apart. It is as honest as the host that made it: nothing is let through but statements that make users
+ * and give rights, so that a snapshot cannot pass off other SQL as its users.
+ */
+export async function readUsers(body: AsyncIterable<Uint8Array>): Promise<SavedUsers> {
+  const statements = sqlStatements(await text(body)).map(allowed);
+  return {
+    accounts: statements.filter((one) => one.startsWith('CREATE ')),
+    grants: statements.filter((one) => /^(GRANT|REVOKE|SET DEFAULT) /.test(one)),
+  };
+}
+
+const harmless = [
+  new RegExp(`^CREATE (USER|ROLE) IF NOT EXISTS ${account}( |$)`),
+  /^(GRANT|REVOKE) /,
+  /^SET DEFAULT ROLE /,
+  /^SET SESSION sql_mode = ''$/,
+];
+
+function allowed(statement: string): string {
+  if (harmless.some((pattern) => pattern.test(statement))) return statement;
+  throw refused(`"${statement.slice(0, 30)}"`);
+}
+
+const refused = (what: string): SealiftError =>
+  new SealiftError(
+    'restore-failed',
+    `the snapshot holds SQL among its users that is not written there: ${what}`,
+    { hint: 'restore it to a file (--to) and look at it before a server does' },
+  );
+
+const tokens =
+  /(?<comment>-- [^\n]*\n)|(?<end>;)|(?<other>'(?:[^'\\]|''|\\[^])*'|`(?:[^`]|``)*`|[\w\u0080-\uffff]+|[ \n]+|[*.,@()=-](?!-))/y;
+
+/** The statements of a text that `saveUsers` made. What could be read in two ways is refused. */
+function sqlStatements(sql: string): string[] {
+  const found: string[] = [];
+  let statement = '';
+  tokens.lastIndex = 0;
+  while (tokens.lastIndex < sql.length) {
+    const at = tokens.lastIndex;
+    const { groups } = tokens.exec(sql) ?? {};
+    if (groups === undefined) throw refused(JSON.stringify(sql.slice(at, at + 20)));
+    statement += groups['other'] ?? '';
+    if (groups['end'] === undefined) continue;
+    found.push(statement.trim());
+    statement = '';
+  }
+  if (statement.trim() !== '' || !sql.endsWith('-- Users and grants complete\n')) throw refused('no end');
+  return found;
+}
+
+/** Makes the accounts, and gives those that exist the saved properties. The login itself keeps its own. */
+export async function makeAccounts(
+  server: Server,
+  { accounts }: SavedUsers,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const query = `SELECT 'is', user, host FROM mysql.user UNION ALL SELECT 'me', CURRENT_USER(), ''`;
+  const rows = await ask(server, query, signal);
+  const there = new Set(
+    rows.flatMap(([what, user = '', host = '']) => (what === 'is' ? [`${user}@${host}`] : [])),
+  );
+  const me = rows.find(([what]) => what === 'me')?.[1];
+  const lines: string[] = [];
+  const wanted = accounts.flatMap((statement) => {
+    const login = loginOf(statement);
+    if (login === undefined || !there.has(login)) return [statement];
+    if (login !== me) return [statement.replace(/^CREATE USER IF NOT EXISTS /, 'ALTER USER ')];
+    lines.push(`user ${login} keeps its password: this restore is logged in as it`);
+    return [];
+  });
+  await run(server, wanted, signal);
+  return [...lines, `users and roles loaded (${wanted.length} of ${accounts.length})`];
+}
+
+/** `user@host` of a statement that makes a user. */
+function loginOf(statement: string): string | undefined {
+  const parts = new RegExp(`^CREATE USER IF NOT EXISTS (${name})@(${name})`).exec(statement);
+  return parts === null ? undefined : `${unquote(parts[1]!)}@${unquote(parts[2]!)}`;
+}
+
+const unquote = (text: string): string =>
+  text.startsWith('`')
+    ? text.slice(1, -1).replaceAll('``', '`')
+    : text.slice(1, -1).replace(/\\([^])|'(')/g, '$1$2');
+
+/** Gives the rights, once the tables and routines are there that some are about; others are named and left out. */
+export async function giveGrants(
+  server: Server,
+  { grants }: SavedUsers,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const there = await objectsOf(server, signal);
+  const aim = new RegExp(
+    `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE (?:BODY )?)?(${name})\\.(${name}) (?:TO|FROM) `,
+  );
+  const missing = new Set<string>();
+  const wanted = grants.filter((statement) => {
+    const [, database, object] = aim.exec(statement) ?? [];
+    if (database === undefined || object === undefined) return true;
+    const whole = `${unquote(database)}.${unquote(object)}`;
+    if (there.has(whole)) return true;
+    missing.add(whole);
+    return false;
+  });
+  await run(server, wanted, signal);
+  const without = missing.size === 0 ? '' : `; none on what is not there: ${[...missing].join(', ')}`;
+  return [`grants loaded (${wanted.length} of ${grants.length}${without})`];
+}
+
+async function objectsOf(server: Server, signal: AbortSignal): Promise<Set<string>> {
+  const rows = await ask(
+    server,
+    `SELECT table_schema, table_name FROM information_schema.tables
+      UNION ALL SELECT routine_schema, routine_name FROM information_schema.routines`,
+    signal,
+  );
+  return new Set(rows.map((row) => row.join('.')));
+}
+
+async function run(server: Server, statements: readonly string[], signal: AbortSignal): Promise<void> {
+  const sql = ["SET SESSION sql_mode = ''", ...statements].map((statement) => `${statement};\n`).join('');
+  const body = (async function* () {
+    yield Buffer.from(sql);
+  })();
+  try {
+    await feedProcess(sqlCommand(server), body, signal);
+  } catch (error) {
+    throw withoutStatement(explain(error, server));
+  }
+}
+
+const cut = (text: string): string => text.replace(/ near '[^]*/, ' (the statement is not shown)');
+
+/** A syntax error quotes the statement from where it fails, which may hold the hash of a password. */
+function withoutStatement(error: unknown): unknown {
+  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
+  const { message, status, signal, stderr } = error.cause;
+  const cause = new ToolFailure(message.split(' ', 1)[0]!, status, signal, cut(stderr));
+  return new SealiftError(error.code, cut(error.message), { hint: error.hint, cause });
+}
+
+const limitBytes = 64 * 1024 * 1024;
+
+async function text(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of body) {
+    sizeBytes += chunk.length;
+    if (sizeBytes > limitBytes) throw refused(`more than ${limitBytes} bytes`);
+    chunks.push(Buffer.from(chunk));
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}

@@ -1,0 +1,276 @@
+import type { MysqlConfig } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { readProcess } from '../process.ts';
+import { withEvidence } from './evidence.ts';
+import {
+  ask,
+  command,
+  describe,
+  dumpProgram,
+  explain,
+  literal,
+  type Maker,
+  makerOf,
+  type Program,
+  reach,
+  type Server,
+} from './mysql-connection.ts';
+import { dumpBegins, dumpEnds, fileOf, usersFile } from './mysql-dump.ts';
+import { Rights } from './mysql-rights.ts';
+import { saveUsers } from './mysql-users.ts';
+import type { Source, SourceContext, SourceStream } from './source.ts';
+
+/**
+ * A MariaDB or MySQL server: `users.sql` (users, roles and grants) and one `.sql` per database, as the dump program
+ * writes it, behind one statement that gives the database its character set.
+ *
+ * Each database is consistent in itself (one repeatable-read transaction), but for tables of engines that have no
+ * transactions; two databases of one server are not saved at the same instant.
+ */
+export function mysqlSource(config: MysqlConfig, directories?: readonly string[]): Source {
+  return { name: config.name, kind: 'mysql', streams: (context) => streams(config, context, directories) };
+}
+
+/** What belongs to the server itself. Users and grants, the only thing in there that is not its own, come by `users`. */
+const ownDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql'];
+
+interface Facts {
+  readonly maker: Maker;
+  readonly version: string;
+  readonly login: string;
+  readonly rights: Rights;
+  readonly databases: readonly Database[];
+}
+
+interface Database {
+  readonly name: string;
+  readonly characterSet: string;
+  readonly collation: string;
+  readonly comment: string;
+}
+
+async function streams(
+  config: MysqlConfig,
+  context: SourceContext,
+  directories: readonly string[] | undefined,
+): Promise<SourceStream[]> {
+  const { signal } = context;
+  const server = await reach(config, directories, context);
+  const facts = await inspect(server, signal);
+  const names = wanted(config, facts);
+  if (names.length === 0)
+    throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
+
+  const { maker, version } = facts;
+  const program = await dumpProgram(server, maker, version, signal);
+  const dumpedBy = `${program.maker} ${program.version}`;
+  await context.detail({ type: 'server', source: config.name, maker, version, dumpedBy });
+  const there = facts.databases.filter(({ name }) => names.includes(name));
+  const tables = await inspectTables(server, there, signal);
+  for (const database of there) {
+    const { count = 0, sizeBytes = 0 } = tables.sizes.get(database.name) ?? {};
+    await context.detail({ type: 'database', source: config.name, ...database, tables: count, sizeBytes });
+  }
+  noteWhatIsNotConsistent(tables.unusual, program, context);
+  noteWhatIsNotSeen(config, facts, there, context);
+
+  const dumps = names.map((name): SourceStream => {
+    const database = there.find((one) => one.name === name);
+    return { file: fileOf(name), open: ({ signal }) => dump(server, program, name, database, signal) };
+  });
+  if (!config.users) return dumps;
+  if (!facts.rights.has(['SELECT'], 'mysql')) {
+    context.problem(
+      'rights-missing',
+      `users and grants of ${describe(server)} are not saved: the login ${facts.login} may not read them (GRANT SELECT ON mysql.*), or set users: false`,
+    );
+    return dumps;
+  }
+  return [{ file: usersFile, open: ({ signal }) => saveUsers(server, maker, signal) }, ...dumps];
+}
+
+/** What the server is and has. */
+async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
+  const [[version = '', comment = '', login = ''] = [], ...grants] = await ask(
+    server,
+    'SELECT VERSION(), @@version_comment, CURRENT_USER(); SHOW GRANTS',
+    signal,
+  );
+  const maker = makerOf(`${version} ${comment}`);
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const hasComments = maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 5));
+  const columns = `schema_name, default_character_set_name, default_collation_name, ${hasComments ? 'schema_comment' : "''"}`;
+  const query = `SELECT ${columns} FROM information_schema.schemata ORDER BY schema_name`;
+  const rows = await ask(server, query, signal);
+  return {
+    maker,
+    version: /^[\d.]*\d/.exec(version)?.[0] ?? version,
+    login,
+    rights: new Rights(grants.map(([row = '']) => row)),
+    databases: rows
+      .map(([name = '', characterSet = '', collation = '', comment = '']) => ({
+        name,
+        characterSet,
+        collation,
+        comment,
+      }))
+      // `#mysql50#` is how the server shows a folder that it did not make, such as lost+found.
+      .filter(({ name }) => !ownDatabases.includes(name) && !name.startsWith('#mysql50#')),
+  };
+}
+
+/** The databases to save. A listed one that does not exist stays in: its stream fails when it is opened. */
+function wanted({ databases, exclude }: MysqlConfig, facts: Facts): string[] {
+  const names = databases === 'all' ? facts.databases.map(({ name }) => name) : databases;
+  return [...new Set(names)].filter((name) => !exclude.includes(name));
+}
+
+interface UnusualTable {
+  readonly database: string;
+  readonly name: string;
+  readonly engine: string;
+  readonly versioned: boolean;
+}
+
+/** The sizes as the server estimates them, and the tables that a dump does not give back as they were at one instant. */
+async function inspectTables(
+  server: Server,
+  databases: readonly Database[],
+  signal: AbortSignal,
+): Promise<{ sizes: Map<string, { count: number; sizeBytes: number }>; unusual: UnusualTable[] }> {
+  if (databases.length === 0) return { sizes: new Map(), unusual: [] };
+  const among = `t.table_schema IN (${databases.map(({ name }) => literal(name)).join(', ')})`;
+  const real = `t.table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')`;
+  const rows = await ask(
+    server,
+    `SELECT 'sizes', t.table_schema, COUNT(*), COALESCE(SUM(t.data_length + t.index_length), 0)
+       FROM information_schema.tables t WHERE ${among} AND ${real} GROUP BY t.table_schema, HEX(t.table_schema);
+     SELECT 'unusual', t.table_schema, t.table_name, t.engine, t.table_type = 'SYSTEM VERSIONED'
+       FROM information_schema.tables t LEFT JOIN information_schema.engines e ON e.engine = t.engine
+      WHERE ${among} AND ${real} AND (COALESCE(e.transactions, 'NO') <> 'YES' OR t.table_type = 'SYSTEM VERSIONED')
+      ORDER BY 2, 3`,
+    signal,
+  );
+  const sizes = new Map<string, { count: number; sizeBytes: number }>();
+  const unusual: UnusualTable[] = [];
+  // To these tables, names that differ in case or accents alone are the same.
+  for (const [what, database = '', ...more] of rows.filter((row) =>
+    databases.some(({ name }) => name === row[1]),
+  ))
+    if (what === 'sizes') sizes.set(database, { count: Number(more[0]), sizeBytes: Number(more[1]) });
+    else unusual.push({ database, name: more[0] ?? '', engine: more[1] ?? '', versioned: more[2] === '1' });
+  return { sizes, unusual };
+}
+
+/** More tables than this are counted, not named. */
+const namedTables = 20;
+
+function noteWhatIsNotConsistent(
+  unusual: readonly UnusualTable[],
+  program: Program,
+  { problem }: SourceContext,
+): void {
+  for (const [database, tables = []] of Object.entries(Object.groupBy(unusual, (table) => table.database))) {
+    const plain = tables.filter(({ versioned, engine }) => !versioned || engine !== 'InnoDB');
+    if (plain.length > 0)
+      problem(
+        'not-consistent',
+        `tables of database ${JSON.stringify(database)} whose engines have no transactions, so that changes during the dump may be in it in part: ${naming(plain)}`,
+      );
+    const versioned = tables.filter((table) => table.versioned);
+    if (versioned.length > 0 && !dumpsHistory(program))
+      problem(
+        'not-consistent',
+        `tables of database ${JSON.stringify(database)} that are saved without their history, which only mariadb-dump 10.11 and newer reads: ${naming(versioned)}`,
+      );
+  }
+}
+
+function naming(tables: readonly UnusualTable[]): string {
+  const names = tables.slice(0, namedTables).map(({ name, engine }) => `${JSON.stringify(name)} (${engine})`);
+  const more = tables.length - names.length;
+  return names.join(', ') + (more > 0 ? ` and ${more} more` : '');
+}
+
+function dumpsHistory({ maker, version }: Program): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 11));
+}
+
+/** What the dump program cannot see, it leaves out without a word. */
+function noteWhatIsNotSeen(
+  config: MysqlConfig,
+  { rights, login }: Facts,
+  databases: readonly Database[],
+  { problem }: SourceContext,
+): void {
+  if (config.databases === 'all' && !rights.has(['SHOW DATABASES', 'SELECT']))
+    problem(
+      'rights-missing',
+      `the login ${login} sees only databases that it has rights on (GRANT SHOW DATABASES ON *.*)`,
+    );
+  const readsRoutines = rights.has(['SELECT'], 'mysql') || rights.has(['SELECT']);
+  for (const { name } of databases) {
+    const unseen = [
+      rights.has(['SELECT'], name) ? [] : ['tables (SELECT)'],
+      rights.has(['TRIGGER'], name) ? [] : ['triggers (TRIGGER)'],
+      readsRoutines || rights.has(seeingRoutines, name) ? [] : ['routines (SHOW CREATE ROUTINE)'],
+    ].flat();
+    if (unseen.length === 0) continue;
+    problem(
+      'rights-missing',
+      `the dump of database ${JSON.stringify(name)} may lack what the login ${login} has no right to see: ${unseen.join(', ')}`,
+    );
+  }
+}
+
+/** With these alone a routine of somebody else is seen but not read, which fails the dump aloud. */
+const seeingRoutines = ['SHOW CREATE ROUTINE', 'SHOW_ROUTINE', 'EXECUTE', 'ALTER ROUTINE', 'CREATE ROUTINE'];
+
+const dumpOptions = [
+  // These are the default; an option file may say otherwise.
+  '--opt',
+  '--comments',
+  '--single-transaction',
+  '--quick',
+  '--routines',
+  '--triggers',
+  '--events',
+  '--hex-blob',
+  '--skip-dump-date',
+  '--no-tablespaces',
+  '--default-character-set=utf8mb4',
+  '--max-allowed-packet=1G',
+];
+
+const makerOptions: Readonly<Record<Maker, readonly string[]>> = {
+  MariaDB: ['--loose-dump-history'],
+  // What an older server, or MariaDB, cannot answer, and what only its own replicas could use.
+  MySQL: ['--loose-column-statistics=0', '--loose-set-gtid-purged=OFF'],
+};
+
+async function* dump(
+  server: Server,
+  program: Program,
+  name: string,
+  database: Database | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, void> {
+  const options = [...dumpOptions, ...makerOptions[program.maker], '--', name];
+  const what = `the dump of database ${JSON.stringify(name)}`;
+  if (database !== undefined) yield Buffer.from(givesCharacterSet(database));
+  try {
+    yield* withEvidence(readProcess(command(server, program, options), signal), what, {
+      begins: dumpBegins,
+      ends: dumpEnds,
+    });
+  } catch (error) {
+    throw explain(error, server, name);
+  }
+}
+
+/** Without a name it is about the database that is loaded into, whatever that is called. */
+function givesCharacterSet({ characterSet, collation, comment }: Database): string {
+  const about = comment === '' ? '' : ` COMMENT ${literal(comment)}`;
+  return `ALTER DATABASE CHARACTER SET ${characterSet} COLLATE ${collation}${about};\n`;
+}

@@ -1,0 +1,915 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import type { MysqlConfig } from '../../src/config/config.ts';
+import { Secret } from '../../src/config/secrets.ts';
+import { SealiftError } from '../../src/errors.ts';
+import { loadMysql, parseTarget } from '../../src/sources/mysql-restore.ts';
+import { Rights } from '../../src/sources/mysql-rights.ts';
+import { mysqlSource } from '../../src/sources/mysql.ts';
+import type { SourceContext } from '../../src/sources/source.ts';
+import { type MariadbService, startMariadb } from '../services/mariadb.ts';
+import { withoutServices } from '../services/services.ts';
+import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
+
+const canary = 'canary:\\pass"word\'#%n\\n; =';
+const oddNames = [
+  'with space',
+  'we=ird',
+  `q'u"o\\t\`e`,
+  '-dash',
+  'ünïcode',
+  'unicode',
+  'line\nbreak\ttab',
+  '%41',
+  '.',
+  'users',
+  '\\! touch x',
+];
+const fixtures = join(import.meta.dirname, '../fixtures/bin');
+
+interface Run extends SourceContext {
+  readonly problems: string[];
+  readonly texts: string[];
+  readonly details: { readonly type: string; readonly [key: string]: unknown }[];
+}
+
+/** What a test makes is removed at the end of the file. */
+let scratch = '';
+let server: MariadbService & AsyncDisposable;
+let other: MariadbService & AsyncDisposable;
+
+async function newDirectory(mode: number): Promise<string> {
+  const path = await mkdtemp(join(scratch, 'd-'));
+  await chmod(path, mode);
+  return path;
+}
+
+function newRun(signal = new AbortController().signal): Run {
+  const run = { problems: [] as string[], texts: [] as string[], details: [] as Run['details'] };
+  return {
+    signal,
+    ...run,
+    problem: (code, text) => void (run.problems.push(code), run.texts.push(text)),
+    detail: async (record) => void run.details.push(record),
+    temporary: () => newDirectory(0o700),
+  };
+}
+
+function onSocket(change: Partial<MysqlConfig> = {}): MysqlConfig {
+  const what = { name: 'my', kind: 'mysql', databases: 'all', exclude: [], users: true } as const;
+  return { ...what, host: server.socket, password: undefined, ...change } as MysqlConfig;
+}
+
+function overTcp(change: Partial<MysqlConfig> = {}): MysqlConfig {
+  const { tcpHost: host, port, user, password } = server;
+  return onSocket({ host, port, user, password: new Secret(() => password), ...change });
+}
+
+/** By standard input, in a client that takes names with backslashes for what they are. */
+async function sql(service: MariadbService, database: string, statements: string): Promise<string> {
+  const manner = ['--batch', '--raw', '--skip-column-names', '--binary-mode', '--comments'];
+  const args = ['--no-defaults', `--socket=${service.socket}`, '--default-character-set=utf8mb4', ...manner];
+  const env = { PATH: process.env['PATH'] };
+  const done = promisify(execFile)('mariadb', [...args, `--database=${database}`], {
+    env,
+    maxBuffer: 2 ** 28,
+  });
+  done.child.stdin?.on('error', () => {}).end(statements);
+  return (await done).stdout.trimEnd();
+}
+
+const quoted = (name: string) => `\`${name.replaceAll('`', '``')}\``;
+const literal = (text: string) => `'${text.replace(/['\\]/g, '\\$&')}'`;
+
+interface Saved {
+  readonly file: string;
+  readonly bytes: Buffer;
+  open(): AsyncGenerator<Uint8Array>;
+}
+
+function asSaved(file: string, bytes: Buffer, chunkBytes = 100_000): Saved {
+  async function* open(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
+  }
+  return { file, bytes, open };
+}
+
+async function save(config: MysqlConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
+  const saved: Saved[] = [];
+  for (const { file, open } of await mysqlSource(config, directories).streams(run)) {
+    const chunks: Uint8Array[] = [];
+    // A chunk is good until the next is asked for.
+    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
+    saved.push(asSaved(file, Buffer.concat(chunks)));
+  }
+  return saved;
+}
+
+async function saveOne(database: string): Promise<Saved> {
+  const [saved] = await save(onSocket({ databases: [database], users: false }));
+  assert.ok(saved);
+  return saved;
+}
+
+const streamsOf = async (config: MysqlConfig) => mysqlSource(config).streams(newRun());
+
+const dumpsNow = async () =>
+  (await save(onSocket({ exclude: ['big'] }))).map(({ bytes }) => bytes.toString('latin1'));
+
+const withoutTimes = (text: string) => text.replace(/"password_last_changed": ?\d+/g, '');
+
+const filesNow = async () => (await mysqlSource(onSocket()).streams(newRun())).map(({ file }) => file);
+
+/** Every table with a hash of its rows, and how everything was made. */
+async function contentOf(service: MariadbService, database: string): Promise<Record<string, string>> {
+  const of = literal(database);
+  const names = `SELECT HEX(table_name), table_type FROM information_schema.tables WHERE table_schema = ${of} ORDER BY 1`;
+  const tables = (await sql(service, database, names))
+    .split('\n')
+    .filter((row) => row !== '')
+    .map((row) => row.split('\t'))
+    .map(([hex = '', type]) => ({ name: quoted(Buffer.from(hex, 'hex').toString()), type }));
+  const ask = {
+    database: `SHOW CREATE DATABASE ${quoted(database)}`,
+    made: tables.map(({ name }) => `SHOW CREATE TABLE ${name}`).join('; '),
+    rows: tables
+      .flatMap(({ name, type }) => (type === 'SEQUENCE' ? [] : [`CHECKSUM TABLE ${name} EXTENDED`]))
+      .join('; '),
+    routines: `SELECT routine_name, routine_definition, definer, sql_mode, character_set_client, database_collation
+      FROM information_schema.routines WHERE routine_schema = ${of} ORDER BY 1`,
+    triggers: `SELECT trigger_name, action_timing, action_statement, definer, sql_mode FROM information_schema.triggers
+      WHERE trigger_schema = ${of} ORDER BY 1`,
+    events: `SELECT event_name, event_definition, interval_value, starts, status, definer, event_comment
+      FROM information_schema.events WHERE event_schema = ${of} ORDER BY 1`,
+  };
+  const content: Record<string, string> = {};
+  for (const [what, query] of Object.entries(ask)) content[what] = await sql(service, database, query);
+  content['database'] = content['database']!.split('/*')[1]!;
+  content['rows'] = content['rows']!.replaceAll(`${database}.`, '');
+  return content;
+}
+
+const failsWith =
+  (code: string, message = /(?:)/, hint = /(?:)/) =>
+  (error: unknown) => {
+    assert.ok(error instanceof SealiftError, String(error));
+    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
+    assert.match(error.hint ?? '', hint);
+    return true;
+  };
+
+/** A folder of programs in which one is a script. */
+async function programsWith(name: string, script: string): Promise<string[]> {
+  const directory = await newDirectory(0o755);
+  for (const program of ['mariadb', 'mariadb-dump'])
+    if (program !== name) await symlink(`/usr/bin/${program}`, join(directory, program));
+  await writeFile(join(directory, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return [directory];
+}
+
+const version = (text: string) => `if [ "$1" = --version ]; then echo '${text}'; exit; fi`;
+const asFixture = (fixture: string) =>
+  `${version('mariadb-dump  Ver 10.19 Distrib 10.11.99-MariaDB, for debian')}\nexec ${join(fixtures, fixture)} "$@"`;
+
+const into = (service: MariadbService, database = '') =>
+  `mysql:///${encodeURIComponent(database)}?socket=${service.socket}`;
+
+const loading = (change: object = {}) => ({ ...newRun(), force: false, ...change });
+
+const databasesOf = async (service: MariadbService) =>
+  (await sql(service, 'mysql', 'SELECT HEX(schema_name) FROM information_schema.schemata'))
+    .split('\n')
+    .map((hex) => Buffer.from(hex, 'hex').toString());
+
+const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i)).toString('hex');
+
+/** One of everything that a database can hold. */
+const everything = `
+  CREATE DATABASE everything CHARACTER SET latin1 COLLATE latin1_german1_ci COMMENT 'it''s; a \\\\ comment';
+  USE everything;
+  CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, b longblob, g geometry, bits bit(9), j json,
+    v varchar(90) CHARACTER SET utf8mb4, stored int AS (length(b) * 2) STORED, virt int AS (length(v) + 1) VIRTUAL,
+    hidden int INVISIBLE DEFAULT 7, n decimal(30, 10), f double, d datetime(6), stamp timestamp NULL, e enum('a', 'ü'));
+  INSERT INTO t (b, g, bits, j, v, n, f, d, stamp, e) VALUES
+    (x'${everyByte}', point(1, 2), b'101010101', '{"a": "😀"}', '😀 ''"\\\\ \\n\\t\\0 \\Z', 1.5, 1e-300, '2026-03-29 02:30:00.123456', '2026-11-26 12:00:00', 'ü'),
+    (NULL, NULL, NULL, NULL, '\\n-- Dump completed\\nALTER DATABASE \`everything\` CHARACTER SET ', NULL, 0.1, NULL, NULL, NULL), (x'', NULL, 0, '[]', '', 0, 0, '2026-01-01', NULL, 'a');
+  DELETE FROM t WHERE id = 3;
+  CREATE TABLE \`ta\`\`ble "x" \\! %\` (\`col \`\`u\` int, PRIMARY KEY (\`col \`\`u\`)) PARTITION BY HASH (\`col \`\`u\`) PARTITIONS 3;
+  INSERT INTO \`ta\`\`ble "x" \\! %\` VALUES (1), (2), (3), (4);
+  CREATE TABLE child (id int PRIMARY KEY, parent int, FOREIGN KEY (parent) REFERENCES t (id) ON DELETE CASCADE, CHECK (id > 0));
+  INSERT INTO child VALUES (1, 1), (2, 2);
+  CREATE TABLE a_first (id int, parent int, FOREIGN KEY (parent) REFERENCES child (id));
+  CREATE SEQUENCE seq START WITH 5 INCREMENT BY 3;
+  SELECT NEXTVAL(seq);
+  CREATE TABLE versioned (a int) WITH SYSTEM VERSIONING;
+  INSERT INTO versioned VALUES (1), (2);
+  UPDATE versioned SET a = 3 WHERE a = 1;
+  CREATE VIEW a_view AS SELECT id, f(id) AS fid FROM z_view;
+  CREATE TRIGGER trig BEFORE INSERT ON t FOR EACH ROW SET NEW.v = concat(NEW.v, '!');
+  CREATE EVENT ev ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01 00:00:00' DISABLE COMMENT 'it''s' DO INSERT INTO child VALUES (9, 1);
+`;
+
+const withRoutines = `
+  DELIMITER //
+  CREATE FUNCTION f(x int) RETURNS int DETERMINISTIC RETURN x + 1//
+  CREATE PROCEDURE p() BEGIN
+    -- a comment; with ' in it, and \\! in it
+    # another
+    /* a third */ SELECT ';', "//";
+  END //
+  DELIMITER ;
+  CREATE VIEW z_view AS SELECT id FROM t;
+`;
+
+suite('mysql', { skip: withoutServices }, () => {
+  before(async () => {
+    scratch = await mkdtemp(join(tmpdir(), 'sealift-mysql-'));
+    await chmod(scratch, 0o755);
+    const signal = new AbortController().signal;
+    const [first, second] = await Promise.all([
+      newDirectory(0o755).then((dir) => startMariadb(dir, signal)),
+      newDirectory(0o755).then((dir) => startMariadb(dir, signal)),
+    ]);
+    [server, other] = [first, second];
+    const [tables, views] = everything.split(/(?=\n {2}CREATE VIEW a_view)/);
+    await sql(server, 'mysql', `${tables}${withRoutines}${views}`);
+    // What was made under one character set of the database keeps it.
+    await sql(server, 'mysql', 'ALTER DATABASE everything CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci');
+    for (const name of oddNames)
+      await sql(
+        server,
+        'mysql',
+        `CREATE DATABASE ${quoted(name)}; USE ${quoted(name)};
+         CREATE TABLE \`t a\` (id int PRIMARY KEY, text varchar(99)) COMMENT ${literal(name)};
+         INSERT INTO \`t a\` SELECT seq, md5(concat(seq, DATABASE())) FROM seq_1_to_200`,
+      );
+    await sql(
+      server,
+      'mysql',
+      `CREATE ROLE reader; CREATE ROLE \`odd "r'o;le\`; GRANT SELECT ON everything.* TO reader; GRANT reader TO \`odd "r'o;le\`;
+       CREATE USER owner@'%' IDENTIFIED BY ${literal(canary)}; GRANT ALL ON everything.* TO owner@'%'; GRANT ALL ON \`with space\`.* TO owner@'%';
+       CREATE USER \`o'dd; \\\`\`u\`@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')
+         REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 5 ACCOUNT LOCK;
+       GRANT PROCESS ON *.* TO \`o'dd; \\\`\`u\`@localhost WITH GRANT OPTION; GRANT reader TO owner@'%' WITH ADMIN OPTION;
+       SET DEFAULT ROLE reader FOR owner@'%'; GRANT SELECT (id, v), INSERT ON everything.t TO \`odd "r'o;le\`;
+       GRANT EXECUTE ON PROCEDURE everything.p TO reader; GRANT EXECUTE ON FUNCTION everything.f TO PUBLIC;
+       CREATE USER ''@'192.0.2.%'; GRANT SELECT ON \`with space\`.\`t a\` TO ''@'192.0.2.%';
+       CREATE DATABASE big; CREATE TABLE big.big AS SELECT seq, repeat(md5(seq), 10) AS text FROM seq_1_to_200000;
+       CREATE DATABASE mixed; CREATE TABLE mixed.isam (a int) ENGINE=MyISAM; CREATE TABLE mixed.aria (a int) ENGINE=Aria;
+       CREATE TABLE mixed.inno (a int); INSERT INTO mixed.isam VALUES (1);`,
+    );
+  });
+
+  after(async () => {
+    await server?.[Symbol.asyncDispose]();
+    await other?.[Symbol.asyncDispose]();
+    await rm(scratch, { recursive: true, force: true });
+  });
+
+  test('a whole server comes back on another: odd names, every kind of object, users and their rights', async () => {
+    const run = newRun();
+    const saved = await save(onSocket({ exclude: ['big'] }), run);
+    assert.equal(saved.length, 1 + oddNames.length + 2);
+    for (const { file } of saved) assert.match(file, /^[A-Za-z0-9_%-][A-Za-z0-9_.%-]*$/);
+    assert.deepEqual(run.problems, ['not-consistent']);
+    const { lines } = await loadMysql(into(other), saved, loading());
+    for (const name of [...oddNames, 'everything', 'mixed']) {
+      assert.ok(lines.some((line) => line === `database ${JSON.stringify(name)} made and loaded`));
+      assert.deepEqual(await contentOf(other, name), await contentOf(server, name), name);
+    }
+    const check = `SELECT HEX(b), HEX(v), ST_AsText(g), bits + 0, stored, virt, hidden, f, d, stamp FROM t;
+      SELECT a, row_end > NOW() FROM versioned FOR SYSTEM_TIME ALL ORDER BY 1; SELECT * FROM a_view`;
+    assert.equal(await sql(other, 'everything', check), await sql(server, 'everything', check));
+    assert.ok(Number(await sql(other, 'everything', 'SELECT NEXTVAL(seq)')) >= 8, 'no number comes twice');
+    const versioned = 'SELECT a, row_start, row_end FROM versioned FOR SYSTEM_TIME ALL ORDER BY 1';
+    assert.equal(await sql(other, 'everything', versioned), await sql(server, 'everything', versioned));
+    const users = `SELECT user, host, priv FROM mysql.global_priv WHERE user NOT IN ('admin', 'root', 'mysql') ORDER BY 1, 2;
+      SELECT * FROM mysql.db ORDER BY 1, 2, 3; SELECT user, host, role, admin_option FROM mysql.roles_mapping ORDER BY 1, 2, 3;
+      SELECT db, user, table_name, table_priv, column_priv FROM mysql.tables_priv ORDER BY 1, 2, 3;
+      SELECT db, user, routine_name, proc_priv FROM mysql.procs_priv ORDER BY 1, 2, 3;`;
+    assert.equal(
+      withoutTimes(await sql(other, 'mysql', users)),
+      withoutTimes(await sql(server, 'mysql', users)),
+    );
+    assert.equal(await sql(other, 'mysql', 'SELECT @@GLOBAL.max_allowed_packet'), '16777216', 'put back');
+    assert.ok(lines.includes('user root@localhost keeps its password: this restore is logged in as it'));
+  });
+
+  test('dumps of what has not changed are the same byte for byte, also after other things changed', async () => {
+    const first = await dumpsNow();
+    await sql(
+      server,
+      'mysql',
+      'SELECT COUNT(*) FROM everything.t; ANALYZE TABLE everything.t; CREATE DATABASE d; DROP DATABASE d',
+    );
+    await delay(1100);
+    assert.deepEqual(await dumpsNow(), first);
+  });
+
+  test('a second load of the same is refused, with force it is repeated', async () => {
+    const saved = await saveOne('with space');
+    await assert.rejects(
+      loadMysql(into(other), [saved], loading()),
+      failsWith('target-exists', /"with space".*not empty/),
+    );
+    await sql(other, 'with space', 'DELETE FROM `t a`');
+    await loadMysql(into(other), [saved], loading({ force: true }));
+    assert.deepEqual(await contentOf(other, 'with space'), await contentOf(server, 'with space'));
+  });
+
+  test('one dump loads into a database of another name, whatever the size of its chunks', async () => {
+    const { file, bytes } = await saveOne('everything');
+    assert.match(bytes.toString('latin1'), /\nALTER DATABASE `everything` CHARACTER SET latin1/);
+    const name = 'ne`w=one';
+    const { lines } = await loadMysql(into(server, name), [asSaved(file, bytes, 7)], loading());
+    assert.deepEqual(lines, ['database "ne`w=one" made and loaded']);
+    const [there, was] = [await contentOf(server, name), await contentOf(server, 'everything')];
+    assert.deepEqual(there, was);
+    await sql(server, 'mysql', `DROP DATABASE ${quoted(name)}`);
+  });
+
+  test('a dump loads into an empty database that is already there', async () => {
+    await sql(server, 'mysql', 'CREATE DATABASE prepared');
+    await loadMysql(into(server, 'prepared'), [await saveOne('-dash')], loading());
+    assert.deepEqual(await contentOf(server, 'prepared'), await contentOf(server, '-dash'));
+    await sql(server, 'mysql', 'DROP DATABASE prepared');
+  });
+
+  test('a row whose bytes in hexadecimal are more than the server takes comes back', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE wide; CREATE TABLE wide.t (b longblob); INSERT INTO wide.t VALUES (REPEAT(x'00ff', 5000000))`,
+    );
+    await loadMysql(into(other), [await saveOne('wide')], loading());
+    assert.equal(
+      await sql(other, 'wide', 'SELECT LENGTH(b), MD5(b) FROM t'),
+      await sql(server, 'wide', 'SELECT LENGTH(b), MD5(b) FROM t'),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE wide');
+  });
+
+  test('a load that fails leaves nothing of a new database, and an empty one as it was', async () => {
+    const { file, bytes } = await saveOne('with space');
+    const cut = asSaved(file, bytes.subarray(0, bytes.length - 20));
+    const broken = asSaved(
+      file,
+      Buffer.concat([bytes.subarray(0, -18), Buffer.from('SELECT nonsense;\n-- Dump completed\n')]),
+    );
+    for (const dump of [cut, broken]) {
+      await assert.rejects(loadMysql(into(server, 'fresh'), [dump], loading()), failsWith('restore-failed'));
+      assert.ok(!(await databasesOf(server)).includes('fresh'));
+    }
+    await sql(server, 'mysql', `CREATE DATABASE fresh COLLATE latin1_bin COMMENT 'mine'`);
+    const was = await contentOf(server, 'fresh');
+    await assert.rejects(
+      loadMysql(into(server, 'fresh'), [broken], loading()),
+      failsWith('restore-failed', /nonsense/),
+    );
+    assert.deepEqual(await contentOf(server, 'fresh'), was);
+    await sql(server, 'mysql', 'DROP DATABASE fresh');
+  });
+
+  test('a damaged dump changes nothing of a database that is not empty, and a failed one is told precisely', async () => {
+    await sql(
+      server,
+      'mysql',
+      'CREATE DATABASE old; CREATE TABLE old.mine (a int); CREATE TABLE old.`t a` (a int); CREATE TABLE old.zz (a int)',
+    );
+    const was = await contentOf(server, 'old');
+    const { bytes } = await saveOne('with space');
+    const cut = asSaved('old.sql', bytes.subarray(0, bytes.length - 20));
+    await assert.rejects(
+      loadMysql(into(server, 'old'), [cut], loading({ force: true })),
+      failsWith('restore-failed', /not a whole dump/),
+    );
+    assert.deepEqual(await contentOf(server, 'old'), was);
+    // Times of creation are whole seconds.
+    await delay(1100);
+    const broken = asSaved(
+      'old.sql',
+      Buffer.concat([
+        bytes.subarray(0, -18),
+        Buffer.from('DROP TABLE zz; SELECT nonsense;\n-- Dump completed\n'),
+      ]),
+    );
+    await assert.rejects(
+      loadMysql(into(server, 'old'), [broken], loading({ force: true })),
+      failsWith(
+        'restore-failed',
+        /of database "old" there are now made anew, the last perhaps not whole: t a; gone: zz; as they were: 1 of 3/,
+      ),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE old');
+  });
+
+  test('a body that throws after its last byte leaves no database', async () => {
+    const dump = await saveOne('with space');
+    async function* open(): AsyncGenerator<Uint8Array> {
+      yield* dump.open();
+      await delay(300);
+      throw new Error('the segment is damaged');
+    }
+    await assert.rejects(loadMysql(into(server, 'fresh'), [{ file: dump.file, open }], loading()), /damaged/);
+    assert.ok(!(await databasesOf(server)).includes('fresh'));
+  });
+
+  test('an interrupted load leaves no database, and the limits of the server as they were', async () => {
+    const abort = new AbortController();
+    const dump = await saveOne('with space');
+    async function* open(): AsyncGenerator<Uint8Array> {
+      yield dump.bytes.subarray(0, 3000);
+      await delay(100);
+      abort.abort(new Error('enough'));
+      yield dump.bytes.subarray(3000);
+    }
+    const load = loadMysql(into(server, 'fresh'), [{ file: dump.file, open }], {
+      ...newRun(abort.signal),
+      force: false,
+    });
+    await assert.rejects(load, /enough/);
+    assert.ok(!(await databasesOf(server)).includes('fresh'));
+    assert.equal(await sql(server, 'mysql', 'SELECT @@GLOBAL.max_allowed_packet'), '16777216');
+  });
+
+  test('a hostile dump runs no program here and reads no file', async () => {
+    const mark = join(scratch, 'was-here');
+    const secret = join(scratch, 'secret');
+    await writeFile(secret, 'canary\n');
+    const { stdout } = await promisify(execFile)('sh', [
+      '-c',
+      `printf '\\\\! touch ${mark}\\n\\\\. ${secret}\\n' | mariadb --no-defaults --socket=${server.socket} 2>&1 || :`,
+    ]);
+    assert.ok(existsSync(mark) && stdout.includes('canary'), 'what this is about: the client left to itself');
+    await rm(mark);
+    for (const text of [
+      `\\! touch ${mark}\n`,
+      `system touch ${mark}\n`,
+      `system touch ${mark};\n`,
+      `SELECT 1 \\! touch ${mark}\n;\n`,
+      `DELIMITER //\n\\! touch ${mark}\n//\nDELIMITER ;\n`,
+      `DELIMITER //\nsystem touch ${mark}\n//\nDELIMITER ;\n`,
+      `delimiter \\!\nSELECT 1\\! touch ${mark}\n`,
+      `DELIMITER ;;\nsystem touch ${mark} ;;\n`,
+      `/*!50003 SELECT 1 */ \\! touch ${mark}\n;`,
+      `/*M!999999\\- enable the sandbox mode */ \nsystem touch ${mark}\n`,
+      `-- \\! touch ${mark}\n\\! touch ${mark}\n`,
+      `tee ${mark}\nSELECT 1;\n`,
+      `\\T ${mark}\nSELECT 1;\n`,
+      `pager touch ${mark}\nSELECT 1;\n`,
+      `edit\n\\e\n`,
+      `source ${secret}\n`,
+      `\\. ${secret}\n`,
+      `LOAD DATA LOCAL INFILE '${secret}' INTO TABLE \`t a\` (text);\n`,
+      `\\u mysql\n\\! touch ${mark}\n`,
+    ]) {
+      const head = '-- MariaDB dump 10.19\n--\nCREATE TABLE `t a` (text text);\n';
+      const hostile = asSaved('hostile.sql', Buffer.from(`${head}${text}\n-- Dump completed\n`));
+      await loadMysql(into(server, 'hostile'), [hostile], loading({ force: true })).catch(
+        (error: unknown) => {
+          assert.ok(error instanceof SealiftError);
+          assert.doesNotMatch(error.message, /canary/);
+        },
+      );
+      assert.ok(!existsSync(mark), text);
+      const here = await databasesOf(server);
+      if (!here.includes('hostile')) continue;
+      const read = await sql(server, 'hostile', 'SELECT * FROM `t a`; DROP DATABASE hostile');
+      assert.equal(read, '', text);
+    }
+  });
+
+  test('users with anything but accounts and grants in them never reach the server', async () => {
+    const dump = await saveOne('-dash');
+    const end = '-- Users and grants complete\n';
+    for (const text of [
+      `DROP DATABASE mixed;\n${end}`,
+      `SET GLOBAL x = 1;\n${end}`,
+      `CREATE USER IF NOT EXISTS \`a\`@\`b\`; \\! touch x\n${end}`,
+      `CREATE USER IF NOT EXISTS \`a\`@\`b\`; /*! DROP DATABASE mixed */;\n${end}`,
+      `GRANT SELECT ON *.* TO \`a\`@\`b\``,
+      `GRANT SELECT ON *.* TO "a"; ${end}`,
+      `SET SESSION sql_mode = 'ANSI_QUOTES';\n${end}`,
+      `CREATE USER IF NOT EXISTS \`a\`@\`b\`;\n`,
+    ])
+      await assert.rejects(
+        loadMysql(into(other), [asSaved('users.sql', Buffer.from(text)), dump], loading({ force: true })),
+        failsWith('restore-failed', /among its users/),
+        text,
+      );
+    assert.equal(await sql(other, 'mysql', `SELECT COUNT(*) FROM user WHERE user = 'a'`), '0');
+  });
+
+  test('accounts that exist get the saved password, grants on what is not there are named', async () => {
+    const [users] = await save(onSocket({ databases: ['-dash'] }));
+    assert.ok(users?.file === 'users.sql');
+    await sql(
+      other,
+      'mysql',
+      `ALTER USER owner@'%' IDENTIFIED BY 'changed'; DROP DATABASE everything; CREATE DATABASE everything`,
+    );
+    const { lines } = await loadMysql(into(other), [users, await saveOne('-dash')], loading({ force: true }));
+    const query = `SELECT authentication_string FROM user WHERE user = 'owner'`;
+    assert.equal(await sql(other, 'mysql', query), await sql(server, 'mysql', query));
+    assert.match(lines.at(-1) ?? '', /none on what is not there: .*everything\.p/);
+  });
+
+  test('tables without transactions are named, each by its database', async () => {
+    const run = newRun();
+    await mysqlSource(onSocket()).streams(run);
+    assert.deepEqual(run.problems, ['not-consistent']);
+    assert.match(run.texts[0] ?? '', /database "mixed".*: "aria" \(Aria\), "isam" \(MyISAM\)$/);
+  });
+
+  test('a login with rights on one database saves it, and tells what it cannot see', async () => {
+    const password = new Secret(() => canary);
+    const run = newRun();
+    const own = await save(overTcp({ user: 'owner', password, databases: ['with space'] }), run);
+    assert.deepEqual(
+      own.map(({ file }) => file),
+      ['with%20space.sql'],
+    );
+    assert.deepEqual(run.problems, ['rights-missing']);
+    assert.match(run.texts[0] ?? '', /users and grants of .* are not saved: the login owner@%/);
+
+    await assert.rejects(
+      save(overTcp({ user: 'owner', password, databases: ['everything'] })),
+      failsWith('source-denied', /insuffici?ent privileges/, /routines of others/),
+    );
+
+    await sql(
+      server,
+      'mysql',
+      `CREATE USER looker@'%' IDENTIFIED BY 'x'; GRANT SELECT, SHOW VIEW, EVENT ON \`with space\`.* TO looker@'%'`,
+    );
+    const less = newRun();
+    const looker = overTcp({ user: 'looker', password: new Secret(() => 'x'), users: false });
+    await save(looker, less);
+    assert.match(
+      less.texts.join('\n'),
+      /sees only databases that it has rights on[^]*"with space" may lack .*: triggers \(TRIGGER\), routines/,
+    );
+    await assert.rejects(save({ ...looker, databases: ['big'] }), failsWith('source-denied', /"big"/));
+  });
+
+  test('a plain login loads what it may, and is told why views of others are not its to make', async () => {
+    await sql(server, 'mysql', `CREATE DATABASE theirs; GRANT ALL ON theirs.* TO owner@'%'`);
+    const password = new Secret(() => canary);
+    const url = `mysql://owner@127.0.0.1:${server.port}/theirs`;
+    await loadMysql(url, [await saveOne('with space')], loading({ password }));
+    await assert.rejects(
+      loadMysql(url, [await saveOne('everything')], loading({ password, force: true })),
+      failsWith('source-denied', /SUPER|SET USER/, /belong to other users/),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE theirs');
+  });
+
+  test('the server is asked for its databases at each run', async () => {
+    assert.ok(!(await filesNow()).includes('later.sql'));
+    await sql(server, 'mysql', 'CREATE DATABASE later');
+    assert.ok((await filesNow()).includes('later.sql'));
+    await sql(server, 'mysql', 'DROP DATABASE later');
+  });
+
+  test('details tell the versions of server and program, and what the databases are', async () => {
+    const run = newRun();
+    await mysqlSource(onSocket({ databases: ['everything'] })).streams(run);
+    assert.deepEqual(
+      run.details.map(({ type }) => type),
+      ['server', 'database'],
+    );
+    assert.match(
+      JSON.stringify(run.details[0]),
+      /"maker":"MariaDB","version":"1\d\.\d+\.\d+","dumpedBy":"MariaDB 1\d\.\d+/,
+    );
+    assert.match(
+      JSON.stringify(run.details[1]),
+      /"name":"everything","characterSet":"utf8mb4","collation":"utf8mb4_unicode_ci",.*"tables":5,"sizeBytes":\d{5,}/,
+    );
+  });
+
+  test('a listed database that does not exist fails alone', async () => {
+    const run = newRun();
+    const [gone, there] = await mysqlSource(onSocket({ databases: ['gone', '-dash'], users: false })).streams(
+      run,
+    );
+    assert.ok(gone && there);
+    await assert.rejects(
+      Array.fromAsync(gone.open(run)),
+      failsWith('source-unavailable', /database "gone".*Unknown database/),
+    );
+    assert.ok((await Array.fromAsync(there.open(run))).length > 0);
+  });
+
+  test('a source with no database left is an error, not an empty success', async () => {
+    const config = onSocket({ databases: ['big'], exclude: ['big'] });
+    await assert.rejects(mysqlSource(config).streams(newRun()), failsWith('source-empty'));
+  });
+
+  test('a wrong or missing password and a server that is down are told apart', async () => {
+    await assert.rejects(
+      streamsOf(overTcp({ password: new Secret(() => 'wrong') })),
+      failsWith('source-denied', /using password: YES/, /check user/),
+    );
+    await assert.rejects(
+      streamsOf(overTcp({ password: undefined })),
+      failsWith('source-denied', /using password: NO/, /no password was given/),
+    );
+    await assert.rejects(streamsOf(overTcp({ port: 1 })), failsWith('source-unavailable', /Can't connect/));
+    await assert.rejects(
+      streamsOf(onSocket({ host: '/nowhere/s' })),
+      failsWith('source-unavailable', /socket \/nowhere\/s/),
+    );
+  });
+
+  test('a password with every odd character works, and is in no argument, environment, message or detail', async () => {
+    const seen: string[] = [];
+    const watch = setInterval(() => {
+      for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)))
+        for (const file of ['cmdline', 'environ'])
+          try {
+            const text = readFileSync(`/proc/${pid}/${file}`, 'latin1');
+            if (text.includes('canary')) seen.push(text);
+          } catch {
+            // The process has ended meanwhile.
+          }
+    }, 3);
+    const run = newRun();
+    const saving = (database: string) =>
+      save(overTcp({ user: 'owner', password: new Secret(() => canary), databases: [database] }), run).catch(
+        (error: unknown) => error,
+      );
+    const there = await saving('with space');
+    const failure = await saving('big');
+    clearInterval(watch);
+    assert.ok(Array.isArray(there), String(there));
+    assert.ok(failure instanceof SealiftError && failure.code === 'source-denied');
+    assert.deepEqual(seen, []);
+    const told = JSON.stringify([
+      run.details,
+      run.texts,
+      failure.message,
+      failure.hint,
+      String(failure.cause),
+    ]);
+    assert.ok(!told.includes('canary'));
+  });
+
+  test('a password in ~/.my.cnf logs in where none is configured, and does not win over one that is', async () => {
+    const home = await newDirectory(0o700);
+    await writeFile(join(home, '.my.cnf'), `[client]\nuser=${server.user}\npassword=${server.password}\n`, {
+      mode: 0o600,
+    });
+    const { HOME } = process.env;
+    process.env['HOME'] = home;
+    try {
+      const [found] = await save(
+        overTcp({ user: undefined, password: undefined, databases: ['-dash'], users: false }),
+      );
+      assert.ok(found);
+      await save(
+        overTcp({
+          user: 'owner',
+          password: new Secret(() => canary),
+          databases: ['with space'],
+          users: false,
+        }),
+      );
+    } finally {
+      process.env['HOME'] = HOME;
+    }
+  });
+
+  test(
+    'the password file has mode 0600, and can be read by the user that the tools run as',
+    { skip: process.geteuid?.() !== 0 },
+    async () => {
+      const made: string[] = [];
+      const run = newRun();
+      const temporary = async () => {
+        const path = await run.temporary();
+        made.push(path);
+        return path;
+      };
+      await mysqlSource(overTcp({ runAs: 'nobody' })).streams({ ...run, temporary });
+      const file = join(made[0] ?? '', 'password.cnf');
+      assert.match(await readFile(file, 'utf8'), /^\[client\]\npassword="\w+"\n$/);
+      const { stdout } = await promisify(execFile)('stat', ['-c', '%a %U', file]);
+      assert.equal(stdout.trim(), '600 nobody');
+    },
+  );
+
+  test('a mariadb-dump that is killed midway does not end its stream naturally', async () => {
+    const run = newRun();
+    const [stream] = await mysqlSource(onSocket({ databases: ['big'], users: false })).streams(run);
+    assert.ok(stream);
+    const read = async () => {
+      let chunks = 0;
+      for await (const _ of stream.open(run))
+        if (++chunks === 2) process.kill(childNamed('mariadb-dump'), 'SIGKILL');
+    };
+    await assert.rejects(read(), failsWith('tool-failed', /SIGKILL/));
+  });
+
+  test('a connection that the server ends midway does not end the stream naturally', async () => {
+    const run = newRun();
+    const [stream] = await mysqlSource(onSocket({ databases: ['big'], users: false })).streams(run);
+    assert.ok(stream);
+    const read = async () => {
+      let chunks = 0;
+      for await (const _ of stream.open(run)) {
+        if (++chunks !== 2) continue;
+        const dumping = await sql(
+          server,
+          'mysql',
+          `SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT%FROM%big%' AND id <> CONNECTION_ID()`,
+        );
+        await sql(server, 'mysql', `KILL ${dumping}`);
+      }
+    };
+    await assert.rejects(read(), failsWith('source-unavailable', /Lost connection/));
+  });
+
+  test('an abort ends mariadb-dump and its stream, and one that hangs', async () => {
+    for (const directories of [undefined, await programsWith('mariadb-dump', asFixture('hangs'))]) {
+      const abort = new AbortController();
+      const run = newRun(abort.signal);
+      const source = mysqlSource(onSocket({ databases: ['big'], users: false }), directories);
+      const [stream] = await source.streams(run);
+      assert.ok(stream);
+      const read = async () => {
+        let chunks = 0;
+        for await (const _ of stream.open(run)) if (++chunks === 2) abort.abort(new Error('enough'));
+      };
+      await assert.rejects(read(), /enough/);
+      assert.throws(() => childNamed(directories === undefined ? 'mariadb-dump' : 'hangs'));
+    }
+  });
+
+  for (const [fixture, code, says] of [
+    ['empty', 'source-empty', /is empty/],
+    ['something-else', 'source-damaged', /does not begin/],
+    ['dies-midway', 'tool-failed', /SIGKILL/],
+    ['fails-at-the-end', 'tool-failed', /the disk of the server is broken/],
+    ['floods-stderr', 'tool-failed', /the last word/],
+  ] as const)
+    test(`a mariadb-dump that is "${fixture}" ends in ${code}`, async () => {
+      const config = onSocket({ databases: ['-dash'], users: false });
+      const directories = await programsWith('mariadb-dump', asFixture(fixture));
+      await assert.rejects(save(config, newRun(), directories), failsWith(code, says));
+    });
+
+  test('a dump that is cut off without a word is not taken for one', async () => {
+    const script = `${version('mariadb-dump  Ver 10.19 Distrib 10.11.99-MariaDB')}\n/usr/bin/mariadb-dump "$@" | head -c 2000`;
+    const config = onSocket({ databases: ['-dash'], users: false });
+    const directories = await programsWith('mariadb-dump', script);
+    await assert.rejects(save(config, newRun(), directories), failsWith('source-damaged', /does not end/));
+  });
+
+  test('a dump program that is too old, of the other maker, or missing is refused by name', async () => {
+    const streams = async (script: string) =>
+      mysqlSource(onSocket(), await programsWith('mariadb-dump', script)).streams(newRun());
+    const install = /apt-get install mariadb-client/;
+    await assert.rejects(
+      streams(version('mysqldump  Ver 10.16 Distrib 10.1.48-MariaDB, for debian-linux-gnu (x86_64)')),
+      failsWith('tool-too-old', /is 10\.1\.48/, install),
+    );
+    await assert.rejects(
+      streams(version('mysqldump  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server - GPL)')),
+      failsWith('tool-missing', /is MySQL's/, install),
+    );
+    const [directory = ''] = await programsWith('mariadb-dump', '');
+    await rm(join(directory, 'mariadb-dump'));
+    await assert.rejects(
+      mysqlSource(onSocket(), [directory]).streams(newRun()),
+      failsWith('tool-missing', /mariadb-dump or mysqldump is not installed/, install),
+    );
+    await rm(join(directory, 'mariadb'));
+    await assert.rejects(
+      mysqlSource(onSocket(), [directory]).streams(newRun()),
+      failsWith('tool-missing', /mariadb or mysql/),
+    );
+  });
+
+  test('by the program: backed up as the plain configuration says, loaded with the password from MYSQL_PWD', async (t) => {
+    const source = { name: 'web', kind: 'mysql', databases: ['everything', 'mixed'], host: server.socket };
+    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: other.password };
+    const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [source] } }, env });
+    const { snapshots } = await world.json<BackupSummary>('backup');
+    assert.equal(snapshots[0]?.status, 'complete');
+    assert.deepEqual(
+      snapshots[0].problems.map(({ source, code }) => [source, code]),
+      [['web', 'not-consistent']],
+    );
+    const again = await world.json<BackupSummary>('backup');
+    assert.equal(again.snapshots[0]?.newBytes, 0, 'nothing is new');
+
+    await sql(other, 'mysql', 'DROP DATABASE IF EXISTS everything; DROP DATABASE IF EXISTS mixed');
+    const url = `mysql://${other.user}@127.0.0.1:${other.port}`;
+    const restored = await world.run('restore', 'latest', '--into', url, '--key', world.key);
+    assert.equal(restored.status, 0, restored.stderr);
+    assert.deepEqual(await contentOf(other, 'everything'), await contentOf(server, 'everything'));
+    const refused = await world.run('restore', 'latest', '--into', url, '--key', world.key);
+    assert.equal(refused.status, 2, refused.stderr);
+    assert.match(refused.stderr, /"everything".*is not empty/);
+  });
+
+  test('by hand, as the documentation says', async () => {
+    const [users, dump] = await save(onSocket({ databases: ['everything'] }));
+    assert.ok(users && dump);
+    await sql(other, 'mysql', 'DROP DATABASE IF EXISTS everything; CREATE DATABASE everything');
+    for (const [{ bytes }, args] of [
+      [dump, ['--comments', '--max-allowed-packet=1G', 'everything']],
+      [users, []],
+    ] as const) {
+      const options = ['--no-defaults', `--socket=${other.socket}`, '--binary-mode', ...args];
+      const done = promisify(execFile)('mariadb', options);
+      done.child.stdin?.end(bytes);
+      await done;
+    }
+    assert.deepEqual(await contentOf(other, 'everything'), await contentOf(server, 'everything'));
+  });
+
+  test('programs that go by their old names alone are used', async () => {
+    const directory = await newDirectory(0o755);
+    await symlink('/usr/bin/mariadb', join(directory, 'mysql'));
+    await symlink('/usr/bin/mariadb-dump', join(directory, 'mysqldump'));
+    assert.equal(
+      (await save(onSocket({ databases: ['-dash'], users: false }), newRun(), [directory])).length,
+      1,
+    );
+  });
+});
+
+suite('where a MariaDB or MySQL database is loaded', () => {
+  test('a URL names user, host, port and database, or a socket', () => {
+    assert.deepEqual(parseTarget('mysql://me@db.example:3307/a%20b'), {
+      address: { host: 'db.example', port: 3307, user: 'me' },
+      database: 'a b',
+    });
+    assert.deepEqual(parseTarget('mariadb:///db?socket=/run/mysqld/mysqld.sock'), {
+      address: { host: '/run/mysqld/mysqld.sock', port: undefined, user: undefined },
+      database: 'db',
+    });
+    assert.deepEqual(parseTarget('mysql://[::1]'), {
+      address: { host: '::1', port: undefined, user: undefined },
+      database: undefined,
+    });
+    for (const url of [
+      'mysql://host/db?socket=/s',
+      'mysql:///db?socket=s',
+      'mysql://host/db?ssl=1',
+      'mysql://host/%zz',
+    ])
+      assert.throws(() => parseTarget(url), failsWith('usage'));
+  });
+
+  test('a password in the URL is refused and not repeated', () => {
+    for (const url of [
+      'mysql://me:canary@host/db',
+      'mysql://host/db?password=canary',
+      'mysql://me:canary@ho st/',
+    ])
+      assert.throws(
+        () => parseTarget(url),
+        (error: unknown) => {
+          assert.ok(error instanceof SealiftError && error.exitStatus === 2);
+          return !JSON.stringify([error.message, error.hint, String(error.cause)]).includes('canary');
+        },
+      );
+  });
+
+  test('rights are read from grants, in which names are patterns', () => {
+    const rights = new Rights([
+      "GRANT SHOW DATABASES ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*1'",
+      'GRANT SELECT, SHOW VIEW ON `wiki\\_%`.* TO `u`@`%`',
+      'GRANT ALL PRIVILEGES ON `a``b`.* TO `u`@`%` WITH GRANT OPTION',
+      'GRANT TRIGGER ON `other`.`table` TO `u`@`%`',
+    ]);
+    assert.ok(rights.has(['SHOW DATABASES']) && rights.has(['SHOW DATABASES'], 'any'));
+    assert.ok(
+      rights.has(['SELECT'], 'wiki_de') && !rights.has(['SELECT'], 'wikide') && !rights.has(['SELECT']),
+    );
+    assert.ok(rights.has(['TRIGGER'], 'a`b') && !rights.has(['TRIGGER'], 'other'));
+  });
+});
+
+/** A process that this one started. */
+function childNamed(name: string): number {
+  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const [, comm, rest = ''] = /\((.*)\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
+      if (comm === name && rest.split(' ')[1] === String(process.pid)) return Number(pid);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  throw new Error(`no child is named ${name}`);
+}
