@@ -87,7 +87,7 @@ function toKind(source: WithoutLimit<RawSource>, absolute: ToPath, secret: ToSec
     }
     case 'command': {
       const env = Object.fromEntries(Object.entries(source.env).map(([key, value]) => [key, secret(value)!]));
-      return { ...source, env };
+      return { ...source, env, cwd: source.cwd === undefined ? undefined : absolute(source.cwd) };
     }
     case 'system':
     case 'files':

@@ -1,5 +1,6 @@
 import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
+import { commandSource } from './command.ts';
 import { filesSource } from './files.ts';
 import { postgresSource } from './postgres.ts';
 import type { Source } from './source.ts';
@@ -23,7 +24,7 @@ export function openSource(config: SourceConfig): Source {
     case 'prosody':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'command':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return commandSource(config);
     case 'system':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'files':

@@ -18,6 +18,10 @@ const packageSets = {
     packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
     servers: /^(prosody|lua5\.\d)$/,
   },
+  recipes: {
+    packages: ['etcd-server', 'etcd-client', 'influxdb', 'influxdb-client'],
+    servers: /^(etcd|influxd)$/,
+  },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
