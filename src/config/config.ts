@@ -41,6 +41,8 @@ export interface JobConfig {
   /** Programs with their arguments, run around the job. */
   readonly before: readonly string[] | undefined;
   readonly after: readonly string[] | undefined;
+  /** For each of the two; Infinity for no limit. */
+  readonly hookTimeLimitSeconds: number;
   readonly sources: readonly SourceConfig[];
 }
 

@@ -31,6 +31,7 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
       timezone: job.timezone,
       before: job.before,
       after: job.after,
+      hookTimeLimitSeconds: seconds(job.hookTimeLimit) || Infinity,
       sources: job.sources.map((source) => toSource(source, absolute, secret)),
     })),
   };
