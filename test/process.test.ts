@@ -170,13 +170,14 @@ suite('reading a program', () => {
   });
 });
 
-suite('what a program says', () => {
-  const lines = async (argv: readonly string[], secrets?: readonly string[]): Promise<string[]> => {
-    const said: string[] = [];
-    await perform({ argv, secrets }, never, (line) => said.push(line)).catch(() => {});
-    return said;
-  };
+/** What a program says, however it ends. */
+async function lines(argv: readonly string[], secrets?: readonly string[]): Promise<string[]> {
+  const said: string[] = [];
+  await perform({ argv, secrets }, never, (line) => said.push(line)).catch(() => {});
+  return said;
+}
 
+suite('what a program says', () => {
   test('is told line by line when it has ended, well or not', async () => {
     assert.deepEqual(await lines(['sh', '-c', 'echo one; echo; echo two; echo three >&2']), [
       'one',

@@ -43,7 +43,8 @@ async function prepare(
   };
 }
 
-const bash = ['bash', '-O', 'inherit_errexit', '-euo', 'pipefail', '-c'];
+/** No start-up files: bash reads one where it believes that it was started by a remote shell. */
+const bash = ['bash', '--norc', '--noprofile', '-O', 'inherit_errexit', '-euo', 'pipefail', '-c'];
 
 function reveal(key: string, secret: Secret): string {
   const value = secret.reveal();

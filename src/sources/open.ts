@@ -5,6 +5,7 @@ import { filesSource } from './files.ts';
 import { postgresSource } from './postgres.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
+import { systemSource } from './system.ts';
 
 /** The source of a configuration. Opening it asks nothing yet. */
 export function openSource(config: SourceConfig): Source {
@@ -26,7 +27,7 @@ export function openSource(config: SourceConfig): Source {
     case 'command':
       return commandSource(config);
     case 'system':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return systemSource(config);
     case 'files':
       return filesSource(config);
   }

@@ -139,9 +139,9 @@ suite('a command', () => {
   });
 });
 
-suite('what the output must be', () => {
-  const print = (format: string) => ['printf', format];
+const print = (format: string): string[] => ['printf', format];
 
+suite('what the output must be', () => {
   test('begins with the magic, byte for byte', async () => {
     const gzip = String.raw`\x1f\x8B`;
     assert.equal((await save({ argv: print(String.raw`\037\213\010`), magic: gzip })).text, '\x1F\x8B\b');
