@@ -26,6 +26,8 @@ export interface Command {
   readonly cwd?: string | undefined;
   /** Written to standard input, which is otherwise empty. */
   readonly input?: string | undefined;
+  /** Texts that are hidden in what it says on standard error, of which errors and logs are made. */
+  readonly secrets?: readonly string[] | undefined;
 }
 
 export interface SystemUser {
@@ -52,7 +54,7 @@ export class ToolFailure extends Error {
   }
 }
 
-const stderrTailBytes = 4096;
+const tailBytes = 4096;
 const outputLimitBytes = 16 * 1024 * 1024;
 const graceMs = 5000;
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
@@ -86,6 +88,25 @@ export async function output(
 }
 
 /**
+ * Runs a program for what it does. Its exit status alone tells success: what it started may stay behind, even with its
+ * output open. `say` is handed the last 4 KiB of both its outputs, line by line, once it has ended in whatever way.
+ */
+export async function perform(
+  command: Command,
+  signal: AbortSignal,
+  say: (line: string) => void,
+): Promise<void> {
+  await using child = new Child(command, signal, { leavesChildren: true });
+  const said = child.keepOutput();
+  try {
+    await child.succeeded();
+  } finally {
+    for (const text of [said(), child.stderr])
+      for (const line of text.split('\n')) if (line !== '') say(line);
+  }
+}
+
+/**
  * Writes `body` to a program's standard input. The last chunk is handed over only once `body` has ended naturally,
  * so a program that commits at the end of its input cannot do so when `body` throws; it is ended instead.
  * The program's own failure wins over the broken pipe that it causes.
@@ -99,7 +120,7 @@ export async function feedProcess(
   signal: AbortSignal,
   { mayStopReading = false }: { mayStopReading?: boolean } = {},
 ): Promise<{ stdout: string; stderr: string }> {
-  await using child = new Child(command, signal, true);
+  await using child = new Child(command, signal, { piped: true });
   const said = collect(child);
   // Until it is awaited below; the child's failure tells the same more clearly.
   said.catch(() => {});
@@ -173,17 +194,27 @@ class Child implements AsyncDisposable {
   readonly #child: ChildProcessByStdio<Writable | null, Readable, Readable>;
   readonly #signal: AbortSignal;
   readonly #ended = Promise.withResolvers<{ status: number | null; signal: NodeJS.Signals | null }>();
-  readonly #stderrClosed = Promise.withResolvers<void>();
+  /** The ends of what is taken in as it comes. */
+  readonly #closed: Promise<unknown>[] = [];
   readonly #stop = () => void this.#end();
+  readonly #secrets: readonly string[];
+  readonly #leavesChildren: boolean;
   #running = true;
   #startError: unknown;
-  #stderrTail: Buffer = Buffer.alloc(0);
+  #stderr: Tail;
   #ending: Promise<void> | undefined;
 
-  constructor(command: Command, signal: AbortSignal, piped = false) {
+  constructor(
+    command: Command,
+    signal: AbortSignal,
+    { piped = false, leavesChildren = false }: { piped?: boolean; leavesChildren?: boolean } = {},
+  ) {
     signal.throwIfAborted();
     this.program = basename(command.argv[0] ?? '');
     this.#signal = signal;
+    this.#secrets = command.secrets ?? [];
+    this.#leavesChildren = leavesChildren;
+    this.#stderr = new Tail(this.#secrets);
     const [file = '', ...args] = commandLine(command);
     const input = piped || command.input !== undefined ? 'pipe' : 'ignore';
     this.#child = spawn(file, args, {
@@ -212,10 +243,8 @@ class Child implements AsyncDisposable {
       this.#startError = error;
       over(null, null);
     });
-    child.stderr.on('data', (chunk: Buffer) => {
-      this.#stderrTail = Buffer.concat([this.#stderrTail, chunk]).subarray(-stderrTailBytes);
-    });
-    child.stderr.once('close', this.#stderrClosed.resolve);
+    child.stderr.on('data', (chunk: Buffer) => this.#stderr.add(chunk));
+    this.#closed.push(end(child.stderr));
     this.#signal.addEventListener('abort', this.#stop, { once: true });
   }
 
@@ -225,7 +254,15 @@ class Child implements AsyncDisposable {
   }
 
   get stderr(): string {
-    return this.#stderrTail.toString('utf8').trim();
+    return this.#stderr.text();
+  }
+
+  /** Instead of `output`: takes standard output in as it comes. Returns what gives the last of it. */
+  keepOutput(): () => string {
+    const tail = new Tail(this.#secrets);
+    this.#child.stdout.on('data', (chunk: Buffer) => tail.add(chunk));
+    this.#closed.push(end(this.#child.stdout));
+    return () => tail.text();
   }
 
   /** Ends at the end of standard output, which is not yet success. */
@@ -247,7 +284,7 @@ class Child implements AsyncDisposable {
     // Its last words may still be in the pipe; but a daemon that it left behind may hold the pipe open for ever.
     const waiting = new AbortController();
     await Promise.race([
-      this.#stderrClosed.promise,
+      Promise.all(this.#closed),
       delay(1000, undefined, { signal: waiting.signal }).catch(() => {}),
     ]);
     waiting.abort();
@@ -284,7 +321,8 @@ class Child implements AsyncDisposable {
         await this.#ended.promise;
         clearTimeout(timer);
       }
-      if (!this.#child.stdout.readableEnded) this.#kill('SIGKILL');
+      const mayStay = this.#leavesChildren && this.#child.exitCode === 0;
+      if (!this.#child.stdout.readableEnded && !mayStay) this.#kill('SIGKILL');
       // Only now, because a closed pipe could look like the natural end of the input.
       for (const pipe of this.#child.stdio) pipe?.destroy();
     })();
@@ -305,6 +343,36 @@ class Child implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#signal.removeEventListener('abort', this.#stop);
     await this.#end();
+  }
+}
+
+const end = (pipe: Readable): Promise<void> => new Promise((resolve) => pipe.once('close', resolve));
+
+/** The last 4 KiB of what a program says, without secrets. */
+class Tail {
+  readonly #secrets: readonly string[];
+  /** So much more is kept, so that a secret which the cut went through is still known by its rest. */
+  readonly #spareBytes: number;
+  #bytes: Buffer = Buffer.alloc(0);
+  #isCut = false;
+
+  constructor(secrets: readonly string[]) {
+    this.#secrets = secrets.filter((secret) => secret !== '').toSorted((a, b) => b.length - a.length);
+    this.#spareBytes = Math.max(0, ...this.#secrets.map((secret) => Buffer.byteLength(secret)));
+  }
+
+  add(chunk: Buffer): void {
+    const all = Buffer.concat([this.#bytes, chunk]);
+    this.#bytes = all.subarray(-(tailBytes + this.#spareBytes));
+    this.#isCut ||= this.#bytes.length < all.length;
+  }
+
+  text(): string {
+    let text = this.#bytes.toString('utf8');
+    for (const secret of this.#secrets) text = text.replaceAll(secret, '[redacted]');
+    // What is left of a secret at the very beginning is shorter than the spare bytes.
+    if (this.#isCut) text = text.slice(this.#spareBytes);
+    return text.trim();
   }
 }
 

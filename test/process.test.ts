@@ -6,7 +6,15 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SealiftError } from '../src/errors.ts';
-import { feedProcess, findProgram, output, readProcess, systemUser, ToolFailure } from '../src/process.ts';
+import {
+  feedProcess,
+  findProgram,
+  output,
+  perform,
+  readProcess,
+  systemUser,
+  ToolFailure,
+} from '../src/process.ts';
 
 const bin = join(import.meta.dirname, 'fixtures/bin');
 const fixture = (name: string, ...args: string[]) => ({ argv: [join(bin, name), ...args] });
@@ -159,6 +167,63 @@ suite('reading a program', () => {
 
   test('a short tool that talks without end is stopped', async () => {
     await assert.rejects(output({ argv: ['yes'] }, never), failsWith('tool-failed', /more than/));
+  });
+});
+
+/** What a program says, however it ends. */
+async function lines(argv: readonly string[], secrets?: readonly string[]): Promise<string[]> {
+  const said: string[] = [];
+  await perform({ argv, secrets }, never, (line) => said.push(line)).catch(() => {});
+  return said;
+}
+
+suite('what a program says', () => {
+  test('is told line by line when it has ended, well or not', async () => {
+    assert.deepEqual(await lines(['sh', '-c', 'echo one; echo; echo two; echo three >&2']), [
+      'one',
+      'two',
+      'three',
+    ]);
+    assert.deepEqual(await lines(['sh', '-c', 'echo one; exit 3']), ['one']);
+    await assert.rejects(
+      perform({ argv: ['sh', '-c', 'echo why >&2; exit 3'] }, never, () => {}),
+      failsWith('tool-failed', /status 3: why$/),
+    );
+  });
+
+  test('is cut to its last 4 KiB', async () => {
+    const said = (await lines(['sh', '-c', 'yes | head -c 1000000; echo the last word'])).join('\n');
+    assert.ok(said.length <= 4096 && said.endsWith('the last word'), `${said.length}`);
+  });
+
+  test('never holds its secrets, wherever the cut goes through them', async () => {
+    const secret = 'S3CRET-0123456789';
+    for (let pad = 4096 - 40; pad <= 4096; pad++) {
+      const script = `printf '%s' ${secret}; head -c ${pad} /dev/zero | tr '\\0' .`;
+      const [said = ''] = await lines(['sh', '-c', `(${script}) >&2; exit 1`], [secret, 'S3CRET']);
+      assert.doesNotMatch(said, /[0-9A-Z]{2}/, `padded with ${pad}`);
+    }
+    assert.deepEqual(await lines(['echo', `password=${secret}!`], [secret]), ['password=[redacted]!']);
+  });
+
+  test('may go on by what it left behind, which is not ended', async () => {
+    const mark = `600.${process.pid}3`;
+    const startedAt = performance.now();
+    assert.deepEqual(await lines(['sh', '-c', `echo ready; sleep ${mark} &`]), ['ready']);
+    assert.ok(performance.now() - startedAt < 5000, 'it is not waited for');
+    const [pid] = running(mark);
+    assert.ok(pid !== undefined, 'it still runs');
+    process.kill(Number(pid), 'SIGKILL');
+  });
+
+  test('comes to an end when the signal aborts, with all that it started', async () => {
+    const mark = `600.${process.pid}4`;
+    const argv = ['sh', '-c', `sleep ${mark} & sleep ${mark}`];
+    await assert.rejects(
+      perform({ argv }, AbortSignal.timeout(200), () => {}),
+      /timeout/,
+    );
+    assert.ok(await allGone(mark));
   });
 });
 

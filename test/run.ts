@@ -18,7 +18,7 @@ import { startRgw } from './services/rgw.ts';
 import { service, variableOf, withoutServices, type ServiceKind } from './services/services.ts';
 
 /** Servers of which each test file starts its own. */
-const ownServers = ['mysql', 'redis', 'ldap', 'ejabberd', 'prosody'] as const;
+const ownServers = ['mysql', 'redis', 'ldap', 'ejabberd', 'prosody', 'recipes'] as const;
 
 const starters = { postgres: startPostgres, s3: startRgw };
 

@@ -7,7 +7,7 @@ import { startProgress } from '../progress.ts';
 import type { Context, Outcome } from './context.ts';
 import { progressForm } from './context.ts';
 import { openHostSession, selectJobs, type HostSession } from './host-session.ts';
-import { runJob, type JobResult } from './run-job.ts';
+import { isWhole, runJob, type JobResult } from './run-job.ts';
 
 /** Runs the named jobs now, one after the other; all of them if none is named. Never prunes. */
 export async function backup(context: Context, names: readonly string[]): Promise<Outcome> {
@@ -38,7 +38,7 @@ export async function backup(context: Context, names: readonly string[]): Promis
   const [first] = failures;
   if (first && results.length === 0 && failures.every(({ error }) => error.code === first.error.code))
     return first.error.code;
-  return first || results.some(({ status }) => status === 'partial') ? 'partial' : undefined;
+  return first || !results.every(isWhole) ? 'partial' : undefined;
 }
 
 const asSealiftError = (error: unknown): SealiftError =>
@@ -69,7 +69,7 @@ function report({ output }: Context, result: JobResult): void {
   output.text(`${output.paint('strong', result.snapshot)}  ${mark}`);
   output.text(output.paint('faint', `  ${facts.join(', ')}`));
   for (const problem of problems) {
-    const style = isPartial(problem) ? 'bad' : 'faint';
+    const style = isPartial(problem) || problem.code === 'hook-failed' ? 'bad' : 'faint';
     output.text(`  ${output.paint(style, problem.code)} ${problem.source}: ${printable(problem.text)}`);
   }
 }

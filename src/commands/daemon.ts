@@ -6,6 +6,7 @@ import { messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import type { Context, Outcome } from './context.ts';
 import { Duty, type DutyEvent } from './duty.ts';
+import { isWhole } from './run-job.ts';
 
 export interface DaemonOptions {
   readonly once?: boolean;
@@ -40,11 +41,11 @@ async function once(context: Context): Promise<Outcome> {
   const [first] = failed;
   if (first && failed.length === events.length && failed.every(({ code }) => code === first.code))
     return first.code;
-  const isWhole =
+  const allIsWell =
     failed.length === 0 &&
-    snapshots.every(({ status }) => status === 'complete') &&
+    snapshots.every(isWhole) &&
     (!prune || prune.failed.length + prune.problems.length === 0);
-  return isWhole ? undefined : 'partial';
+  return allIsWell ? undefined : 'partial';
 }
 
 const tell = ({ json, output }: Context, record: object): void => {

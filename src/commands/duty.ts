@@ -206,7 +206,10 @@ export class Duty implements AsyncDisposable {
       const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
       track.known.newestMs = startOf(result.snapshot);
       this.#tell({ type: 'run', ...result });
-      await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0 });
+      // The snapshot is there, so there is nothing to try again; but `status` must tell.
+      const hook = result.problems.find(({ code }) => code === 'hook-failed');
+      const error = hook && { code: hook.code, message: hook.text };
+      await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0, error });
       const how = result.status === 'complete' ? 'info' : 'warn';
       log[how](`${describe(result)}; ${this.#whenNext(track)}`);
     } catch (thrown) {

@@ -24,6 +24,7 @@ import { toolVersion } from '../version.ts';
 import { refuseUnsafeBucket } from './bucket.ts';
 import type { HostSession } from './host-session.ts';
 import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from './host-store.ts';
+import { runAfter, runBefore } from './hooks.ts';
 import { saveSources, type Saved } from './save-sources.ts';
 
 /** Node fires longer timers at once. Such a limit is held by the look at the store's time before the commit. */
@@ -46,6 +47,10 @@ export interface JobResult {
   readonly durationSeconds: number;
   readonly problems: readonly Problem[];
 }
+
+/** Complete, and nothing else went wrong that somebody has to look at. */
+export const isWhole = ({ status, problems }: JobResult): boolean =>
+  status === 'complete' && !problems.some(({ code }) => code === 'hook-failed');
 
 export interface RunContext {
   readonly signal: AbortSignal;
@@ -73,6 +78,25 @@ export async function runLockedJob(
   job: JobConfig,
   context: RunContext,
 ): Promise<JobResult> {
+  const hooks = { host: session.host, job, log: context.log, signal: context.signal };
+  let result: JobResult;
+  try {
+    result = await saveJob(session, job, context, (signal) => runBefore(hooks, signal));
+  } catch (thrown) {
+    const error: unknown = context.signal.aborted ? context.signal.reason : thrown;
+    await runAfter(hooks, { status: 'failed', error });
+    throw error;
+  }
+  const problem = await runAfter(hooks, result);
+  return problem === undefined ? result : { ...result, problems: [...result.problems, problem] };
+}
+
+async function saveJob(
+  session: HostSession,
+  job: JobConfig,
+  context: RunContext,
+  before: (signal: AbortSignal) => Promise<void>,
+): Promise<JobResult> {
   const { store, host, state, config } = session;
   const startedMs = performance.now();
   await using temporary = await openTemporary(`${state.dir} ${job.name}`);
@@ -90,10 +114,10 @@ export async function runLockedJob(
   try {
     const recipients = await loadRecipients(config.recipients, startedAt);
     for (const warning of recipients.warnings) context.log.warn(warning);
-    const before = await readOwnHost(session, { log: context.log, signal, now: startedAt });
+    const stored = await readOwnHost(session, { log: context.log, signal, now: startedAt });
     const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
     const sign = (text: string): Promise<string> => signText(text, session.hostKey.privateKey, startedAt);
-    await publishHost(session, sign, before.listing, signal);
+    await publishHost(session, sign, stored.listing, signal);
 
     await using journal = await openJournal(state.journalDir, snapshot, recipients.ids);
     const writer = createSegmentWriter({
@@ -105,7 +129,7 @@ export async function runLockedJob(
       seal: await createSeal([...recipients.keys]),
       folder: snapshot,
       reusable: reusableSegments({
-        ...before,
+        ...stored,
         journals: await readJournals(state.journalDir),
         recipients: recipients.ids,
         startedAt,
@@ -122,17 +146,18 @@ export async function runLockedJob(
       },
       progress: (bytes, added) => context.progress.advance(bytes, added),
     });
+    await before(signal);
     const saved = await saveSources(job, writer, {
       ...context,
       signal,
-      lastBytes: lastSizes(before.snapshots, job),
+      lastBytes: lastSizes(stored.snapshots, job),
       temporary: () => temporary.folder(),
     });
 
     signal.throwIfAborted();
     const finishedAt = await store.now(signal);
     if ((finishedAt.getTime() - startedAt.getTime()) / 1000 > limitSeconds) throw tooLong(job, limitSeconds);
-    const chain = await nextInChain(session, job.name, before, { log: context.log, signal });
+    const chain = await nextInChain(session, job.name, stored, { log: context.log, signal });
     const index = composeIndex(session, job, saved, {
       snapshot,
       startedAt,

@@ -86,8 +86,9 @@ async function lookAtJob(
     const sources = [...new Set(newest.problems.filter(isPartial).map(({ source }) => source))];
     problems.push(`the newest snapshot is partial: ${sources.join(', ')} (sealift show ${newest.snapshot})`);
   }
-  // Snapshots are dated in whole seconds.
-  if (lastTry?.error && lastTry.endedMs >= (newestMs ?? 0) + 1000)
+  // Snapshots are dated in whole seconds; what failed after the newest was made was the hook `after` of that run.
+  const sinceMs = (newestMs ?? 0) + (lastTry?.failures === 0 ? 0 : 1000);
+  if (lastTry?.error && lastTry.endedMs >= sinceMs)
     problems.push(`failed at ${rfc3339(new Date(lastTry.endedMs))}: ${lastTry.error.message}`);
   const nextMs = decision.due ? nowMs : decision.nextMs;
   return {

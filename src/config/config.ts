@@ -41,6 +41,8 @@ export interface JobConfig {
   /** Programs with their arguments, run around the job. */
   readonly before: readonly string[] | undefined;
   readonly after: readonly string[] | undefined;
+  /** For each of the two; Infinity for no limit. */
+  readonly hookTimeLimitSeconds: number;
   readonly sources: readonly SourceConfig[];
 }
 
@@ -62,7 +64,14 @@ export type LdapConfig = Kind<'ldap'>;
 export type EjabberdConfig = Kind<'ejabberd'>;
 export type ProsodyConfig = Kind<'prosody'>;
 export type CommandConfig = Kind<'command'>;
-export type SystemConfig = Kind<'system'>;
+export type SystemConfig = Kind<'system'> & { readonly own: OwnFiles };
+/** What sealift itself needs to go on after the machine was rebuilt. */
+export interface OwnFiles {
+  readonly stateDir: string;
+  /** The configuration file and the public keys. */
+  readonly paths: readonly string[];
+}
+
 export type FilesConfig = Kind<'files'>;
 export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
 

@@ -27,3 +27,22 @@ export const secret = z
     error: 'must be the secret itself, { env: NAME } or { file: PATH }',
   })
   .describe('The value itself, { env: NAME } or { file: PATH }');
+
+const magicError = 'must be printable ASCII, with \\xHH for any other byte and \\\\ for a backslash';
+const magicBytes = 64;
+
+/** What a file begins with, written as text: `\x1F\x8B`. In YAML's double quotes a backslash must stand twice. */
+export const magic = z
+  .string()
+  .min(1)
+  .transform((written, context): Uint8Array => {
+    const parts = [...written.matchAll(/\\x([0-9A-Fa-f]{2})|\\(\\)|([ -[\]-~])|(.)/gsu)];
+    if (parts.some(([, , , , other]) => other !== undefined))
+      context.addIssue({ code: 'custom', message: magicError });
+    if (parts.length > magicBytes)
+      context.addIssue({ code: 'custom', message: `must stand for at most ${magicBytes} bytes` });
+    return Uint8Array.from(parts, ([, hex, backslash, plain]) =>
+      hex === undefined ? (backslash ?? plain ?? '?').charCodeAt(0) : Number.parseInt(hex, 16),
+    );
+  })
+  .describe('What the output must begin with: printable ASCII, \\xHH for any other byte');

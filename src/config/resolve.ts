@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { parseDuration } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
-import type { Config, DatabaseConfig, SourceConfig, StoreConfig } from './config.ts';
+import type { Config, DatabaseConfig, OwnFiles, SourceConfig, StoreConfig } from './config.ts';
 import type { Environment } from './environment.ts';
 import type { ConfigFile } from './schema.ts';
 import { Secret } from './secrets.ts';
@@ -15,13 +15,17 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
   const paths = (value: string | string[]): string[] => [value].flat().map(absolute);
   const secret = (value: RawSecret | undefined): Secret | undefined =>
     value === undefined ? undefined : toSecret(value, base, env);
+  const stateDir = raw.stateDir === undefined ? defaultStateDir(env) : absolute(raw.stateDir);
+  const recipients = paths(raw.recipients);
+  const hosts = paths(raw.hosts);
+  const own = { stateDir, paths: [file, ...recipients, ...hosts] };
   return {
     file,
     host: raw.host,
-    stateDir: raw.stateDir === undefined ? defaultStateDir(env) : absolute(raw.stateDir),
+    stateDir,
     store: toStore(raw.store, absolute, secret),
-    recipients: paths(raw.recipients),
-    hosts: paths(raw.hosts),
+    recipients,
+    hosts,
     maxAgeSeconds: seconds(raw.retention.maxAge),
     reuseWindowSeconds: seconds(raw.reuseWindow),
     workers: raw.workers ?? Math.min(availableParallelism(), 4),
@@ -31,7 +35,8 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
       timezone: job.timezone,
       before: job.before,
       after: job.after,
-      sources: job.sources.map((source) => toSource(source, absolute, secret)),
+      hookTimeLimitSeconds: seconds(job.hookTimeLimit) || Infinity,
+      sources: job.sources.map((source) => toSource(source, own, absolute, secret)),
     })),
   };
 }
@@ -58,14 +63,14 @@ function toStore(store: ConfigFile['store'], absolute: ToPath, secret: ToSecret)
   };
 }
 
-function toSource(raw: RawSource, absolute: ToPath, secret: ToSecret): SourceConfig {
+function toSource(raw: RawSource, own: OwnFiles, absolute: ToPath, secret: ToSecret): SourceConfig {
   const { timeLimit, ...settings } = raw;
-  return { ...toKind(settings, absolute, secret), timeLimitSeconds: seconds(timeLimit) || Infinity };
+  return { ...toKind(settings, own, absolute, secret), timeLimitSeconds: seconds(timeLimit) || Infinity };
 }
 
 type WithoutLimit<Source> = Source extends unknown ? Omit<Source, 'timeLimit'> : never;
 
-function toKind(source: WithoutLimit<RawSource>, absolute: ToPath, secret: ToSecret) {
+function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath, secret: ToSecret) {
   switch (source.kind) {
     case 'postgres':
     case 'mysql':
@@ -87,9 +92,10 @@ function toKind(source: WithoutLimit<RawSource>, absolute: ToPath, secret: ToSec
     }
     case 'command': {
       const env = Object.fromEntries(Object.entries(source.env).map(([key, value]) => [key, secret(value)!]));
-      return { ...source, env };
+      return { ...source, env, cwd: source.cwd === undefined ? undefined : absolute(source.cwd) };
     }
     case 'system':
+      return { ...source, paths: source.paths.map(absolute), own };
     case 'files':
       return { ...source, paths: source.paths.map(absolute) };
   }

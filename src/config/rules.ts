@@ -1,5 +1,5 @@
 import { parseDuration } from '../clock.ts';
-import type { ConfigProblem } from './positions.ts';
+import type { ConfigProblem, Path } from './positions.ts';
 import { defaults } from './schema.ts';
 
 /**
@@ -8,7 +8,12 @@ import { defaults } from './schema.ts';
  */
 export function checkRules(data: unknown): ConfigProblem[] {
   const config = group(data);
-  return [...checkAges(config), ...checkCredentials(group(config['store'])), ...checkSourceNames(config)];
+  return [
+    ...checkAges(config),
+    ...checkCredentials(group(config['store'])),
+    ...checkSourceNames(config),
+    ...checkCommands(config),
+  ];
 }
 
 const daySeconds = 86_400;
@@ -49,29 +54,55 @@ function checkCredentials(store: Group): ConfigProblem[] {
   ];
 }
 
+interface Listed {
+  readonly job: string;
+  /** In its job. */
+  readonly index: number;
+  readonly path: Path;
+  readonly source: Group;
+}
+
+function listSources(config: Group): Listed[] {
+  return Object.entries(group(config['jobs'])).flatMap(([job, settings]) => {
+    const sources: unknown = group(settings)['sources'];
+    if (!Array.isArray(sources)) return [];
+    return sources.map((source: unknown, index) => ({
+      job,
+      index,
+      path: ['jobs', job, 'sources', index],
+      source: group(source),
+    }));
+  });
+}
+
 /** Names of streams start with the name of their source, so it must be the only one in its job. */
 function checkSourceNames(config: Group): ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  for (const [job, settings] of Object.entries(group(config['jobs']))) {
-    const sources: unknown = group(settings)['sources'];
-    if (!Array.isArray(sources)) continue;
-    const first = new Map<string, number>();
-    for (const [index, source] of sources.entries()) {
-      const name = group(source)['name'];
-      if (typeof name !== 'string') continue;
-      const before = first.get(name);
-      if (before === undefined) first.set(name, index);
-      else {
-        const path = ['jobs', job, 'sources', index, 'name'];
-        problems.push({
-          path,
-          at: 'value',
-          message: `"${name}" is already the name of source ${before + 1} of this job`,
-        });
-      }
+  const first = new Map<string, number>();
+  return listSources(config).flatMap(({ job, index, path, source: { name } }) => {
+    if (typeof name !== 'string') return [];
+    const before = first.get(`${job} ${name}`);
+    if (before === undefined) {
+      first.set(`${job} ${name}`, index);
+      return [];
     }
-  }
-  return problems;
+    const message = `"${name}" is already the name of source ${before + 1} of this job`;
+    return [{ path: [...path, 'name'], at: 'value' as const, message }];
+  });
+}
+
+function checkCommands(config: Group): ConfigProblem[] {
+  return listSources(config).flatMap(({ path, source }): ConfigProblem[] => {
+    if (source['kind'] !== 'command') return [];
+    const { argv, shell } = source;
+    if (argv === undefined && shell === undefined) {
+      const message = 'needs argv (a program and its arguments) or shell (a line for bash)';
+      return [{ path: [...path, 'kind'], at: 'value', message }];
+    }
+    if (argv === undefined || shell === undefined) return [];
+    return [
+      { path: [...path, 'shell'], at: 'key', message: 'stands beside argv: a command has one of them' },
+    ];
+  });
 }
 
 type Group = Readonly<Record<string, unknown>>;

@@ -76,7 +76,10 @@ const job = z.strictObject({
   before: argv
     .optional()
     .describe('A program and its arguments, run before the sources are read; if it fails, so does the job'),
-  after: argv.optional().describe('The same for after them; it always runs'),
+  after: argv
+    .optional()
+    .describe('The same for the end of the job, however it ended: that stands in SEALIFT_STATUS'),
+  hookTimeLimit: duration.default('1h').describe('How long before and after may take each; 0 for no limit'),
   sources: z.array(source).min(1),
 });
 

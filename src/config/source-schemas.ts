@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { duration, name, path, secret } from './fields.ts';
+import { duration, magic, name, path, secret } from './fields.ts';
 
 /** The kinds of sources, and what each of them can be told. */
 
@@ -7,10 +7,7 @@ const text = z.string().min(1);
 const port = z.int().min(1).max(65_535);
 
 /** A program and its arguments, started without a shell. */
-export const argv = z
-  .array(text, { error: 'must be a list: the program and its arguments' })
-  .min(1)
-  .describe('A program and its arguments, without a shell');
+export const argv = z.array(text).min(1).describe('A program and its arguments, without a shell');
 
 const limitOf = (time: '6h' | 0) =>
   duration
@@ -115,12 +112,13 @@ const command = z.strictObject({
     .regex(/^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$/, 'must be a file name of letters, digits and _ . -')
     .default('output')
     .describe('The name of the file that its output becomes'),
-  magic: text.optional().describe('What the output must begin with; \\xHH for a byte'),
+  magic: magic.optional(),
   minBytes: z.int().min(1).default(1).describe('Less output than this is a failure'),
   env: z
     .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of a variable'), secret)
-    .default({}),
-  cwd: path.optional(),
+    .default({})
+    .describe('Variables for this program alone; each is a secret'),
+  cwd: path.optional().describe('The folder that it starts in; default: /'),
   runAs,
   timeLimit,
 });

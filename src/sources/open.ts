@@ -1,5 +1,6 @@
 import type { SourceConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
+import { commandSource } from './command.ts';
 import { filesSource } from './files.ts';
 import { ldapSource } from './ldap.ts';
 import { mysqlSource } from './mysql.ts';
@@ -7,6 +8,7 @@ import { postgresSource } from './postgres.ts';
 import { redisSource } from './redis.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
+import { systemSource } from './system.ts';
 
 /** The source of a configuration. Opening it asks nothing yet. */
 export function openSource(config: SourceConfig): Source {
@@ -26,9 +28,9 @@ export function openSource(config: SourceConfig): Source {
     case 'prosody':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'command':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return commandSource(config);
     case 'system':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return systemSource(config);
     case 'files':
       return filesSource(config);
   }

@@ -239,6 +239,58 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
     [/^6:45: .*\.paths\[1\]: must be text, not the number 5$/],
   ],
   [
+    'a command without a program',
+    source('{ name: a, kind: command }'),
+    [
+      '6:26: jobs.nightly.sources[0].kind: needs argv (a program and its arguments) or shell (a line for bash)',
+    ],
+  ],
+  [
+    'a command with argv and shell',
+    source('{ name: a, kind: command, argv: [mongodump], shell: mongodump }'),
+    ['6:54: jobs.nightly.sources[0].shell: stands beside argv: a command has one of them'],
+  ],
+  [
+    'an argv that is a line of text',
+    source('{ name: a, kind: command, argv: mongodump --archive }'),
+    [/^6:41: .*\.argv: must be a list, not the text "mongodump --archive"$/],
+  ],
+  [
+    'an argv that is empty, or holds an empty program',
+    source('{ name: a, kind: command, argv: [] }'),
+    [/^6:41: .*\.argv: must not be an empty list$/],
+  ],
+  [
+    'a file name that leads elsewhere',
+    source('{ name: a, kind: command, argv: [x], file: ../x }'),
+    [/^6:52: .*\.file: must be a file name of letters, digits and _ \. -; it is "\.\.\/x"$/],
+  ],
+  [
+    'a magic with a byte that YAML has made of an escape',
+    source('{ name: a, kind: command, argv: [x], magic: "\\x89PNG" }'),
+    [/^6:53: .*\.magic: must be printable ASCII, with \\xHH for any other byte and \\\\ for a backslash$/],
+  ],
+  [
+    'a magic with an escape of another language',
+    source(String.raw`{ name: a, kind: command, argv: [x], magic: 'a\n' }`),
+    [/^6:53: .*\.magic: must be printable ASCII/],
+  ],
+  [
+    'a variable with a name that none can have',
+    source('{ name: a, kind: command, argv: [x], env: { A-B: c } }'),
+    [/^6:53: .*\.env\.A-B: .*is not the name of a variable/],
+  ],
+  [
+    'a command that may write nothing',
+    source('{ name: a, kind: command, argv: [x], minBytes: 0 }'),
+    [/^6:56: .*\.minBytes: must be 1 or more$/],
+  ],
+  [
+    'a hook that is a line of text',
+    job(`schedule: "0 3 * * *"\nbefore: systemctl stop x\n${sources}`),
+    ['5:13: jobs.nightly.before: must be a list, not the text "systemctl stop x"'],
+  ],
+  [
     'a home folder that the shell would know',
     'store: { kind: directory, path: ~/backups }',
     ['1:33: store.path: ~ is not replaced by your home folder here: write the whole path'],

@@ -19,6 +19,10 @@ const packageSets = {
     servers: /^(prosody|lua5\.\d)$/,
   },
   examples: { packages: ['docker-compose', 'systemd'], servers: undefined },
+  recipes: {
+    packages: ['etcd-server', 'etcd-client', 'influxdb', 'influxdb-client'],
+    servers: /^(etcd|influxd)$/,
+  },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;

@@ -159,6 +159,7 @@ const jobOf = (name: string, { schedule, timezone }: RunHow): JobConfig => ({
   timezone,
   before: undefined,
   after: undefined,
+  hookTimeLimitSeconds: Infinity,
   sources: [],
 });
 

@@ -1,0 +1,88 @@
+import { existsSync, realpathSync } from 'node:fs';
+import type { OwnFiles, SystemConfig } from '../config/config.ts';
+import { findProgram, searchPath } from '../process.ts';
+import { filesSource } from './files.ts';
+import type { Source, SourceContext, SourceStream } from './source.ts';
+import { type Fact, isTellable, machineFacts, missingTools, systemdRuns, tellFact } from './system-facts.ts';
+
+/**
+ * What is needed to build the machine anew: facts about it as text files, `files.tar` with the configured trees and the
+ * crontabs, and `sealift.tar` with sealift's own state, configuration and public keys, so that the new machine goes on
+ * with the old one's chain of snapshots and re-uses what is stored.
+ *
+ * `sealift.tar` stands apart because the state changes with every run. The three name no file twice, so that both
+ * trees unpack into one folder.
+ */
+export function systemSource(config: SystemConfig, directories = toolDirectories()): Source {
+  return { name: config.name, kind: 'system', streams: (context) => streams(config, context, directories) };
+}
+
+/** A PATH from cron may be without the administrator's tools. */
+const toolDirectories = (): string[] => [
+  ...new Set([...searchPath(), '/usr/sbin', '/sbin', '/usr/bin', '/bin']),
+];
+
+/** Where every cron keeps what `crontab -e` has written. */
+const cronSpool = '/var/spool/cron';
+
+async function streams(
+  config: SystemConfig,
+  context: SourceContext,
+  directories: readonly string[],
+): Promise<SourceStream[]> {
+  const isDebian = (await findProgram('dpkg', directories)) !== undefined;
+  const missing = new Set<string>();
+  const told: SourceStream[] = [];
+  for (const fact of machineFacts({ isDebian, hasSystemd: systemdRuns() })) {
+    const lacks = await missingTools(fact, directories);
+    for (const tool of lacks) missing.add(tool);
+    if (isTellable(fact, lacks)) told.push(factStream(fact, directories));
+  }
+  for (const tool of missing)
+    context.problem('tool-missing', `${tool} is not installed: what it tells of the machine is not saved`);
+
+  const own = ownPaths(config.own);
+  const wanted = [...config.paths, ...(existsSync(cronSpool) ? [cronSpool] : [])];
+  const paths = wanted.filter((path) => !own.some((mine) => isWithin(path, mine)));
+  const exclude = [...config.exclude, ...own.map(literally)];
+  return [
+    ...told,
+    ...(paths.length === 0 ? [] : [tree('files.tar', { name: config.name, paths, exclude })]),
+    tree('sealift.tar', { name: config.name, paths: own, exclude: notKept(config.own.stateDir) }),
+  ];
+}
+
+const factStream = (fact: Fact, directories: readonly string[]): SourceStream => ({
+  file: fact.file,
+  async *open({ signal }) {
+    yield Buffer.from(await tellFact(fact, directories, signal));
+  },
+});
+
+function tree(file: string, what: { name: string; paths: string[]; exclude: string[] }): SourceStream {
+  const source = filesSource({ ...what, kind: 'files', oneFileSystem: true });
+  return {
+    file,
+    kind: source.kind,
+    async *open(context) {
+      for (const stream of await source.streams(context)) yield* stream.open(context);
+    },
+  };
+}
+
+/** Where they really are: a link would be saved as a link. Keys that nobody has pinned yet may not be there. */
+function ownPaths({ stateDir, paths }: OwnFiles): string[] {
+  const found = [stateDir, ...paths].filter((path) => existsSync(path));
+  return [...new Set(found.map((path) => realpathSync(path)))];
+}
+
+/** Of the state (state.ts): what other runs change meanwhile, and what means nothing to a new machine. */
+function notKept(stateDir: string): string[] {
+  const root = literally(existsSync(stateDir) ? realpathSync(stateDir) : stateDir);
+  return ['cache', 'journal', 'lock', '*.lock', 'tries', '**/.*.tmp'].map((name) => `${root}/${name}`);
+}
+
+const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);
+
+/** The path as a glob that matches nothing else. */
+const literally = (path: string): string => path.replace(/[\\*?[\]{},]/g, '\\$&');
