@@ -168,9 +168,11 @@ function addCommands(program: Command, run: Run): void {
       .option('--host <name>', hostHelp)
       .option('--at <time>', 'latest as it was at this time (RFC 3339)')
       .option('--source <name>', 'only this source, or SOURCE/FILE for one stream; may be repeated', collect)
+      .option('--include <glob>', 'only these files of trees, as in `exclude`; may be repeated', collect)
       .option('--to <dir>', 'write files, unpack trees')
       .option('--into <url>', 'load a database: postgres://user@host/db, sqlite:/path')
-      .option('--stdout', 'write one stream to standard output')
+      .option('--stdout', 'write one stream, or with --include one file, to standard output')
+      .option('--same-owner', 'setuid and setgid too; owners come back for root in any case')
       .option('--force', 'overwrite what is there')
       .option('--expired', 'even from a snapshot that has expired'),
   ).action(

@@ -190,18 +190,25 @@ test('a folder with something in it never gives way to a file or a symlink', asy
   assert.ok(existsSync(join(target, 'full', 'of')));
 });
 
-test('setuid and setgid come back only with the owner', async (t) => {
+test('setuid and setgid come back only with the owner and for who asked, and what lost them is named', async (t) => {
   const tar = await tarOf(
     { name: 'tool', mode: 0o6755, body: 'x' },
+    { name: 'group', type: 'directory', mode: 0o2770 },
     { name: 'tmp', type: 'directory', mode: 0o1777 },
   );
-  const modes = async (sameOwner: boolean): Promise<string[]> => {
+  const modes = async (options: { sameOwner: boolean; setuid: boolean }): Promise<string[]> => {
     const target = scratch(t);
-    await unpack(tar, target, { sameOwner });
-    return ['tool', 'tmp'].map((name) => (statSync(join(target, name)).mode & 0o7777).toString(8));
+    const { withoutSetuid } = await unpack(tar, target, options);
+    const names = ['tool', 'group', 'tmp'];
+    const kept = names.map((name) => (statSync(join(target, name)).mode & 0o7777).toString(8));
+    return [...kept, ...withoutSetuid];
   };
-  assert.deepEqual(await modes(false), ['755', '1777']);
-  if (isRoot) assert.deepEqual(await modes(true), ['6755', '1777']);
+  const without = ['755', '770', '1777', 'tool', 'group'];
+  assert.deepEqual(await modes({ sameOwner: false, setuid: false }), without);
+  assert.deepEqual(await modes({ sameOwner: false, setuid: true }), without);
+  if (!isRoot) return;
+  assert.deepEqual(await modes({ sameOwner: true, setuid: false }), without);
+  assert.deepEqual(await modes({ sameOwner: true, setuid: true }), ['6755', '2770', '1777']);
 });
 
 test('a folder without an entry of its own is closed to others', async (t) => {
@@ -236,13 +243,13 @@ test('an archive that is cut off or damaged fails, and leaves no partial file', 
   const tar = await tarOf({ name: 'one', body: 'x' }, { name: 'two', body: 'y'.repeat(5000) });
   for (const length of [700, 1024 + 300, 2048 + 10, 1024 + 512 + 4999]) {
     const target = scratch(t);
-    await assert.rejects(unpack(tar.subarray(0, length), target), { code: 'restore-failed' }, `${length}`);
+    await assert.rejects(unpack(tar.subarray(0, length), target), { code: 'verify-failed' }, `${length}`);
     assert.ok(!existsSync(join(target, 'two')));
   }
   const damaged = Buffer.from(tar);
   damaged[1024 + 3]! ^= 1;
   await assert.rejects(unpack(damaged, scratch(t)), {
-    code: 'restore-failed',
+    code: 'verify-failed',
     message: /archive is damaged/,
   });
 });
@@ -255,7 +262,7 @@ test('an error of what delivers the archive rises as it is', async (t) => {
     yield tar.subarray(0, 20_000);
     throw broken;
   }
-  const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+  const options = { signal: new AbortController().signal, sameOwner: false, setuid: false, overwrite: false };
   await assert.rejects(unpackTree(body(), target, options), (error) => error === broken);
   assert.deepEqual(readdirSync(target), []);
 });
@@ -275,7 +282,7 @@ test('an abort throws the reason, ends the delivery and leaves no partial file',
     }
   }
   await assert.rejects(
-    unpackTree(body(), target, { signal: abort.signal, sameOwner: false, overwrite: false }),
+    unpackTree(body(), target, { signal: abort.signal, sameOwner: false, setuid: false, overwrite: false }),
     /enough/,
   );
   assert.ok(ended);
@@ -319,9 +326,14 @@ test('the same result whatever the pieces in which the archive arrives', async (
   );
   for (const size of [1, 7, 511, 512, 513, 10_000]) {
     const target = scratch(t);
-    const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+    const options = {
+      signal: new AbortController().signal,
+      sameOwner: false,
+      setuid: false,
+      overwrite: false,
+    };
     const result = await unpackTree(inPieces(tar, size), target, options);
-    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [] });
+    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [], withoutSetuid: [] });
     assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));
   }
 });
