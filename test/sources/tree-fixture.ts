@@ -123,7 +123,7 @@ export function unpack(
   const options = {
     signal: new AbortController().signal,
     sameOwner: isRoot,
-    setuid: false,
+    setuid: isRoot,
     overwrite: false,
     ...more,
   };

@@ -248,10 +248,7 @@ test('an archive that is cut off or damaged fails, and leaves no partial file', 
   }
   const damaged = Buffer.from(tar);
   damaged[1024 + 3]! ^= 1;
-  await assert.rejects(unpack(damaged, scratch(t)), {
-    code: 'verify-failed',
-    message: /archive is damaged/,
-  });
+  await assert.rejects(unpack(damaged, scratch(t)), { code: 'verify-failed', message: /archive is damaged/ });
 });
 
 test('an error of what delivers the archive rises as it is', async (t) => {
