@@ -76,8 +76,8 @@ async function fullBackup(): Promise<Run> {
 interface Summary {
   readonly snapshots: readonly { bytes: number; newBytes: number; storedBytes: number }[];
 }
-const lastLine = <T>({ stdout }: Run): T => JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as T;
-const summaryOf = (run: Run) => lastLine<Summary>(run).snapshots[0]!;
+const lastLine = ({ stdout }: Run): unknown => JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+const summaryOf = (run: Run) => (lastLine(run) as Summary).snapshots[0]!;
 
 const secondsOf = (runs: readonly Run[]): number => median(runs.map(({ seconds }) => seconds));
 const rate = (bytes: number, seconds: number): string => `${(bytes / seconds / 1e6).toFixed(0)} MB/s`;
@@ -197,7 +197,7 @@ const benches: Record<string, () => Promise<void>> = {
       );
       if (!readFileSync(join(to, 'server', file)).equals(readFileSync(file)))
         throw new Error(`${file} did not come back`);
-      shares.push(lastLine<{ fetchedBytes: number }>(run).fetchedBytes / storedBytes);
+      shares.push((lastLine(run) as { fetchedBytes: number }).fetchedBytes / storedBytes);
       seconds.push(run.seconds);
     }
     const worst = Math.max(...shares);

@@ -85,6 +85,8 @@ export function writeSmallFiles(root: string, count: number): void {
   }
 }
 
+const mailFolder = (i: number): string => `mail/user${i % 300}/cur`;
+
 /**
  * A tree as a small server has it, of about 5 GiB in 77,000 files: logs, a mail store, programs, and what people
  * uploaded, which cannot be compressed. Returns files of 10 KB from different places of it.
@@ -104,9 +106,8 @@ export function writeServerTree(root: string, programsFrom: string): string[] {
     return Math.floor(from * (to / from) ** x);
   };
   for (let i = 0; i < 100; i++) write(`log/app${i % 10}`, `app.log.${i}`, log(i, size(2 * MiB, 20 * MiB)));
-  const mail = (i: number): string => `mail/user${i % 300}/cur`;
   for (let i = 0; i < 65_000; i++)
-    write(mail(i), `${1_700_000_000 + i}.M${i}.mail:2,S`, log(i, size(1500, 40_000)));
+    write(mailFolder(i), `${1_700_000_000 + i}.M${i}.mail:2,S`, log(i, size(1500, 40_000)));
   for (let i = 0; i < 8000; i++) {
     const start = (i * 104_729) % (programs.length - MiB);
     const bytes = Buffer.from(programs.subarray(start, start + size(4096, MiB)));
@@ -116,7 +117,7 @@ export function writeServerTree(root: string, programsFrom: string): string[] {
   for (let i = 0; i < 4000; i++) write(`upload/${i % 50}`, `${i}.jpg`, noise(i, size(100_000, 2 * MiB)));
   return [
     write('log/app3', 'small', log(1, 10_000)),
-    write(mail(150), 'small', log(2, 10_000)),
+    write(mailFolder(150), 'small', log(2, 10_000)),
     write('programs/package50', 'small', Buffer.from(programs.subarray(0, 10_000))),
     write('upload/7', 'small', noise(4, 10_000)),
   ];

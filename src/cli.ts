@@ -153,7 +153,8 @@ function addCommands(program: Command, run: Run): void {
       .description('show one snapshot; with --files also what the sealed details say')
       .argument('<snapshot>', snapshotHelp)
       .option('--host <name>', hostHelp)
-      .option('--files', 'list the files; opens the details, so it needs a private key'),
+      .option('--files', 'list the files of its trees; opens the details, so it needs a private key')
+      .option('--include <glob>', 'list these files, as in `exclude`; may be repeated', collect),
   ).action(
     run((context, args, options: ShowOptions) =>
       import('./commands/show.ts').then((command) => command.show(context, args, options)),

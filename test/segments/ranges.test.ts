@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { piecesOf, type ByteRange } from '../../src/segments/ranges.ts';
 
 /** Ascending ranges that do not overlap: gap, length, gap, length; both may be nothing. */
@@ -39,9 +39,10 @@ test('the pieces are the ranges, from just the segments that hold them', () => {
   );
 });
 
+const touched = (from: number, to: number) =>
+  [...piecesOf([10, 10, 10], [{ from, to }])].map(({ segment }) => segment);
+
 test('a range that ends where a segment ends does not touch the next one', () => {
-  const touched = (from: number, to: number) =>
-    [...piecesOf([10, 10, 10], [{ from, to }])].map(({ segment }) => segment);
   assert.deepEqual(touched(0, 10), [0]);
   assert.deepEqual(touched(9, 10), [0]);
   assert.deepEqual(touched(10, 20), [1]);

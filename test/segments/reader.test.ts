@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { suite, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { sealBytes } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { paddingFor } from '../../src/segments/padding.ts';

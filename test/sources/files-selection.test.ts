@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { entryIn, recordOf } from '../../src/sources/files-record.ts';
 import { includer } from '../../src/sources/files-include.ts';
 import { TreeSelection } from '../../src/sources/files-selection.ts';
