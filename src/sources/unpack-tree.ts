@@ -103,7 +103,10 @@ export class TreeWriter implements Disposable {
   /** Where it goes, with its folder made and, if so wished, what was there removed. */
   #placeFor(entry: Named): ByteName {
     const at = inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
-    if (this.#options.overwrite) removeOld(at);
+    if (this.#options.overwrite) {
+      removeOld(at);
+      this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
+    }
     return at;
   }
 

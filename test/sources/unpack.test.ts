@@ -174,6 +174,69 @@ test('existing symlinks are replaced, never written through', async (t) => {
   assert.ok(lstatSync(join(target, 'file')).isFile());
 });
 
+test('a second entry for the same place is an error, and with --force it takes the place alone', async (t) => {
+  const tars = {
+    'two files': [
+      { name: 'a', body: 'x' },
+      { name: 'a', body: 'yy' },
+    ],
+    'a file that was linked': [{ name: 'first', body: 'x' }, link('a', 'first'), { name: 'a', body: 'yy' }],
+    'a file for an empty folder': [
+      { name: 'a', type: 'directory', mode: 0o755 },
+      { name: 'a', body: 'yy' },
+    ],
+    'a hard link for a file': [{ name: 'a', body: 'x' }, { name: 'first', body: 'yy' }, link('a', 'first')],
+  } satisfies Record<string, Item[]>;
+  for (const [what, items] of Object.entries(tars)) {
+    const tar = await tarOf(...items);
+    await assert.rejects(unpack(tar, scratch(t)), { code: 'restore-failed', message: '"a": EEXIST' }, what);
+    const target = scratch(t);
+    await unpack(tar, target, { overwrite: true });
+    assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'yy', what);
+    if (what === 'a file that was linked')
+      assert.equal(readFileSync(join(target, 'first'), 'utf8'), 'x', 'the other name keeps its content');
+  }
+});
+
+test('a file where the archive then has a folder is an error, and with --force gives way to it', async (t) => {
+  const tar = await tarOf({ name: 'a', body: 'x' }, { name: 'a/b', body: 'y' });
+  const target = scratch(t);
+  await assert.rejects(unpack(tar, target), { code: 'restore-failed', message: '"a/b": ENOTDIR' });
+  assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x');
+  await unpack(tar, target, { overwrite: true });
+  assert.equal(readFileSync(join(target, 'a/b'), 'utf8'), 'y');
+});
+
+test('a huge claimed size takes no room, is noticed, and leaves nothing', async (t) => {
+  const honest = await tarOf({ name: 'small', body: 'x' }, { name: 'huge', body: 'y'.repeat(600) });
+  const header = 1024;
+  const target = scratch(t);
+  for (const size of [600 + 1024, 2 ** 40, 2 ** 52]) {
+    const tar = Buffer.from(honest);
+    claim(tar.subarray(header, header + 512), size);
+    const before = process.memoryUsage.rss();
+    await assert.rejects(unpack(tar.subarray(0, -1024), target, { overwrite: true }), {
+      code: 'verify-failed',
+      message: /^"huge": /,
+    });
+    assert.ok(process.memoryUsage.rss() - before < 200 * 2 ** 20, 'nothing is set aside for it');
+    assert.deepEqual(readdirSync(target), ['small']);
+  }
+});
+
+/** Writes a size into a header block, in octal or GNU's base-256, and the checksum over it. */
+function claim(block: Buffer, size: number): void {
+  block.fill(0, 124, 136);
+  if (size < 8 ** 11) block.write(size.toString(8).padStart(11, '0'), 124);
+  else {
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+  }
+  block.fill(' ', 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+}
+
 test('a folder with something in it never gives way to a file or a symlink', async (t) => {
   const target = scratch(t);
   mkdirSync(join(target, 'full', 'of'), { recursive: true });
