@@ -1,15 +1,15 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startMariadb } from '../test/services/mariadb.ts';
 import { startPostgres } from '../test/services/postgres.ts';
-import { changeOnePercent, writeMixed, writeSmallFiles } from './data.ts';
+import { changeOnePercent, writeMixed, writeServerTree, writeSmallFiles } from './data.ts';
 import { benchRetention } from './retention.ts';
 import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
- * `npm run bench [tar|change|memory|files|retention|postgres|mysql ...]`: the limits of the program, measured side by side with what one
- * would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
+ * `npm run bench [tar|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program, measured side by side
+ * with what one would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
  * the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
@@ -77,8 +77,8 @@ async function fullBackup(): Promise<Run> {
 interface Summary {
   readonly snapshots: readonly { bytes: number; newBytes: number; storedBytes: number }[];
 }
-const summaryOf = ({ stdout }: Run) =>
-  (JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Summary).snapshots[0]!;
+const lastLine = ({ stdout }: Run): unknown => JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+const summaryOf = (run: Run) => (lastLine(run) as Summary).snapshots[0]!;
 
 const secondsOf = (runs: readonly Run[]): number => median(runs.map(({ seconds }) => seconds));
 const rate = (bytes: number, seconds: number): string => `${(bytes / seconds / 1e6).toFixed(0)} MB/s`;
@@ -179,6 +179,34 @@ const benches: Record<string, () => Promise<void>> = {
       ours: `${perSecond.toFixed(0)}/s`,
       ratio: perSecond,
       limit: { atLeast: 8000 },
+    });
+    rmSync(tree, { recursive: true });
+  },
+
+  async include() {
+    const tree = join(dir, 'server');
+    const files = writeServerTree(tree, root);
+    setJobs([{ name: 'server', kind: 'files', paths: [tree] }]);
+    const first = await fullBackup();
+    const { bytes, storedBytes } = summaryOf(first);
+    const shares: number[] = [];
+    const seconds: number[] = [];
+    for (const [i, file] of files.entries()) {
+      const to = join(dir, `included-${i}`);
+      const run = await measure(
+        `exec ${sealift} --json restore --include '${file}' --to ${to} --key ${dir}/op/op.key.asc`,
+      );
+      if (!readFileSync(join(to, 'server', file)).equals(readFileSync(file)))
+        throw new Error(`${file} did not come back`);
+      shares.push((lastLine(run) as { fetchedBytes: number }).fetchedBytes / storedBytes);
+      seconds.push(run.seconds);
+    }
+    const worst = Math.max(...shares);
+    report({
+      what: `one file of 10 KB from ${(bytes / GiB).toFixed(1)} GiB (${(storedBytes / GiB).toFixed(1)} stored), fetched, %`,
+      ours: `${shares.map((share) => (100 * share).toFixed(2)).join(' ')} %, ${median(seconds).toFixed(1)} s`,
+      ratio: 100 * worst,
+      limit: { atMost: 1 },
     });
     rmSync(tree, { recursive: true });
   },

@@ -84,3 +84,41 @@ export function writeSmallFiles(root: string, count: number): void {
     writeFileSync(join(folder, `f${i}`), log(i, 1000 + ((i * 97) % 2000)));
   }
 }
+
+const mailFolder = (i: number): string => `mail/user${i % 300}/cur`;
+
+/**
+ * A tree as a small server has it, of about 5 GiB in 77,000 files: logs, a mail store, programs, and what people
+ * uploaded, which cannot be compressed. Returns files of 10 KB from different places of it.
+ */
+export function writeServerTree(root: string, programsFrom: string): string[] {
+  const programs = binaries(programsFrom);
+  let serial = 0;
+  const write = (folder: string, name: string, bytes: Buffer): string => {
+    mkdirSync(join(root, folder), { recursive: true });
+    const path = join(root, folder, name);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  /** Between the two sizes, small ones more often than large ones. */
+  const size = (from: number, to: number): number => {
+    const x = (Math.imul(++serial, 2654435761) >>> 0) / 2 ** 32;
+    return Math.floor(from * (to / from) ** x);
+  };
+  for (let i = 0; i < 100; i++) write(`log/app${i % 10}`, `app.log.${i}`, log(i, size(2 * MiB, 20 * MiB)));
+  for (let i = 0; i < 65_000; i++)
+    write(mailFolder(i), `${1_700_000_000 + i}.M${i}.mail:2,S`, log(i, size(1500, 40_000)));
+  for (let i = 0; i < 8000; i++) {
+    const start = (i * 104_729) % (programs.length - MiB);
+    const bytes = Buffer.from(programs.subarray(start, start + size(4096, MiB)));
+    for (let at = 0; at + 4 <= bytes.length; at += 4096) bytes.writeUInt32LE(i, at);
+    write(`programs/package${i % 200}`, `part-${i}`, bytes);
+  }
+  for (let i = 0; i < 4000; i++) write(`upload/${i % 50}`, `${i}.jpg`, noise(i, size(100_000, 2 * MiB)));
+  return [
+    write('log/app3', 'small', log(1, 10_000)),
+    write(mailFolder(150), 'small', log(2, 10_000)),
+    write('programs/package50', 'small', Buffer.from(programs.subarray(0, 10_000))),
+    write('upload/7', 'small', noise(4, 10_000)),
+  ];
+}

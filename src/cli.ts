@@ -153,7 +153,8 @@ function addCommands(program: Command, run: Run): void {
       .description('show one snapshot; with --files also what the sealed details say')
       .argument('<snapshot>', snapshotHelp)
       .option('--host <name>', hostHelp)
-      .option('--files', 'list the files; opens the details, so it needs a private key'),
+      .option('--files', 'list the files of its trees; opens the details, so it needs a private key')
+      .option('--include <glob>', 'list these files, as in `exclude`; may be repeated', collect),
   ).action(
     run((context, args, options: ShowOptions) =>
       import('./commands/show.ts').then((command) => command.show(context, args, options)),
@@ -168,9 +169,11 @@ function addCommands(program: Command, run: Run): void {
       .option('--host <name>', hostHelp)
       .option('--at <time>', 'latest as it was at this time (RFC 3339)')
       .option('--source <name>', 'only this source, or SOURCE/FILE for one stream; may be repeated', collect)
+      .option('--include <glob>', 'only these files of trees, as in `exclude`; may be repeated', collect)
       .option('--to <dir>', 'write files, unpack trees')
       .option('--into <url>', 'load a database: postgres://user@host/db, sqlite:/path')
-      .option('--stdout', 'write one stream to standard output')
+      .option('--stdout', 'write one stream, or with --include one file, to standard output')
+      .option('--same-owner', 'setuid and setgid too; owners come back for root in any case')
       .option('--force', 'overwrite what is there')
       .option('--expired', 'even from a snapshot that has expired'),
   ).action(

@@ -37,6 +37,7 @@ const exitStatusOf = {
   partial: 3,
   'store-not-found': 10,
   'snapshot-not-found': 10,
+  'files-not-found': 10,
   'lock-held': 11,
   'key-missing': 12,
   'key-unusable': 12,

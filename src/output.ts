@@ -4,6 +4,16 @@ import { stripVTControlCharacters, styleText } from 'node:util';
 export interface Output {
   /** One document, for `--json`. */
   json(document: unknown): void;
+  /**
+   * One document with a list `name` that need not fit into memory, an item a line. What `rest` returns is asked for at
+   * the end of the list and comes after it.
+   */
+  jsonWithList(
+    document: object,
+    name: string,
+    items: AsyncIterable<unknown>,
+    rest: () => object,
+  ): Promise<void>;
   /** One line of a stream of JSON lines. */
   jsonLine(record: unknown): void;
   text(line?: string): void;
@@ -38,6 +48,19 @@ export function createOutput(options: OutputOptions): Output {
     width,
     paint,
     json: (document) => void write(`${JSON.stringify(document, null, 2)}\n`),
+    async jsonWithList(document, name, items, rest) {
+      const all = items[Symbol.asyncIterator]();
+      let item = await all.next(); // what cannot even begin has printed nothing
+      const head = members(document);
+      write(`{${head}${head === '' ? '' : ','}\n  ${JSON.stringify(name)}: [`);
+      let separator = '\n';
+      for (; item.done !== true; item = await all.next()) {
+        write(`${separator}    ${JSON.stringify(item.value)}`);
+        separator = ',\n';
+      }
+      const tail = members(rest());
+      write(`${separator === '\n' ? '' : '\n  '}]${tail === '' ? '' : ','}${tail}\n}\n`);
+    },
     jsonLine: (record) => void write(`${JSON.stringify(record)}\n`),
     text: (line = '') => void write(`${line}\n`),
     table: (columns, rows) => {
@@ -45,6 +68,9 @@ export function createOutput(options: OutputOptions): Output {
     },
   };
 }
+
+/** What stands between the braces of an object. */
+const members = (part: object): string => JSON.stringify(part, null, 2).slice(1, -1).trimEnd();
 
 /** Plain columns two spaces apart; a column without a title above it takes no header line. */
 function layOut(

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { SealiftError } from '../errors.ts';
 import type { SessionKeyFinder } from '../seal/open.ts';
 import type { WorkerPool } from '../segments/pool.ts';
+import type { ByteRange } from '../segments/ranges.ts';
 import { createSegmentReader } from '../segments/reader.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
-import { readDetails, type StreamDetail } from '../snapshot/details.ts';
+import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
 import { segmentsOf, type Index, type IndexStream } from '../snapshot/index.ts';
 import { detailsStream, formatKey } from '../snapshot/object-key.ts';
 import type { Store } from '../store/store.ts';
@@ -14,12 +15,22 @@ export interface StreamReader {
   /** Shows that this snapshot can be opened, before anything is touched for it. Throws what opening it would. */
   prepare(snapshot: Snapshot): Promise<void>;
   /** The private records of a snapshot, one by one. */
-  details(snapshot: Snapshot): AsyncIterable<{ type: string; [key: string]: unknown }>;
+  details(snapshot: Snapshot): AsyncIterable<DetailsRecord>;
   /**
    * The plaintext of a stream. Throws `verify-failed` at its end unless size and SHA-256 are those that the details
    * recorded, so whoever uses it must not call it good before then.
    */
   open(snapshot: Snapshot, stream: IndexStream): AsyncIterable<Uint8Array>;
+  /**
+   * These ranges of the plaintext, one after the other, from the segments that hold them and no others. What is signed is
+   * each segment, so each is whole and in its place or this throws `verify-failed`; the SHA-256 of the stream says nothing
+   * about a part of it.
+   */
+  openRanges(
+    snapshot: Snapshot,
+    stream: IndexStream,
+    ranges: readonly ByteRange[],
+  ): AsyncIterable<Uint8Array>;
 }
 
 export function createStreamReader(options: {
@@ -28,37 +39,51 @@ export function createStreamReader(options: {
   readonly findSessionKey: SessionKeyFinder;
   readonly signal: AbortSignal;
   readonly host: string;
+  /** Called with the size of every chunk of details that was read. */
+  readonly onDetails?: (bytes: number) => void;
 }): StreamReader {
-  const { store, pool, findSessionKey, signal, host } = options;
+  const { store, pool, findSessionKey, signal, host, onDetails } = options;
   const segments = createSegmentReader({
     pool,
     findSessionKey,
     fetch: ({ folder, id }) =>
       store.versions(formatKey({ type: 'segment', host, snapshot: folder, id }), signal),
   });
-  const recorded = new Map<string, Promise<Map<string, StreamDetail>>>();
+  const recorded = new Map<string, Map<string, StreamDetail>>();
 
-  const details = (snapshot: Snapshot) => {
+  async function* details(snapshot: Snapshot): AsyncGenerator<DetailsRecord> {
     const stream = snapshot.index.streams.find(({ name }) => name === detailsStream);
     if (!stream) throw new SealiftError('verify-failed', `${snapshot.index.snapshot} has no details`);
-    return readDetails(segments.read(segmentsOf(snapshot.index, stream)));
-  };
+    const streams = new Map<string, StreamDetail>();
+    const body = counted(segments.read(segmentsOf(snapshot.index, stream)), onDetails);
+    for await (const record of readDetails(body)) {
+      if (record.type === 'stream') {
+        const detail = record as unknown as StreamDetail;
+        streams.set(detail.name, detail);
+      }
+      yield record;
+    }
+    recorded.set(snapshot.index.snapshot, streams);
+  }
 
-  const recordedStreams = (snapshot: Snapshot): Promise<Map<string, StreamDetail>> => {
-    const { snapshot: id } = snapshot.index;
-    let streams = recorded.get(id);
-    if (!streams) recorded.set(id, (streams = collect(details(snapshot))));
-    return streams;
-  };
+  /** What the details, which have been read, say of a stream. */
+  function recordOf({ index }: Snapshot, stream: IndexStream): StreamDetail {
+    const found = recorded.get(index.snapshot)?.get(stream.name);
+    if (!found) throw damaged(index, stream, 'its details say nothing of it');
+    return found;
+  }
+
+  async function prepare(snapshot: Snapshot): Promise<void> {
+    if (recorded.has(snapshot.index.snapshot)) return;
+    for await (const _ of details(snapshot));
+  }
 
   return {
-    async prepare(snapshot) {
-      await recordedStreams(snapshot);
-    },
+    prepare,
     details,
     async *open(snapshot, stream) {
-      const expected = (await recordedStreams(snapshot)).get(stream.name);
-      if (!expected) throw damaged(snapshot.index, stream, 'its details say nothing of it');
+      await prepare(snapshot);
+      const expected = recordOf(snapshot, stream);
       const hash = createHash('sha256');
       let bytes = 0;
       for await (const chunk of segments.read(segmentsOf(snapshot.index, stream))) {
@@ -71,14 +96,31 @@ export function createStreamReader(options: {
       if (hash.digest('hex') !== expected.sha256)
         throw damaged(snapshot.index, stream, 'its SHA-256 is another one');
     },
+    async *openRanges(snapshot, stream, ranges) {
+      await prepare(snapshot);
+      const { segments: lengths, bytes } = recordOf(snapshot, stream);
+      const stored = segmentsOf(snapshot.index, stream);
+      const total = lengths.reduce((sum, length) => sum + length, 0);
+      if (lengths.length !== stored.length || total !== bytes)
+        throw damaged(snapshot.index, stream, 'its details do not agree with its segments');
+      if ((ranges.at(-1)?.to ?? 0) > total)
+        throw damaged(snapshot.index, stream, 'its details speak of what lies beyond its end');
+      yield* segments.readRanges(
+        stored.map((segment, number) => ({ ...segment, bytes: lengths[number]! })),
+        ranges,
+      );
+    },
   };
 }
 
-async function collect(records: AsyncIterable<{ type: string }>): Promise<Map<string, StreamDetail>> {
-  const streams = new Map<string, StreamDetail>();
-  for await (const record of records)
-    if (record.type === 'stream') streams.set((record as StreamDetail).name, record as StreamDetail);
-  return streams;
+async function* counted(
+  body: AsyncIterable<Uint8Array>,
+  onBytes: ((bytes: number) => void) | undefined,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    onBytes?.(chunk.length);
+    yield chunk;
+  }
 }
 
 const damaged = (index: Index, stream: IndexStream, reason: string): SealiftError =>

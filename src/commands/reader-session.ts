@@ -16,6 +16,7 @@ import {
 import { isPast, keysFolder, parseKey } from '../snapshot/object-key.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
 import { stateCacheDir } from '../state.ts';
+import { metered } from '../store/metered.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import type { Context } from './context.ts';
@@ -30,6 +31,8 @@ export interface ReaderSession extends AsyncDisposable {
   readonly now: Date;
   /** For whoever looks at the store as a whole; `verify` and `restore` read what is there. */
   readonly cache: IndexCache;
+  /** How many bytes of objects the store has delivered so far: indexes, details and data. */
+  fetchedBytes(): number;
 }
 
 export interface HostView {
@@ -43,11 +46,19 @@ export interface HostView {
 export async function openReaderSession(context: Context): Promise<ReaderSession> {
   const config = await context.config();
   const trust = await trustOf(config);
-  const store = await openStore(config.store);
+  const { store, fetchedBytes } = metered(await openStore(config.store));
   try {
     const now = await timeOf(store, context);
     const cache = openIndexCache(cacheDir(config, context), store.address);
-    return { config, store, trust, now, cache, [Symbol.asyncDispose]: () => store[Symbol.asyncDispose]() };
+    return {
+      config,
+      store,
+      trust,
+      now,
+      cache,
+      fetchedBytes,
+      [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+    };
   } catch (error) {
     await store[Symbol.asyncDispose]();
     throw error;

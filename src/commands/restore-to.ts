@@ -3,6 +3,7 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
+import { formatSize } from '../output.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -16,36 +17,45 @@ export async function restoreTo(
   context: Context,
   target: string,
   items: readonly RestoreItem[],
-  { force }: { force: boolean },
+  { force, setuid }: { force: boolean; setuid: boolean },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
   const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
   const restored: string[] = [];
-  const skipped: string[] = [];
-  let bytes = 0;
+  let skipped: string[] = [];
+  let withoutSetuid: string[] = [];
+  let [files, bytes] = [0, 0];
   for (const item of items) {
     const root = severalJobs ? join(target, item.job) : target;
     if (item.kind === 'files') {
       const folder = join(root, item.source);
       await makeTarget(folder);
-      const tree = await unpackTree(item.open(), folder, {
+      const options = {
         signal: context.signal,
         sameOwner: context.environment.isRoot,
+        setuid,
         overwrite: force,
-      }).catch((error: unknown) => {
+      };
+      const tree = await unpackTree(item.open(), folder, options, item.part).catch((error: unknown) => {
         throw explainTarget(error, folder);
       });
+      files += tree.files;
       bytes += tree.bytes;
-      restored.push(`${folder}/  (${tree.files} files)`);
-      skipped.push(...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`));
+      withoutSetuid = [...withoutSetuid, ...tree.withoutSetuid];
+      restored.push(`${folder}/  (${counted(tree.files)}, ${formatSize(tree.bytes)})`);
+      skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const file = join(root, item.name);
-      bytes += await writeFile(file, item.open());
-      restored.push(file);
+      const size = await writeFile(file, item.open());
+      files += 1;
+      bytes += size;
+      restored.push(`${file}  (${formatSize(size)})`);
     }
   }
-  return { restored, skipped, bytes };
+  return { restored, skipped, bytes, files, withoutSetuid };
 }
+
+const counted = (files: number): string => (files === 1 ? '1 file' : `${files} files`);
 
 async function refuseFull(target: string): Promise<void> {
   const entries = await readdir(target).catch((error: unknown) => {

@@ -1,31 +1,19 @@
 import { resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { SealiftError, systemCode } from '../errors.ts';
-import { formatSize } from '../output.ts';
-import { isPartial } from '../problems.ts';
+import { SealiftError } from '../errors.ts';
+import { formatSize, printable } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
-import type { Snapshot } from '../snapshot/catalog.ts';
-import {
-  chooseById,
-  chooseLatest,
-  chooseStreams,
-  hasStream,
-  isExpired,
-  type Choice,
-} from '../snapshot/choose.ts';
-import { parseSnapshotId } from '../snapshot/object-key.ts';
+import type { Choice } from '../snapshot/choose.ts';
+import { detailsStream } from '../snapshot/object-key.ts';
+import { includer } from '../sources/files-include.ts';
+import type { TreePart } from '../sources/tree-part.ts';
+import { chooseFiles, type ChosenStreams } from './choose-files.ts';
+import { chooseToRestore, parseTime } from './choose-to-restore.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
-import { createStreamReader } from './read-streams.ts';
-import {
-  oneHost,
-  openReaderSession,
-  refuseUntrusted,
-  reportUnreadable,
-  viewHost,
-  type HostView,
-} from './reader-session.ts';
+import { createStreamReader, type StreamReader } from './read-streams.ts';
+import { oneHost, openReaderSession, viewHost } from './reader-session.ts';
 import { restoreInto } from './restore-into.ts';
+import { fileToStdout, streamToStdout } from './restore-stdout.ts';
 import { restoreTo } from './restore-to.ts';
 import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
 
@@ -34,83 +22,106 @@ export interface RestoreOptions extends UnlockOptions {
   readonly host?: string;
   readonly at?: string;
   readonly source?: readonly string[];
+  readonly include?: readonly string[];
   readonly to?: string;
   readonly into?: string;
   readonly stdout?: boolean;
   readonly force?: boolean;
+  readonly sameOwner?: boolean;
   readonly expired?: boolean;
 }
 
-/** A stream that is to be restored, ready to be read. */
+/** A stream that is to be restored, or a part of a tree, ready to be read. */
 export interface RestoreItem {
   readonly job: string;
   readonly snapshot: string;
   readonly name: string;
   readonly source: string;
   readonly kind: string;
-  /** Padmé-rounded. */
+  /** Padmé-rounded; of a part exact. */
   readonly bytes: number;
+  /** What was chosen with `--include`, if that is not all of it: then `open` gives only this part of the tar. */
+  readonly part?: TreePart | undefined;
   open(): AsyncIterable<Uint8Array>;
 }
 
-/** Brings streams back: as files and trees, into a database, or one of them to stdout. */
+/** Brings data back: streams as files and trees, some files of a tree, a database, or one thing to stdout. */
 export async function restore(
   context: Context,
   [wanted = 'latest']: readonly string[],
   options: RestoreOptions,
 ): Promise<Outcome> {
-  const { signal, output } = context;
+  const { signal, output, log } = context;
+  const startedMs = performance.now();
   const at = parseTime(options.at);
-  requireOneTarget(options, context.json);
+  checkTarget(options, context);
+  const included = options.include === undefined ? undefined : includer(options.include);
   const findSessionKey = await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
   const view = await viewHost(session, host, { signal });
-  const { choices, incomplete } =
-    wanted === 'latest'
-      ? latest(context, view, options, at ?? session.now, session.now)
-      : { choices: [exact(context, view, wanted, options, session.now)], incomplete: false };
+  const { choices, incomplete } = chooseToRestore(context, view, wanted, options, { at, now: session.now });
 
   await using pool = new WorkerPool(session.config.workers);
-  const reader = createStreamReader({ store: session.store, pool, findSessionKey, signal, host });
-  for (const { snapshot } of choices) await reader.prepare(snapshot);
-  const totalBytes = choices.flatMap(({ streams }) => streams).reduce((sum, { bytes }) => sum + bytes, 0);
-  using progress = startProgress({
-    form: progressForm(context),
-    verb: 'restoring',
-    totalBytes,
-    jsonLine: output.jsonLine,
+  const progressOf = (verb: string, totalBytes: number): Progress =>
+    startProgress({ form: progressForm(context), verb, totalBytes, jsonLine: output.jsonLine });
+  using opening = progressOf('reading details', detailsBytes(choices));
+  const reader = createStreamReader({
+    store: session.store,
+    pool,
+    findSessionKey,
+    signal,
+    host,
+    onDetails: (bytes) => opening.advance(bytes),
   });
-  const items = choices.flatMap(({ snapshot, streams }) =>
-    streams.map((stream): RestoreItem => ({
-      job: snapshot.index.job,
-      snapshot: snapshot.index.snapshot,
-      name: stream.name,
-      source: stream.source,
-      kind: stream.kind,
-      bytes: stream.bytes,
-      open: () => watched(reader.open(snapshot, stream), stream.name, progress, signal),
-    })),
-  );
+  const { streams, unmatched } =
+    included === undefined
+      ? await wholeStreams(reader, choices)
+      : await chooseFiles(reader, choices, included);
+  for (const pattern of unmatched) log.warn(`nothing matches --include ${printable(pattern)}`);
+  opening[Symbol.dispose]();
 
-  if (options.stdout === true) return await toStdout(items);
+  const items: RestoreItem[] = streams.map(({ snapshot, stream, part }) => ({
+    job: snapshot.index.job,
+    snapshot: snapshot.index.snapshot,
+    name: stream.name,
+    source: stream.source,
+    kind: stream.kind,
+    bytes: part?.tarBytes ?? stream.bytes,
+    part,
+    open: () =>
+      watched(
+        part === undefined ? reader.open(snapshot, stream) : reader.openRanges(snapshot, stream, part.ranges),
+        stream.name,
+        progress,
+        signal,
+      ),
+  }));
+  using progress = progressOf(
+    'restoring',
+    items.reduce((sum, { bytes }) => sum + bytes, 0),
+  );
+  const partial = incomplete || unmatched.length > 0;
+  if (options.stdout === true) {
+    if (included === undefined) return await streamToStdout(items);
+    await fileToStdout(items, signal);
+    return partial ? 'partial' : undefined;
+  }
   const report =
     options.to === undefined
       ? await restoreInto(context, options.into!, items, { force: options.force === true })
       : await restoreTo(context, resolve(context.environment.cwd, options.to), items, {
           force: options.force === true,
+          setuid: options.sameOwner === true,
         });
   progress[Symbol.dispose]();
-  const snapshots = [...new Set(items.map(({ snapshot }) => snapshot))];
-  const outcome = incomplete || report.skipped.length > 0 ? 'partial' : undefined;
-  if (context.json) {
-    output.jsonLine({ type: 'summary', host, snapshots, ...report });
-    return outcome;
-  }
-  for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
-  for (const line of report.skipped) output.text(`${output.paint('warning', 'skipped')}   ${line}`);
-  output.text(`${formatSize(report.bytes)} from ${snapshots.join(', ')}`);
-  return outcome;
+  tell(context, report, {
+    host,
+    snapshots: [...new Set(items.map(({ snapshot }) => snapshot))],
+    fetchedBytes: session.fetchedBytes(),
+    durationSeconds: Math.round(performance.now() - startedMs) / 1000,
+  });
+  return partial || report.skipped.length > 0 ? 'partial' : undefined;
 }
 
 export interface RestoreReport {
@@ -118,101 +129,68 @@ export interface RestoreReport {
   readonly restored: readonly string[];
   readonly skipped: readonly string[];
   readonly bytes: number;
+  /** Files and links, where they are written as such. */
+  readonly files?: number;
+  /** What came back without its setuid or setgid. */
+  readonly withoutSetuid?: readonly string[];
 }
 
-function requireOneTarget({ to, into, stdout }: RestoreOptions, json: boolean): void {
+interface Run {
+  readonly host: string;
+  readonly snapshots: readonly string[];
+  /** All that the store delivered. */
+  readonly fetchedBytes: number;
+  readonly durationSeconds: number;
+}
+
+function tell({ output, json, environment }: Context, report: RestoreReport, run: Run): void {
+  if (json) return output.jsonLine({ type: 'summary', ...run, ...report });
+  for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
+  for (const line of report.skipped)
+    output.text(`${output.paint('warning', 'skipped')}   ${printable(line)}`);
+  const { withoutSetuid = [], files } = report;
+  if (withoutSetuid.length > 0) {
+    const named = withoutSetuid.slice(0, 5).map((path) => printable(path));
+    const more =
+      withoutSetuid.length > named.length ? `, and ${withoutSetuid.length - named.length} more` : '';
+    const how = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
+    output.text(
+      `${output.paint('warning', 'note')}      without setuid or setgid (${how}): ${named.join(', ')}${more}`,
+    );
+  }
+  const counted = files === undefined ? '' : `${files === 1 ? '1 file' : `${files} files`}, `;
+  output.text(
+    `${counted}${formatSize(report.bytes)} from ${run.snapshots.join(', ')} in ${run.durationSeconds.toFixed(1)} s, ` +
+      `${formatSize(run.fetchedBytes)} fetched`,
+  );
+}
+
+function checkTarget(options: RestoreOptions, { json, environment }: Context): void {
+  const { to, into, stdout, include, sameOwner } = options;
   if (stdout !== undefined && json)
     throw new SealiftError('usage', '--json does not go with --stdout, which is full of data');
-  if ([to, into, stdout].filter((target) => target !== undefined).length === 1) return;
-  throw new SealiftError('usage', 'say where to restore to: one of --to DIR, --into URL, --stdout');
-}
-
-function parseTime(text: string | undefined): Date | undefined {
-  if (text === undefined) return undefined;
-  const time = new Date(text);
-  const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
-  if (rfc3339.test(text) && !Number.isNaN(time.getTime())) return time;
-  throw new SealiftError('usage', `--at ${text} is no time`, { hint: 'Write it as 2026-11-22T12:00:00Z.' });
-}
-
-function exact({ log }: Context, view: HostView, wanted: string, options: RestoreOptions, now: Date): Choice {
-  if (options.at !== undefined)
-    throw new SealiftError('usage', '--at goes with `latest`, not with the id of a snapshot');
-  const snapshot = chooseById(view, wanted);
-  refuseExpired(snapshot, options, now);
-  const { index } = snapshot;
-  if (options.job !== undefined && options.job !== index.job)
-    throw new SealiftError('usage', `${index.snapshot} is of job ${index.job}, not ${options.job}`);
-  for (const { source, code } of index.problems.filter(isPartial))
-    log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
-  return { snapshot, streams: chooseStreams(index, options.source ?? []) };
-}
-
-const jobHas = (snapshots: readonly Snapshot[], job: string, want: string): boolean =>
-  snapshots.some(({ index }) => index.job === job && hasStream(index, want));
-
-/** A snapshot that cannot be read might have been the one that was meant. */
-function newerUnreadable({ snapshots, unreadable }: HostView, jobs: readonly string[], at: Date): boolean {
-  return unreadable.some(({ snapshot }) => {
-    const id = parseSnapshotId(snapshot);
-    const newest = snapshots.findLast(({ index }) => index.job === id?.job)?.index.snapshot ?? '';
-    return id !== undefined && jobs.includes(id.job) && id.startedAt <= at && snapshot > newest;
-  });
-}
-
-function refuseExpired(snapshot: Snapshot, { expired }: RestoreOptions, now: Date): void {
-  if (expired === true || !isExpired(snapshot, now)) return;
-  const { index } = snapshot;
-  throw new SealiftError('snapshot-expired', `${index.snapshot} expired at ${index.expiresAt}`, {
-    hint: 'Data of that age was promised to be gone. If it is needed all the same: --expired.',
-  });
-}
-
-/** `incomplete`: some of what was wanted is in no snapshot, or in none completely. */
-function latest(
-  context: Context,
-  view: HostView,
-  options: RestoreOptions,
-  at: Date,
-  now: Date,
-): { choices: Choice[]; incomplete: boolean } {
-  refuseUntrusted(view, now);
-  reportUnreadable(context, view);
-  const usable = view.snapshots.filter(
-    (snapshot) =>
-      Date.parse(snapshot.index.startedAt) <= at.getTime() &&
-      (options.expired === true || !isExpired(snapshot, now)),
-  );
-  const wanted = options.source ?? [];
-  const all = [...new Set(usable.map(({ index }) => index.job))];
-  const having = all.filter((job) =>
-    usable.some(({ index }) => index.job === job && wanted.some((want) => hasStream(index, want))),
-  );
-  const jobs = options.job !== undefined ? [options.job] : having.length > 0 ? having : all;
-  const nowhere = wanted.find((want) => !jobs.some((job) => jobHas(usable, job, want)));
-  if (nowhere !== undefined)
-    throw new SealiftError(
-      'snapshot-not-found',
-      `${jobs.length === 1 ? `job ${jobs[0]}` : `host ${view.host}`} has no source or stream ${nowhere}`,
-      {
-        hint: `There are: ${[...new Set(usable.flatMap(({ index }) => chooseStreams(index, []).map(({ name }) => name)))].join(', ')}`,
-      },
-    );
-  if (jobs.length === 0)
-    throw new SealiftError('snapshot-not-found', `host ${view.host} has no snapshot that could be restored`, {
-      hint: '`sealift list` shows what there is; expired ones need --expired.',
+  if ([to, into, stdout].filter((target) => target !== undefined).length !== 1)
+    throw new SealiftError('usage', 'say where to restore to: one of --to DIR, --into URL, --stdout');
+  if (include !== undefined && into !== undefined)
+    throw new SealiftError('usage', '--include does not go with --into, which loads whole databases', {
+      hint: 'Files come back with --to DIR, or one of them with --stdout.',
     });
-  if (jobs.length > 1 && options.to === undefined)
-    throw new SealiftError('job-ambiguous', `host ${view.host} has several jobs: ${jobs.join(', ')}`, {
-      hint: 'Choose one with --job NAME.',
-    });
-  const found = jobs.map((job) =>
-    chooseLatest(usable, { job, wanted: wanted.filter((want) => jobHas(usable, job, want)) }),
-  );
-  for (const sentence of found.flatMap(({ passedOver }) => passedOver)) context.log.warn(sentence);
+  if (sameOwner === true && to === undefined)
+    throw new SealiftError('usage', '--same-owner goes with --to DIR');
+  if (sameOwner === true && !environment.isRoot)
+    throw new SealiftError('usage', '--same-owner needs root, who alone can give files to others');
+}
+
+const detailsBytes = (choices: readonly Choice[]): number =>
+  choices
+    .flatMap(({ snapshot }) => snapshot.index.streams.filter(({ name }) => name === detailsStream))
+    .reduce((sum, { bytes }) => sum + bytes, 0);
+
+async function wholeStreams(reader: StreamReader, choices: readonly Choice[]): Promise<ChosenStreams> {
+  for (const { snapshot } of choices) await reader.prepare(snapshot);
   return {
-    choices: found.flatMap(({ choices }) => choices),
-    incomplete: found.some(({ incomplete }) => incomplete) || newerUnreadable(view, jobs, at),
+    streams: choices.flatMap(({ snapshot, streams }) => streams.map((stream) => ({ snapshot, stream }))),
+    unmatched: [],
   };
 }
 
@@ -228,16 +206,4 @@ async function* watched(
     progress.advance(chunk.length);
     yield chunk;
   }
-}
-
-async function toStdout(items: readonly RestoreItem[]): Promise<Outcome> {
-  const [item, ...more] = items;
-  if (!item || more.length > 0)
-    throw new SealiftError('usage', `--stdout takes one stream, and ${items.length} are meant`, {
-      hint: `Choose one: ${items.map(({ name }) => `--source ${name}`).join(', ')}`,
-    });
-  await pipeline(item.open, process.stdout, { end: false }).catch((error: unknown) => {
-    if (systemCode(error) !== 'EPIPE') throw error;
-    throw new SealiftError('restore-failed', 'whoever read standard output stopped before its end');
-  });
 }

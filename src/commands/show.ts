@@ -2,9 +2,12 @@ import { formatDuration } from '../clock.ts';
 import { formatFingerprint, formatSize, printable } from '../output.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { chooseById } from '../snapshot/choose.ts';
-import { segmentsOf, totalStored } from '../snapshot/index.ts';
+import type { DetailsRecord } from '../snapshot/details.ts';
+import { segmentsOf, totalStored, type Index } from '../snapshot/index.ts';
+import { includer } from '../sources/files-include.ts';
 import type { Context, Outcome } from './context.ts';
 import { describeSnapshot } from './list.ts';
+import { printFiles } from './show-files.ts';
 import { createStreamReader } from './read-streams.ts';
 import { oneHost, openReaderSession, viewHost } from './reader-session.ts';
 import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
@@ -12,19 +15,20 @@ import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
 export interface ShowOptions extends UnlockOptions {
   readonly host?: string;
   readonly files?: boolean;
+  readonly include?: readonly string[];
 }
 
-/** One snapshot: streams, sizes, problems, recipients; with `--files` what the sealed details say of files. */
+/** One snapshot: streams, sizes, problems, recipients; with `--files` or `--include` the files in its sealed details. */
 export async function show(
   context: Context,
   [wanted = '']: readonly string[],
   options: ShowOptions,
 ): Promise<Outcome> {
   const { signal, output } = context;
+  const included = options.include === undefined ? undefined : includer(options.include);
+  const wantsFiles = options.files === true || included !== undefined;
   const findSessionKey =
-    options.files === true || options.key !== undefined
-      ? await sessionKeyFinder(context, options)
-      : undefined;
+    wantsFiles || options.key !== undefined ? await sessionKeyFinder(context, options) : undefined;
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
   const view = await viewHost(session, host, { signal, cache: session.cache });
@@ -34,34 +38,39 @@ export async function show(
       : chooseById(view, wanted);
   const { index } = snapshot;
   const row = describeSnapshot(snapshot, session.now);
-  const private_: { type: string; [key: string]: unknown }[] = [];
-  if (findSessionKey) {
-    await using pool = new WorkerPool(session.config.workers);
+  await using pool = new WorkerPool(session.config.workers);
+  const problems: DetailsRecord[] = [];
+  /** The details may be larger than memory: what is said of files passes by, problems come after it. */
+  async function* files(): AsyncGenerator<DetailsRecord> {
+    if (!findSessionKey) return;
     const reader = createStreamReader({ store: session.store, pool, findSessionKey, signal, host });
-    for await (const record of reader.details(snapshot)) private_.push(record);
-  }
-  const entries = private_.filter(({ type }) => type === 'entry');
-  const problems = private_.filter(({ type }) => type === 'problem');
-  if (context.json) {
-    const { sequence, previous, signer, schedule, timezone, tool, folders } = index;
-    const files = options.files === true ? { files: entries } : {};
-    const texts = findSessionKey ? { problemTexts: problems } : {};
-    return output.json({
-      ...row,
-      sequence,
-      previous,
-      signer,
-      schedule,
-      timezone,
-      tool,
-      folders,
-      ...texts,
-      ...files,
-    });
+    for await (const record of reader.details(snapshot)) {
+      if (record.type === 'problem') problems.push(record);
+      if (wantsFiles && record.type === 'entry' && (included?.covers(String(record['path'])) ?? true))
+        yield record;
+    }
   }
 
+  if (context.json) {
+    const { sequence, previous, signer, schedule, timezone, tool, folders } = index;
+    const document = { ...row, sequence, previous, signer, schedule, timezone, tool, folders };
+    if (wantsFiles) await output.jsonWithList(document, 'files', files(), () => ({ problemTexts: problems }));
+    else {
+      for await (const _ of files());
+      output.json({ ...document, ...(findSessionKey ? { problemTexts: problems } : {}) });
+    }
+  } else {
+    tell(context, index, row, session.now);
+    if (wantsFiles) await printFiles(output, files());
+    else for await (const _ of files());
+    tellProblems(context, problems.length > 0 ? problems : index.problems);
+  }
+  return included && tellUnmatched(context, included.unmatched(), options.include!.length);
+}
+
+function tell({ output }: Context, index: Index, row: ReturnType<typeof describeSnapshot>, now: Date): void {
   const age = formatDuration(row.ageSeconds);
-  const left = formatDuration((Date.parse(index.expiresAt) - session.now.getTime()) / 1000);
+  const left = formatDuration((Date.parse(index.expiresAt) - now.getTime()) / 1000);
   const facts: [string, string][] = [
     ['host', index.host],
     ['job', `${index.job}  (${index.schedule}, ${index.timezone})`],
@@ -98,24 +107,18 @@ export async function show(
       String(stream.segments.length),
     ]),
   );
-  if (index.problems.length > 0) output.text();
-  const told =
-    problems.length > 0 ? problems : index.problems.map((problem) => ({ ...problem, text: undefined }));
-  for (const { source, code, text } of told)
+}
+
+function tellProblems({ output }: Context, problems: readonly { readonly [key: string]: unknown }[]): void {
+  if (problems.length > 0) output.text();
+  for (const { source, code, text } of problems)
     output.text(
       `${output.paint('warning', String(code))}  ${String(source)}${typeof text === 'string' ? `: ${printable(text)}` : ''}`,
     );
-  if (options.files === true) printFiles(context, entries);
 }
 
-function printFiles({ output }: Context, entries: readonly { [key: string]: unknown }[]): void {
-  output.text();
-  for (const { mode, uid, gid, size, mtime, path, target, kind } of entries) {
-    const what = typeof mode === 'number' ? (mode & 0o7777).toString(8).padStart(4, '0') : '';
-    const arrow = typeof target === 'string' ? ` -> ${printable(target)}` : '';
-    const owner = `${String(uid)}:${String(gid)}`;
-    output.text(
-      `${String(kind).padEnd(9)} ${what} ${owner.padEnd(11)} ${String(size).padStart(12)} ${String(mtime)} ${printable(String(path))}${arrow}`,
-    );
-  }
+/** What matches nothing is worth a word; that nothing matches is an outcome. */
+function tellUnmatched({ log }: Context, unmatched: readonly string[], asked: number): Outcome {
+  for (const pattern of unmatched) log.warn(`nothing matches --include ${printable(pattern)}`);
+  return unmatched.length === asked ? 'files-not-found' : undefined;
 }

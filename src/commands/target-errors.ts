@@ -10,7 +10,10 @@ export function explainTarget(error: unknown, path: string): unknown {
   switch (systemCode(known ? error.cause : error)) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return failed('no space left for', 'Restore to a larger disk, or choose less with --source.');
+      return failed(
+        'no space left for',
+        'Restore to a larger disk, or choose less with --source or --include.',
+      );
     case 'EROFS':
     case 'EACCES':
     case 'EPERM':

@@ -3,6 +3,7 @@ import { mapAhead } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import { sealPackets, type SessionKeyFinder } from '../seal/open.ts';
 import type { WorkerPool } from './pool.ts';
+import { piecesOf, type ByteRange } from './ranges.ts';
 import type { StoredSegment } from './writer.ts';
 
 /** How much of what follows is fetched and opened while the consumer is busy. */
@@ -55,10 +56,37 @@ export function createSegmentReader({ pool, fetch, findSessionKey }: SegmentRead
     return plaintext;
   };
 
+  /** The plaintext of these segments, one after the other, one chunk per segment. */
+  const read = (segments: Iterable<StoredSegment>): AsyncGenerator<Uint8Array> =>
+    mapAhead(segments, aheadBytes, ({ storedBytes }) => Math.max(storedBytes, smallestCostBytes), open);
+
   return {
-    /** The plaintext of these segments, one after the other, one chunk per segment. */
-    read: (segments: Iterable<StoredSegment>): AsyncGenerator<Uint8Array> =>
-      mapAhead(segments, aheadBytes, ({ storedBytes }) => Math.max(storedBytes, smallestCostBytes), open),
+    read,
+    /**
+     * Ranges of the plaintext of all these segments, one after the other, from those that hold them and no others. Throws
+     * `verify-failed` where a segment does not have the plaintext length that is said of it: nothing would be in its place.
+     */
+    async *readRanges(
+      segments: readonly (StoredSegment & { readonly bytes: number })[],
+      ranges: readonly ByteRange[],
+    ): AsyncGenerator<Uint8Array> {
+      const lengths = segments.map(({ bytes }) => bytes);
+      const pieces = [...piecesOf(lengths, ranges)];
+      const needed = [...new Set(pieces.map(({ segment }) => segment))];
+      let place = 0;
+      let next = 0;
+      for await (const plaintext of read(needed.map((number) => segments[number]!))) {
+        const number = needed[place++]!;
+        const { id, folder, bytes } = segments[number]!;
+        if (plaintext.length !== bytes)
+          throw new SealiftError(
+            'verify-failed',
+            `segment ${id} in ${folder} has ${plaintext.length} bytes, not ${bytes}`,
+          );
+        for (let piece = pieces[next]; piece?.segment === number; piece = pieces[++next])
+          yield plaintext.subarray(piece.from, piece.to);
+      }
+    },
   };
 }
 

@@ -20,6 +20,11 @@ export interface StreamDetail {
   readonly segments: readonly number[];
 }
 
+export interface DetailsRecord {
+  readonly type: string;
+  readonly [key: string]: unknown;
+}
+
 const roomBytes = 2 ** 20;
 
 export class DetailsWriter {
@@ -31,7 +36,7 @@ export class DetailsWriter {
   }
 
   /** Adds a line; resolves when there is room for the next. */
-  async add(record: { readonly type: string; readonly [key: string]: unknown }): Promise<void> {
+  async add(record: DetailsRecord): Promise<void> {
     if (this.#stream.destroyed || this.#stream.write(`${JSON.stringify(record)}\n`)) return;
     await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')]);
   }
@@ -48,9 +53,7 @@ export class DetailsWriter {
 }
 
 /** The records of the details, line by line. Lines of a later version that have no `type` are passed over. */
-export async function* readDetails(
-  body: AsyncIterable<Uint8Array>,
-): AsyncGenerator<{ type: string; [key: string]: unknown }> {
+export async function* readDetails(body: AsyncIterable<Uint8Array>): AsyncGenerator<DetailsRecord> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const bytes of body) {
@@ -71,5 +74,5 @@ function parse(line: string): unknown {
   }
 }
 
-const isRecord = (value: unknown): value is { type: string } =>
+const isRecord = (value: unknown): value is DetailsRecord =>
   typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';

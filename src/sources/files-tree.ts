@@ -1,9 +1,10 @@
 import { type BigIntStats, closeSync, existsSync, readFileSync } from 'node:fs';
-import { type ByteName, base64Of, isText, textOf } from './byte-name.ts';
-import type { BlockWriter, EntryRecord } from './files-blocks.ts';
+import type { ByteName } from './byte-name.ts';
+import type { BlockWriter } from './files-blocks.ts';
 import { excluder } from './files-exclude.ts';
 import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
-import type { Place, TarWriter } from './files-tar.ts';
+import { nameInTar, recordOf } from './files-record.ts';
+import type { TarWriter } from './files-tar.ts';
 import { type Found, type Trouble, walk } from './files-walk.ts';
 import type { TarEntry } from './tar-records.ts';
 
@@ -84,7 +85,7 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
   ): Promise<void> {
     const entry = { ...what, name: nameInTar(found.path), ...owners(found.stats) };
     const place = await tar.add(entry, body);
-    await blocks.record(recordOf(found.path, entry, place));
+    await blocks.record(recordOf(entry, place));
   }
 
   function owners(stats: BigIntStats): Owners {
@@ -92,33 +93,6 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
     const mode = Number(stats.mode & 0o7777n);
     return { mode, uid, gid, uname: users.get(uid), gname: groups.get(gid), mtimeNs: stats.mtimeNs };
   }
-}
-
-/** As GNU tar has it: `etc/hosts`, and `./` for the root of the file system. */
-const nameInTar = (path: ByteName): ByteName => (path === '/' ? '.' : path.slice(1));
-
-function recordOf(path: ByteName, entry: TarEntry, place: Place): EntryRecord {
-  const target = entry.kind === 'link' ? `/${entry.target}` : entry.target;
-  return {
-    type: 'entry',
-    path: textOf(path),
-    ...(isText(path) ? {} : { rawPath: base64Of(path) }),
-    kind: entry.kind,
-    size: entry.sizeBytes,
-    ...place,
-    mode: entry.mode,
-    uid: entry.uid,
-    gid: entry.gid,
-    mtime: rfc3339(entry.mtimeNs),
-    ...(target === undefined ? {} : { target: textOf(target) }),
-    ...(target === undefined || isText(target) ? {} : { rawTarget: base64Of(target) }),
-  };
-}
-
-function rfc3339(timeNs: bigint): string {
-  const latestMs = 253_402_300_799_000; // the end of 9999, after which the form has no room
-  const ms = Math.min(Math.max(Number(timeNs / 1_000_000n), -62_135_596_800_000), latestMs);
-  return new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
 /** Names of the local users or groups by number. The numbers are what counts, so doing without a name is no problem. */

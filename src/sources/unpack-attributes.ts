@@ -1,11 +1,15 @@
 import { fchmodSync, fchownSync, futimesSync, lchownSync, lutimesSync } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
 import type { TarEntry } from './tar-records.ts';
+import type { UnpackOptions } from './unpack.ts';
+
+/** What comes back of who may do what. */
+export type Keep = Pick<UnpackOptions, 'sameOwner' | 'setuid'>;
 
 /** Owner, mode and time of an open file or folder, in this order: a change of owner takes setuid away. */
-export function setAttributes(fd: number, entry: TarEntry, sameOwner: boolean): void {
-  if (sameOwner) fchownSync(fd, entry.uid, entry.gid);
-  fchmodSync(fd, permittedMode(entry.mode, sameOwner));
+export function setAttributes(fd: number, entry: TarEntry, keep: Keep): void {
+  if (keep.sameOwner) fchownSync(fd, entry.uid, entry.gid);
+  fchmodSync(fd, permittedMode(entry.mode, keep));
   const time = timeForNode(entry.mtimeNs);
   futimesSync(fd, time, time);
 }
@@ -17,9 +21,12 @@ export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: b
   lutimesSync(path, time, time);
 }
 
-/** Without the owner it was meant for, a setuid or setgid file would lend the rights of whoever restores. */
-const permittedMode = (mode: number, sameOwner: boolean): number =>
-  sameOwner && process.geteuid?.() === 0 ? mode : mode & 0o1777;
+/**
+ * A setuid or setgid file lends the rights of its owner to whoever runs it: of whoever restores, if the owner did not
+ * come back, and else whatever rights the archive says. So both are kept only for who asked for it.
+ */
+export const permittedMode = (mode: number, { sameOwner, setuid }: Keep): number =>
+  sameOwner && setuid && process.geteuid?.() === 0 ? mode : mode & 0o1777;
 
 /**
  * Node takes times as floating seconds, which lie 0.24 µs apart in this century: nanoseconds cannot be set, but the

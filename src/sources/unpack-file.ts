@@ -1,7 +1,7 @@
 import { closeSync, constants, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
 import type { TarEntry } from './tar-records.ts';
-import { setAttributes } from './unpack-attributes.ts';
+import { type Keep, setAttributes } from './unpack-attributes.ts';
 
 const pieceBytes = 64 * 1024;
 const zeros = Buffer.alloc(pieceBytes);
@@ -14,7 +14,7 @@ export async function writeFile(
   at: ByteName,
   entry: TarEntry,
   body: AsyncIterable<Uint8Array>,
-  sameOwner: boolean,
+  keep: Keep,
 ): Promise<void> {
   const path = systemPath(at);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
@@ -30,7 +30,7 @@ export async function writeFile(
     }
     if (position !== entry.sizeBytes) throw new Error(`${position} of ${entry.sizeBytes} bytes arrived`);
     ftruncateSync(fd, position);
-    setAttributes(fd, entry, sameOwner);
+    setAttributes(fd, entry, keep);
     complete = true;
   } finally {
     closeSync(fd);

@@ -3,7 +3,7 @@ import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
 import { inside } from './folder-handle.ts';
 import type { TarEntry } from './tar-records.ts';
-import { setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
+import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { writeFile } from './unpack-file.ts';
 import { UnpackFolders, removeOld } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
@@ -12,7 +12,7 @@ type Named = TarEntry & { readonly names: readonly ByteName[] };
 
 /** Puts the entries of an archive in their places below the target. */
 export class TreeWriter implements Disposable {
-  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [] };
+  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [], withoutSetuid: [] };
   readonly #options: UnpackOptions;
   readonly #folders: UnpackFolders;
   /** A second way down, for the other end of a hard link. */
@@ -53,9 +53,10 @@ export class TreeWriter implements Disposable {
     }
     const byName = [...this.#directories.values()].toSorted((a, b) => compareNames(a.names, b.names));
     for (const entry of byName.toReversed()) {
-      attempt(entry, () =>
-        setAttributes(this.#folders.enter(entry.names).fd, entry, this.#options.sameOwner),
-      );
+      attempt(entry, () => {
+        setAttributes(this.#folders.enter(entry.names).fd, entry, this.#options);
+        this.#noteSetuid(entry);
+      });
     }
   }
 
@@ -68,10 +69,11 @@ export class TreeWriter implements Disposable {
   async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
     const at = attempt(entry, () => this.#placeFor(entry));
     try {
-      await writeFile(at, entry, body, this.#options.sameOwner);
+      await writeFile(at, entry, body, this.#options);
     } catch (error) {
       throw failed(entry, error);
     }
+    this.#noteSetuid(entry);
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     this.result.bytes += entry.sizeBytes;
@@ -101,13 +103,21 @@ export class TreeWriter implements Disposable {
   /** Where it goes, with its folder made and, if so wished, what was there removed. */
   #placeFor(entry: Named): ByteName {
     const at = inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
-    if (this.#options.overwrite) removeOld(at);
+    if (this.#options.overwrite) {
+      removeOld(at);
+      this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
+    }
     return at;
   }
 
   #isOurs(name: ByteName): boolean {
     if (this.#written.has(name) || this.#directories.has(name)) return true;
     return [...this.#written].some((written) => written.startsWith(`${name}/`));
+  }
+
+  #noteSetuid(entry: TarEntry): void {
+    if (permittedMode(entry.mode, this.#options) !== entry.mode)
+      this.result.withoutSetuid.push(textOf(entry.name));
   }
 
   #skip(path: string, reason: string): void {
@@ -144,10 +154,9 @@ function attempt<T>(entry: TarEntry, action: () => T): T {
 
 function failed(entry: TarEntry, cause: unknown): SealiftError {
   const code = systemCode(cause);
-  const occupied = ['EEXIST', 'ENOTDIR', 'ELOOP', 'ENOTEMPTY'].includes(code ?? '');
+  if (code === undefined)
+    return new SealiftError('verify-failed', `"${textOf(entry.name)}": ${messageOf(cause)}`, { cause });
+  const occupied = ['EEXIST', 'ENOTDIR', 'ELOOP', 'ENOTEMPTY'].includes(code);
   const hint = occupied ? 'Choose an empty folder, or overwrite with --force' : undefined;
-  return new SealiftError('restore-failed', `"${textOf(entry.name)}": ${code ?? messageOf(cause)}`, {
-    hint,
-    cause,
-  });
+  return new SealiftError('restore-failed', `"${textOf(entry.name)}": ${code}`, { hint, cause });
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { suite, test, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
+import * as fc from 'fast-check';
 import { sealBytes } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { paddingFor } from '../../src/segments/padding.ts';
@@ -99,6 +100,65 @@ test('a reader that is given up waits for what is under way', async (t) => {
   });
   for await (const _ of slow.read(segments)) break;
   assert.equal(underWay, 0);
+});
+
+suite('ranges', () => {
+  test('are the bytes that a whole read has there, from the objects that hold them alone', async (t) => {
+    const { reader, segments, content, pathOf } = await written(t);
+    const asked: string[] = [];
+    const watching = reader(async function* ({ id }) {
+      asked.push(id);
+      yield readFileSync(pathOf(id));
+    });
+    assert.ok(segments.length >= 3, `${segments.length} segments`);
+    const starts = segments.map((_, i) => segments.slice(0, i).reduce((sum, { bytes }) => sum + bytes, 0));
+    const edge = fc
+      .tuple(fc.constantFrom(...starts, content.length), fc.integer({ min: -2, max: 2 }))
+      .map(([at, by]) => Math.min(Math.max(at + by, 0), content.length));
+    const anywhere = fc.integer({ min: 0, max: content.length });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof(edge, anywhere), { maxLength: 8 }), async (places) => {
+        const bounds = places.toSorted((a, b) => a - b);
+        const ranges = Array.from({ length: bounds.length >> 1 }, (_, i) => ({
+          from: bounds[2 * i]!,
+          to: bounds[2 * i + 1]!,
+        }));
+        asked.length = 0;
+        const got = await collect(watching.readRanges(segments, ranges));
+        assert.ok(got.equals(Buffer.concat(ranges.map(({ from, to }) => content.subarray(from, to)))));
+        const holding = segments.filter(({ bytes }, i) =>
+          ranges.some(({ from, to }) => Math.max(from, starts[i]!) < Math.min(to, starts[i]! + bytes)),
+        );
+        assert.deepEqual(
+          asked,
+          holding.map(({ id }) => id),
+        );
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test('of a segment that is in the stream twice are read in both places', async (t) => {
+    const { reader, first, second } = await written(t);
+    const twice = [first, second, first];
+    const whole = await collect(reader().read(twice));
+    const [from, to] = [first.bytes - 5, first.bytes + second.bytes + 5];
+    const ranges = [
+      { from: 0, to: 5 },
+      { from, to },
+    ];
+    const expected = Buffer.concat([whole.subarray(0, 5), whole.subarray(from, to)]);
+    assert.ok((await collect(reader().readRanges(twice, ranges))).equals(expected));
+  });
+
+  test('of a segment with another length than is said of it are refused', async (t) => {
+    const { reader, segments, first } = await written(t);
+    for (const by of [-1, 1]) {
+      const wrong = segments.with(0, { ...first, bytes: first.bytes + by });
+      const read = collect(reader().readRanges(wrong, [{ from: 10, to: 20 }]));
+      await assert.rejects(read, { code: 'verify-failed', message: new RegExp(first.id) });
+    }
+  });
 });
 
 /** Seals a content as if it were a segment, and reads it. */

@@ -63,6 +63,7 @@ async function openSession(store: Store, { config, trust, cacheDir }: Reader): P
     trust,
     now: await store.now(),
     cache: openIndexCache(join(cacheDir, 'indexes'), store.address),
+    fetchedBytes: () => 0,
     async [Symbol.asyncDispose]() {},
   };
 }

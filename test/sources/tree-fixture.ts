@@ -118,9 +118,15 @@ export async function* inPieces(bytes: Uint8Array, size = 100_000): AsyncGenerat
 export function unpack(
   tar: Uint8Array,
   target: string,
-  more: { overwrite?: boolean; sameOwner?: boolean } = {},
+  more: { overwrite?: boolean; sameOwner?: boolean; setuid?: boolean } = {},
 ): Promise<Unpacked> {
-  const options = { signal: new AbortController().signal, sameOwner: isRoot, overwrite: false, ...more };
+  const options = {
+    signal: new AbortController().signal,
+    sameOwner: isRoot,
+    setuid: isRoot,
+    overwrite: false,
+    ...more,
+  };
   return unpackTree(inPieces(tar), target, options);
 }
 

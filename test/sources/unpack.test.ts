@@ -174,6 +174,69 @@ test('existing symlinks are replaced, never written through', async (t) => {
   assert.ok(lstatSync(join(target, 'file')).isFile());
 });
 
+test('a second entry for the same place is an error, and with --force it takes the place alone', async (t) => {
+  const tars = {
+    'two files': [
+      { name: 'a', body: 'x' },
+      { name: 'a', body: 'yy' },
+    ],
+    'a file that was linked': [{ name: 'first', body: 'x' }, link('a', 'first'), { name: 'a', body: 'yy' }],
+    'a file for an empty folder': [
+      { name: 'a', type: 'directory', mode: 0o755 },
+      { name: 'a', body: 'yy' },
+    ],
+    'a hard link for a file': [{ name: 'a', body: 'x' }, { name: 'first', body: 'yy' }, link('a', 'first')],
+  } satisfies Record<string, Item[]>;
+  for (const [what, items] of Object.entries(tars)) {
+    const tar = await tarOf(...items);
+    await assert.rejects(unpack(tar, scratch(t)), { code: 'restore-failed', message: '"a": EEXIST' }, what);
+    const target = scratch(t);
+    await unpack(tar, target, { overwrite: true });
+    assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'yy', what);
+    if (what === 'a file that was linked')
+      assert.equal(readFileSync(join(target, 'first'), 'utf8'), 'x', 'the other name keeps its content');
+  }
+});
+
+test('a file where the archive then has a folder is an error, and with --force gives way to it', async (t) => {
+  const tar = await tarOf({ name: 'a', body: 'x' }, { name: 'a/b', body: 'y' });
+  const target = scratch(t);
+  await assert.rejects(unpack(tar, target), { code: 'restore-failed', message: '"a/b": ENOTDIR' });
+  assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x');
+  await unpack(tar, target, { overwrite: true });
+  assert.equal(readFileSync(join(target, 'a/b'), 'utf8'), 'y');
+});
+
+test('a huge claimed size takes no room, is noticed, and leaves nothing', async (t) => {
+  const honest = await tarOf({ name: 'small', body: 'x' }, { name: 'huge', body: 'y'.repeat(600) });
+  const header = 1024;
+  const target = scratch(t);
+  for (const size of [600 + 1024, 2 ** 40, 2 ** 52]) {
+    const tar = Buffer.from(honest);
+    claim(tar.subarray(header, header + 512), size);
+    const before = process.memoryUsage.rss();
+    await assert.rejects(unpack(tar.subarray(0, -1024), target, { overwrite: true }), {
+      code: 'verify-failed',
+      message: /^"huge": /,
+    });
+    assert.ok(process.memoryUsage.rss() - before < 200 * 2 ** 20, 'nothing is set aside for it');
+    assert.deepEqual(readdirSync(target), ['small']);
+  }
+});
+
+/** Writes a size into a header block, in octal or GNU's base-256, and the checksum over it. */
+function claim(block: Buffer, size: number): void {
+  block.fill(0, 124, 136);
+  if (size < 8 ** 11) block.write(size.toString(8).padStart(11, '0'), 124);
+  else {
+    block[124] = 0x80;
+    block.writeBigUInt64BE(BigInt(size), 128);
+  }
+  block.fill(' ', 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
+}
+
 test('a folder with something in it never gives way to a file or a symlink', async (t) => {
   const target = scratch(t);
   mkdirSync(join(target, 'full', 'of'), { recursive: true });
@@ -190,18 +253,25 @@ test('a folder with something in it never gives way to a file or a symlink', asy
   assert.ok(existsSync(join(target, 'full', 'of')));
 });
 
-test('setuid and setgid come back only with the owner', async (t) => {
+test('setuid and setgid come back only with the owner and for who asked, and what lost them is named', async (t) => {
   const tar = await tarOf(
     { name: 'tool', mode: 0o6755, body: 'x' },
+    { name: 'group', type: 'directory', mode: 0o2770 },
     { name: 'tmp', type: 'directory', mode: 0o1777 },
   );
-  const modes = async (sameOwner: boolean): Promise<string[]> => {
+  const modes = async (options: { sameOwner: boolean; setuid: boolean }): Promise<string[]> => {
     const target = scratch(t);
-    await unpack(tar, target, { sameOwner });
-    return ['tool', 'tmp'].map((name) => (statSync(join(target, name)).mode & 0o7777).toString(8));
+    const { withoutSetuid } = await unpack(tar, target, options);
+    const names = ['tool', 'group', 'tmp'];
+    const kept = names.map((name) => (statSync(join(target, name)).mode & 0o7777).toString(8));
+    return [...kept, ...withoutSetuid];
   };
-  assert.deepEqual(await modes(false), ['755', '1777']);
-  if (isRoot) assert.deepEqual(await modes(true), ['6755', '1777']);
+  const without = ['755', '770', '1777', 'tool', 'group'];
+  assert.deepEqual(await modes({ sameOwner: false, setuid: false }), without);
+  assert.deepEqual(await modes({ sameOwner: false, setuid: true }), without);
+  if (!isRoot) return;
+  assert.deepEqual(await modes({ sameOwner: true, setuid: false }), without);
+  assert.deepEqual(await modes({ sameOwner: true, setuid: true }), ['6755', '2770', '1777']);
 });
 
 test('a folder without an entry of its own is closed to others', async (t) => {
@@ -236,15 +306,12 @@ test('an archive that is cut off or damaged fails, and leaves no partial file', 
   const tar = await tarOf({ name: 'one', body: 'x' }, { name: 'two', body: 'y'.repeat(5000) });
   for (const length of [700, 1024 + 300, 2048 + 10, 1024 + 512 + 4999]) {
     const target = scratch(t);
-    await assert.rejects(unpack(tar.subarray(0, length), target), { code: 'restore-failed' }, `${length}`);
+    await assert.rejects(unpack(tar.subarray(0, length), target), { code: 'verify-failed' }, `${length}`);
     assert.ok(!existsSync(join(target, 'two')));
   }
   const damaged = Buffer.from(tar);
   damaged[1024 + 3]! ^= 1;
-  await assert.rejects(unpack(damaged, scratch(t)), {
-    code: 'restore-failed',
-    message: /archive is damaged/,
-  });
+  await assert.rejects(unpack(damaged, scratch(t)), { code: 'verify-failed', message: /archive is damaged/ });
 });
 
 test('an error of what delivers the archive rises as it is', async (t) => {
@@ -255,7 +322,7 @@ test('an error of what delivers the archive rises as it is', async (t) => {
     yield tar.subarray(0, 20_000);
     throw broken;
   }
-  const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+  const options = { signal: new AbortController().signal, sameOwner: false, setuid: false, overwrite: false };
   await assert.rejects(unpackTree(body(), target, options), (error) => error === broken);
   assert.deepEqual(readdirSync(target), []);
 });
@@ -275,7 +342,7 @@ test('an abort throws the reason, ends the delivery and leaves no partial file',
     }
   }
   await assert.rejects(
-    unpackTree(body(), target, { signal: abort.signal, sameOwner: false, overwrite: false }),
+    unpackTree(body(), target, { signal: abort.signal, sameOwner: false, setuid: false, overwrite: false }),
     /enough/,
   );
   assert.ok(ended);
@@ -319,9 +386,14 @@ test('the same result whatever the pieces in which the archive arrives', async (
   );
   for (const size of [1, 7, 511, 512, 513, 10_000]) {
     const target = scratch(t);
-    const options = { signal: new AbortController().signal, sameOwner: false, overwrite: false };
+    const options = {
+      signal: new AbortController().signal,
+      sameOwner: false,
+      setuid: false,
+      overwrite: false,
+    };
     const result = await unpackTree(inPieces(tar, size), target, options);
-    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [] });
+    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [], withoutSetuid: [] });
     assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));
   }
 });

@@ -1,0 +1,62 @@
+import { SealiftError } from '../errors.ts';
+import { printable } from '../output.ts';
+import type { Snapshot } from '../snapshot/catalog.ts';
+import type { Choice } from '../snapshot/choose.ts';
+import type { IndexStream } from '../snapshot/index.ts';
+import type { Includer } from '../sources/files-include.ts';
+import { TreeSelection } from '../sources/files-selection.ts';
+import type { TreePart } from '../sources/tree-part.ts';
+import type { StreamReader } from './read-streams.ts';
+
+export interface ChosenStreams {
+  readonly streams: readonly {
+    readonly snapshot: Snapshot;
+    readonly stream: IndexStream;
+    /** What was chosen of a tree; undefined for all of a stream. */
+    readonly part?: TreePart;
+  }[];
+  /** Patterns to which nothing answers. */
+  readonly unmatched: readonly string[];
+}
+
+/**
+ * Finds the files that `--include` means in the sealed details of some trees: in one pass, or two where a hard link was
+ * chosen and its first name was not. Throws `files-not-found` when nothing matches.
+ */
+export async function chooseFiles(
+  reader: StreamReader,
+  choices: readonly Choice[],
+  included: Includer,
+): Promise<ChosenStreams> {
+  const chosen: ChosenStreams['streams'][number][] = [];
+  for (const { snapshot, streams } of choices) {
+    const selections = new Map(streams.map(({ name }) => [name, new TreeSelection(included.covers)]));
+    for await (const { type, stream, ...record } of reader.details(snapshot))
+      if (type === 'entry') selections.get(String(stream))?.add(record);
+    const lacking = new Map([...selections].filter(([, { lacks }]) => lacks));
+    if (lacking.size > 0)
+      for await (const { type, stream, ...record } of reader.details(snapshot))
+        if (type === 'entry') lacking.get(String(stream))?.complete(record);
+    for (const stream of streams) {
+      const part = selections.get(stream.name)?.part();
+      if (part !== undefined) chosen.push({ snapshot, stream, part });
+    }
+  }
+  const unmatched = included.unmatched();
+  if (chosen.length === 0) throw notFound(choices, unmatched);
+  return { streams: chosen, unmatched };
+}
+
+function notFound(choices: readonly Choice[], patterns: readonly string[]): SealiftError {
+  const searched = choices.map(
+    ({ snapshot, streams }) => `${streams.map(({ name }) => name).join(', ')} of ${snapshot.index.snapshot}`,
+  );
+  const [first] = choices;
+  return new SealiftError(
+    'files-not-found',
+    `nothing in ${searched.join(', ')} matches --include ${patterns.map((pattern) => printable(pattern)).join(', ')}`,
+    {
+      hint: `\`sealift show ${first?.snapshot.index.snapshot} --files\` lists what there is. A pattern with a leading slash is matched against the whole path.`,
+    },
+  );
+}

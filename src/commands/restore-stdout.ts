@@ -1,0 +1,46 @@
+import { pipeline } from 'node:stream/promises';
+import { SealiftError, systemCode } from '../errors.ts';
+import { textOf } from '../sources/byte-name.ts';
+import { readTar } from '../sources/tar-reader.ts';
+import type { RestoreItem } from './restore.ts';
+
+/** `--stdout`: the one stream that is meant. */
+export async function streamToStdout(items: readonly RestoreItem[]): Promise<void> {
+  const [item, ...more] = items;
+  if (!item || more.length > 0)
+    throw new SealiftError('usage', `--stdout takes one stream, and ${items.length} are meant`, {
+      hint: `Choose one: ${items.map(({ name }) => `--source ${name}`).join(', ')}`,
+    });
+  await write(item.open());
+}
+
+/** `--stdout --include`: the content of the one file that matches, whatever folders are around it. */
+export async function fileToStdout(items: readonly RestoreItem[], signal: AbortSignal): Promise<void> {
+  const found = items.flatMap((item) =>
+    (item.part?.entries ?? []).filter(({ kind }) => kind !== 'directory').map((entry) => ({ item, entry })),
+  );
+  const [first, ...more] = found;
+  const named = found.slice(0, 3).map(({ entry }) => `/${textOf(entry.as?.name ?? entry.name)}`);
+  if (!first || more.length > 0)
+    throw new SealiftError('usage', `--stdout takes one file, and ${found.length} match`, {
+      hint: found.length === 0 ? 'Only folders do.' : `${named.join(', ')}${found.length > 3 ? ', ...' : ''}`,
+    });
+  const { item, entry } = first;
+  if (entry.kind !== 'file')
+    throw new SealiftError('usage', `--stdout takes a file, and ${named[0]} is a symlink`, {
+      hint: `It points to ${textOf(entry.target ?? '')}.`,
+    });
+  const gate = item.part!.gate();
+  await readTar(item.open(), signal, async (read) => {
+    const { kind } = gate.admit(read.entry, read.dataAt);
+    if (kind === 'file') await write(read.content);
+  });
+  gate.end();
+}
+
+async function write(body: AsyncIterable<Uint8Array>): Promise<void> {
+  await pipeline(body, process.stdout, { end: false }).catch((error: unknown) => {
+    if (systemCode(error) !== 'EPIPE') throw error;
+    throw new SealiftError('restore-failed', 'whoever read standard output stopped before its end');
+  });
+}
