@@ -14,6 +14,8 @@ export const problemKinds = {
   'name-not-utf8': 'note',
   'globals-without-passwords': 'note',
   'not-consistent': 'note',
+  'exclude-unused': 'note',
+  'exclude-needed': 'note',
   'tool-missing': 'note',
   'hook-failed': 'note',
   shrank: 'note',

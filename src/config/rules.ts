@@ -8,7 +8,12 @@ import { defaults } from './schema.ts';
  */
 export function checkRules(data: unknown): ConfigProblem[] {
   const config = group(data);
-  return [...checkAges(config), ...checkCredentials(group(config['store'])), ...checkSourceNames(config)];
+  return [
+    ...checkAges(config),
+    ...checkCredentials(group(config['store'])),
+    ...checkSourceNames(config),
+    ...checkClusters(config),
+  ];
 }
 
 const daySeconds = 86_400;
@@ -72,6 +77,27 @@ function checkSourceNames(config: Group): ConfigProblem[] {
     }
   }
   return problems;
+}
+
+/** A cluster has its host and port in its own configuration. */
+function checkClusters(config: Group): ConfigProblem[] {
+  return Object.entries(group(config['jobs'])).flatMap(([job, settings]) => {
+    const sources: unknown = group(settings)['sources'];
+    if (!Array.isArray(sources)) return [];
+    return sources.flatMap((source, index) =>
+      [[], ['database']].flatMap((below) => {
+        const server = below.length === 0 ? group(source) : group(group(source)['database']);
+        if (server['cluster'] === undefined) return [];
+        return ['host', 'port']
+          .filter((key) => server[key] !== undefined)
+          .map((key) => ({
+            path: ['jobs', job, 'sources', index, ...below, key],
+            at: 'key' as const,
+            message: 'is not needed beside cluster, which says where the server is: remove one of them',
+          }));
+      }),
+    );
+  });
 }
 
 type Group = Readonly<Record<string, unknown>>;
