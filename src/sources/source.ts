@@ -15,7 +15,10 @@ import type { ProblemCode } from '../problems.ts';
 export interface Source {
   readonly name: string;
   readonly kind: string;
-  /** How many of its streams may be read at once; default 1. */
+  /**
+   * How many of its streams may be read at once; default 1. With more, what they say in details and problems is kept in
+   * memory until all are saved, to be told in the order of the streams.
+   */
   readonly parallel?: number | undefined;
   /** What is there to save now. Throws a SealiftError if that cannot be found out; an empty source throws too. */
   streams(context: SourceContext): Promise<SourceStream[]>;
