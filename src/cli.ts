@@ -117,6 +117,12 @@ function addCommands(program: Command, run: Run): void {
     .action(run((context) => import('./commands/config.ts').then((command) => command.printSchema(context))));
 
   program
+    .command('doctor')
+    .description(
+      'look at everything that a backup needs, and say what to do; exit code 3 if something is bad, not for warnings',
+    )
+    .action(run((context) => import('./commands/doctor.ts').then((command) => command.doctor(context))));
+  program
     .command('backup')
     .description('run jobs now: all of them, or those that are named; never prunes')
     .argument('[job...]', 'names of jobs')

@@ -55,13 +55,15 @@ export async function findCluster(name: string, root: string, signal: AbortSigna
 }
 
 async function clustersIn(root: string): Promise<string[]> {
-  const folders = (path: string): Promise<string[]> => readdir(path).catch(() => []);
   const found: string[] = [];
-  for (const version of (await folders(root)).filter((name) => /^\d+(\.\d+)?$/.test(name)).toSorted())
-    for (const name of (await folders(join(root, version))).toSorted())
+  for (const version of (await entriesOf(root)).filter((name) => /^\d+(\.\d+)?$/.test(name)).toSorted())
+    for (const name of (await entriesOf(join(root, version))).toSorted())
       if (await isThere(join(root, version, name, 'postgresql.conf'))) found.push(`${version}/${name}`);
   return found;
 }
+
+/** None where there is no such folder. */
+const entriesOf = (path: string): Promise<string[]> => readdir(path).catch(() => []);
 
 const isThere = (path: string): Promise<boolean> =>
   stat(path).then(

@@ -131,14 +131,16 @@ async function inspect(
 async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Promise<void> {
   const { cluster } = server;
   if (cluster === undefined || dataDirectory === null) return;
-  const real = (path: string): Promise<string> => realpath(path).catch(() => path);
-  if ((await real(dataDirectory)) === (await real(cluster.dataDirectory))) return;
+  if ((await resolved(dataDirectory)) === (await resolved(cluster.dataDirectory))) return;
   throw new SealiftError(
     'source-unavailable',
     `${describe(server)} is not what answers there: that server has its data in ${dataDirectory}`,
     { hint: `start cluster ${cluster.name} on a port of its own: pg_lsclusters shows them all` },
   );
 }
+
+/** The path itself where it may not be entered. */
+const resolved = (path: string): Promise<string> => realpath(path).catch(() => path);
 
 /** Says which patterns do nothing, and what they leave that cannot be loaded. A dump succeeds all the same. */
 async function lookAtExcludes(

@@ -32,6 +32,8 @@ export interface SourceStream {
    * of its database (`postgres`), and both are restored as such.
    */
   readonly kind?: string | undefined;
+  /** About how much room `context.temporary` has to have while it is read, where that is known. */
+  readonly temporaryBytes?: number | undefined;
   open(context: SourceContext): AsyncIterable<Uint8Array>;
 }
 

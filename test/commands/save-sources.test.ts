@@ -30,63 +30,6 @@ suite('streams that are saved side by side', needs('postgres'), () => {
     for (const name of names) await psql('postgres', `DROP DATABASE ${name}`);
   });
 
-  function jobOf(databases: string[], parallel: number, timeLimitSeconds = Infinity): JobConfig {
-    const { host, port, user } = theService('postgres');
-    const left = { exclude: [], excludeTables: [], excludeTableData: [], globals: false };
-    const source = {
-      ...{ name: 'pg', kind: 'postgres' as const, databases, ...left, parallel },
-      ...{ host, port, user, password: undefined, timeLimitSeconds },
-    };
-    const hooks = { before: undefined, after: undefined };
-    return { name: 'j', schedule: '0 0 * * *', timezone: 'UTC', ...hooks, sources: [source] };
-  }
-
-  /** What a run stores, with the text of its details. */
-  async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: string }> {
-    let text = '';
-    const write = async (body: AsyncIterable<Uint8Array>) => {
-      const hash = createHash('sha256');
-      let bytes = 0;
-      let head = '';
-      for await (const chunk of body) {
-        bytes += chunk.length;
-        head += bytes < 2 ** 20 ? Buffer.from(chunk).toString('latin1') : '';
-        hash.update(chunk);
-      }
-      if (head.startsWith('{')) text = head;
-      return { bytes, sha256: hash.digest('hex'), segments: [] };
-    };
-    const saved = await saveSources(
-      job,
-      { write },
-      {
-        signal: t.signal,
-        log: createLog({ level: 'error', pretty: false, colour: false }),
-        progress: startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine: () => undefined }),
-        lastBytes: new Map(),
-        temporary: async () => temporary(t),
-      },
-    );
-    return { ...saved, text };
-  }
-
-  /** Keeps the table of these databases locked until it is disposed of. */
-  async function locked(databases: string[]): Promise<AsyncDisposable> {
-    const { host, port, user, binDir } = theService('postgres');
-    const children = databases.map((name) => {
-      const where = ['-h', host, '-p', String(port), '-U', user, '-d', name];
-      const child = spawn(join(binDir, 'psql'), ['-XAtq', ...where], { stdio: ['pipe', 'pipe', 'inherit'] });
-      child.stdin.write(`BEGIN; LOCK TABLE t; SELECT 'locked';\n`);
-      return child;
-    });
-    for (const { stdout } of children) await once(stdout, 'data');
-    return {
-      async [Symbol.asyncDispose]() {
-        await Promise.all(children.map((child) => (child.stdin.end(), once(child, 'exit'))));
-      },
-    };
-  }
-
   const waiting = async () =>
     Number(
       await psql(
@@ -150,3 +93,59 @@ suite('streams that are saved side by side', needs('postgres'), () => {
     assert.equal(await waiting(), 0);
   });
 });
+
+function jobOf(databases: string[], parallel: number, timeLimitSeconds = Infinity): JobConfig {
+  const { host, port, user } = theService('postgres');
+  const left = { exclude: [], excludeTables: [], excludeTableData: [], globals: false };
+  const where = { host, port, user, password: undefined };
+  const kind = 'postgres' as const;
+  const source = { name: 'pg', kind, databases, ...left, parallel, ...where, timeLimitSeconds };
+  const hooks = { before: undefined, after: undefined };
+  return { name: 'j', schedule: '0 0 * * *', timezone: 'UTC', ...hooks, sources: [source] };
+}
+
+/** What a run stores, with the text of its details. */
+async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: string }> {
+  let text = '';
+  const write = async (body: AsyncIterable<Uint8Array>) => {
+    const hash = createHash('sha256');
+    let bytes = 0;
+    let head = '';
+    for await (const chunk of body) {
+      bytes += chunk.length;
+      head += bytes < 2 ** 20 ? Buffer.from(chunk).toString('latin1') : '';
+      hash.update(chunk);
+    }
+    if (head.startsWith('{')) text = head;
+    return { bytes, sha256: hash.digest('hex'), segments: [] };
+  };
+  const saved = await saveSources(
+    job,
+    { write },
+    {
+      signal: t.signal,
+      log: createLog({ level: 'error', pretty: false, colour: false }),
+      progress: startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine: () => undefined }),
+      lastBytes: new Map(),
+      temporary: async () => temporary(t),
+    },
+  );
+  return { ...saved, text };
+}
+
+/** Keeps the table of these databases locked until it is disposed of. */
+async function locked(databases: string[]): Promise<AsyncDisposable> {
+  const { host, port, user, binDir } = theService('postgres');
+  const children = databases.map((name) => {
+    const where = ['-h', host, '-p', String(port), '-U', user, '-d', name];
+    const child = spawn(join(binDir, 'psql'), ['-XAtq', ...where], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.stdin.write(`BEGIN; LOCK TABLE t; SELECT 'locked';\n`);
+    return child;
+  });
+  for (const { stdout } of children) await once(stdout, 'data');
+  return {
+    async [Symbol.asyncDispose]() {
+      await Promise.all(children.map((child) => (child.stdin.end(), once(child, 'exit'))));
+    },
+  };
+}
