@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { candidatesFor } from './cli-completion.ts';
 import { afterHelp, count, inherit, version } from './cli-frame.ts';
 import type { AuditOptions } from './commands/audit.ts';
 import type { ApplyOptions } from './commands/bucket.ts';
@@ -220,6 +221,20 @@ function addCommands(program: Command, run: Run): void {
     .action(
       run((context, _args, options: AuditOptions) =>
         import('./commands/audit.ts').then((command) => command.audit(context, options)),
+      ),
+    );
+
+  program
+    .command('completion')
+    .description('print the script that makes a shell complete commands, options and names of jobs')
+    .usage('[options] bash|zsh|fish')
+    .argument('<shell>', 'bash, zsh or fish')
+    .argument('[words...]', 'after `words`, which the script asks for: the command line so far')
+    .action(
+      run((context, [shell = '', ...words]) =>
+        import('./commands/completion.ts').then((command) =>
+          command.completion(context, shell, () => candidatesFor(program, words)),
+        ),
       ),
     );
 

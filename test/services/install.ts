@@ -18,7 +18,7 @@ const packageSets = {
     packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
     servers: /^(prosody|lua5\.\d)$/,
   },
-  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
+  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
 
