@@ -244,7 +244,7 @@ const benches: Record<string, () => Promise<void>> = {
       ours: `${ours.toFixed(2)} s`,
       theirs: `${theirs.toFixed(2)} s`,
       ratio: ours / theirs,
-      limit: { atMost: 1.5 },
+      limit: { atMost: 1.25 },
     });
     await server[Symbol.asyncDispose]();
     rmSync(pgDir, { recursive: true, force: true });

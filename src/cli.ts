@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { candidatesFor } from './cli-completion.ts';
 import { afterHelp, count, inherit, version } from './cli-frame.ts';
 import type { AuditOptions } from './commands/audit.ts';
 import type { ApplyOptions } from './commands/bucket.ts';
@@ -117,6 +118,12 @@ function addCommands(program: Command, run: Run): void {
     .action(run((context) => import('./commands/config.ts').then((command) => command.printSchema(context))));
 
   program
+    .command('doctor')
+    .description(
+      'look at everything that a backup needs, and say what to do; exit code 3 if something is bad, not for warnings',
+    )
+    .action(run((context) => import('./commands/doctor.ts').then((command) => command.doctor(context))));
+  program
     .command('backup')
     .description('run jobs now: all of them, or those that are named; never prunes')
     .argument('[job...]', 'names of jobs')
@@ -217,6 +224,20 @@ function addCommands(program: Command, run: Run): void {
     .action(
       run((context, _args, options: AuditOptions) =>
         import('./commands/audit.ts').then((command) => command.audit(context, options)),
+      ),
+    );
+
+  program
+    .command('completion')
+    .description('print the script that makes a shell complete commands, options and names of jobs')
+    .usage('[options] bash|zsh|fish')
+    .argument('<shell>', 'bash, zsh or fish')
+    .argument('[words...]', 'after `words`, which the script asks for: the command line so far')
+    .action(
+      run((context, [shell = '', ...words]) =>
+        import('./commands/completion.ts').then((command) =>
+          command.completion(context, shell, () => candidatesFor(program, words)),
+        ),
       ),
     );
 

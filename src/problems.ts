@@ -15,6 +15,8 @@ export const problemKinds = {
   'globals-without-passwords': 'note',
   'not-consistent': 'note',
   'rights-missing': 'note',
+  'exclude-unused': 'note',
+  'exclude-needed': 'note',
   'tool-missing': 'note',
   'hook-failed': 'note',
   shrank: 'note',

@@ -5,6 +5,7 @@ import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { printable } from '../output.ts';
+import type { Finding } from '../policy/audit-facts.ts';
 import {
   deletingLiveData,
   judgeBucket,
@@ -82,6 +83,13 @@ export async function refuseUnsafeBucket(
       hint: 'Change or remove the rule, or choose a store.prefix that it spares; see `sealift bucket show`.',
     },
   );
+}
+
+/** What is to be said of the bucket with regard to one host; nothing of a directory. Asks, and changes nothing. */
+export async function lookAtBucket(config: Config, host: string, signal: AbortSignal): Promise<Finding[]> {
+  if (config.store.kind !== 's3') return [];
+  using bucket = await open(config.store);
+  return judgeBucket(await bucket.read(signal), limitsOf(config, config.store, bucket, [host]));
 }
 
 async function bucketOf(context: Context): Promise<{ config: Config; s3: S3Config }> {

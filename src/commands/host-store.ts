@@ -37,6 +37,8 @@ export async function checkedStoreTime(
   return new Date(Math.floor(storeTime.getTime() / 1000) * 1000);
 }
 
+type OwnHost = Pick<HostSession, 'store' | 'host' | 'trusted' | 'hostKey' | 'config' | 'cache'>;
+
 export interface HostContents {
   readonly listing: HostListing;
   readonly snapshots: readonly Snapshot[];
@@ -47,7 +49,7 @@ export interface HostContents {
  * name (rule R10): two machines must not write into one folder.
  */
 export async function readOwnHost(
-  { store, host, trusted, hostKey, config, cache }: HostSession,
+  { store, host, trusted, hostKey, config, cache }: OwnHost,
   { log, signal, now }: { log: Log; signal: AbortSignal; now: Date },
 ): Promise<HostContents> {
   const listing = await listHost(store, host, signal);

@@ -82,15 +82,14 @@ async function saveSource(
   using limit = new TimeLimit(config.timeLimitSeconds * 1000, () => tookTooLong(config));
   const signal = AbortSignal.any([context.signal, limit.signal]);
   const notes = new ProblemList(source.name, log);
-  const sourceContext = (extra: object, problem: SourceContext['problem']): SourceContext => ({
-    signal,
-    problem,
-    detail: (record) => details.add({ ...record, ...extra }),
-    temporary: context.temporary,
-  });
+  const { temporary } = context;
+  const atOnce: Telling = {
+    problem: (code, text) => notes.add(code, text),
+    detail: (record) => details.add(record),
+  };
 
   /** Undefined if it failed, which has been said then. */
-  const save = async (stream: SourceStream): Promise<SavedStream | undefined> => {
+  const save = async (stream: SourceStream, telling: Telling): Promise<SavedStream | undefined> => {
     const name = formatStreamName(source.name, stream.file);
     context.progress.label(name);
     let status: SavedStream['status'] = 'complete';
@@ -99,33 +98,38 @@ async function saveSource(
         throw new SealiftError('failed', 'its name is too long for the store', {
           hint: 'Give it a shorter one.',
         });
-      const streamContext = sourceContext({ stream: name }, (code, text) => {
-        notes.add(code, text);
-        if (isPartial({ code })) status = 'partial';
+      const body = stream.open({
+        signal,
+        temporary,
+        detail: (record) => telling.detail({ ...record, stream: name }),
+        problem: (code, text) => {
+          telling.problem(code, text);
+          if (isPartial({ code })) status = 'partial';
+        },
       });
       signal.throwIfAborted();
-      const written = await writer.write(limit.measureEach(stream.open(streamContext)));
+      const written = await writer.write(limit.measureEach(body));
       signal.throwIfAborted();
       if (written.bytes === 0) throw new SealiftError('source-empty', 'it ended without a single byte');
-      await details.add(describe(name, written));
+      await telling.detail(describe(name, written));
       const shrunk = shrinkage(name, written.bytes, context.lastBytes.get(name));
       if (shrunk !== undefined) {
         log.warn({ stream: name }, shrunk);
-        notes.add('shrank', shrunk);
+        telling.problem('shrank', shrunk);
       }
       return { name, source: source.name, kind: stream.kind ?? source.kind, status, written };
     } catch (error) {
       context.signal.throwIfAborted();
       log.error({ stream: name }, `${name} failed and is not in the snapshot: ${sayingWhat(error)}`);
       log.debug({ err: error }, 'the cause');
-      notes.add('stream-failed', `${name}: ${sayingWhat(error)}`);
+      telling.problem('stream-failed', `${name}: ${sayingWhat(error)}`);
       return undefined;
     }
   };
 
-  const ofSource = sourceContext({ source: source.name }, (code, text) => notes.add(code, text));
+  const detail: SourceContext['detail'] = (record) => details.add({ ...record, source: source.name });
   const found = await limit
-    .measure(() => source.streams(ofSource))
+    .measure(() => source.streams({ signal, temporary, detail, problem: atOnce.problem }))
     .catch((error: unknown) => {
       context.signal.throwIfAborted();
       log.error({ source: source.name }, `source ${source.name} failed: ${sayingWhat(error)}`);
@@ -133,8 +137,34 @@ async function saveSource(
       notes.add('source-failed', sayingWhat(error));
       return [];
     });
-  const streams = await mapConcurrent(found, source.parallel ?? 1, save);
-  return { streams: streams.filter((stream) => stream !== undefined), problems: notes.all() };
+  const { parallel = 1 } = source;
+  const saved = await mapConcurrent(found, parallel, async (stream) => {
+    const notebook = parallel > 1 ? new Notebook() : undefined;
+    return { stream: await save(stream, notebook ?? atOnce), notebook };
+  });
+  for (const { notebook } of saved) await notebook?.readTo(atOnce);
+  const streams = saved.flatMap(({ stream }) => stream ?? []);
+  return { streams, problems: notes.all() };
+}
+
+/** What can be said of a stream while it is saved. */
+type Telling = Pick<SourceContext, 'problem' | 'detail'>;
+
+/** Keeps what is said of one of several streams that are saved side by side, so that equal runs have equal details. */
+class Notebook implements Telling {
+  readonly #notes: ((telling: Telling) => void | Promise<void>)[] = [];
+
+  problem(...note: Parameters<Telling['problem']>): void {
+    this.#notes.push((telling) => telling.problem(...note));
+  }
+
+  async detail(record: Parameters<Telling['detail']>[0]): Promise<void> {
+    this.#notes.push((telling) => telling.detail(record));
+  }
+
+  async readTo(telling: Telling): Promise<void> {
+    for (const note of this.#notes) await note(telling);
+  }
 }
 
 const tookTooLong = ({ name, timeLimitSeconds }: SourceConfig): SealiftError =>

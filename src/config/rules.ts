@@ -13,6 +13,7 @@ export function checkRules(data: unknown): ConfigProblem[] {
     ...checkCredentials(group(config['store'])),
     ...checkSourceNames(config),
     ...checkCommands(config),
+    ...checkClusters(config),
   ];
 }
 
@@ -103,6 +104,23 @@ function checkCommands(config: Group): ConfigProblem[] {
       { path: [...path, 'shell'], at: 'key', message: 'stands beside argv: a command has one of them' },
     ];
   });
+}
+
+/** A cluster has its host and port in its own configuration. */
+function checkClusters(config: Group): ConfigProblem[] {
+  return listSources(config).flatMap(({ path, source }) =>
+    [[], ['database']].flatMap((below) => {
+      const server = below.length === 0 ? source : group(source['database']);
+      if (server['cluster'] === undefined) return [];
+      return ['host', 'port']
+        .filter((key) => server[key] !== undefined)
+        .map((key) => ({
+          path: [...path, ...below, key],
+          at: 'key' as const,
+          message: 'is not needed beside cluster, which says where the server is: remove one of them',
+        }));
+    }),
+  );
 }
 
 type Group = Readonly<Record<string, unknown>>;

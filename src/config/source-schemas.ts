@@ -24,10 +24,28 @@ const databases = (of: string) =>
     .default('all')
     .describe(`All databases of the ${of} at each run, or these`);
 
+/** https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS */
+const tablePatterns = z.array(
+  z
+    .string()
+    .regex(
+      /^(("([^"]|"")*"|[^".])+\.){0,2}("([^"]|"")*"|[^".])+$/s,
+      'must be a pattern of table names as in psql: log_*, schema.table or database.schema.table; capitals in double quotes',
+    ),
+);
+
 const postgresServer = {
   databases: databases('server'),
   exclude: z.array(text).default([]).describe('Databases that are left out'),
+  excludeTables: tablePatterns.default([]).describe('Tables that are left out, as in psql: log_*, schema.*'),
+  excludeTableData: tablePatterns.default([]).describe('Tables of which the structure is saved, but no row'),
+  parallel: z.int().min(1).max(8).default(1).describe('How many databases are dumped at once'),
   globals: z.boolean().default(true).describe('Roles and tablespaces too'),
+  cluster: z
+    .string()
+    .regex(/^\d+(\.\d+)?\/\w[\w.-]*$/, 'must be VERSION/NAME, as pg_lsclusters shows them: 15/main')
+    .optional()
+    .describe("A cluster of Debian's, in place of host and port: 15/main"),
   host: text.optional().describe('Host name, or the directory of the socket'),
   port: port.optional(),
   user: text.optional(),

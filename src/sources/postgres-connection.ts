@@ -11,6 +11,7 @@ import {
   systemUser,
   ToolFailure,
 } from '../process.ts';
+import { type Cluster, debianClusters, findCluster } from './postgres-cluster.ts';
 
 /** How PostgreSQL's own programs reach one server. */
 export interface Server {
@@ -21,11 +22,15 @@ export interface Server {
   /** A file in libpq's format that holds the password. */
   readonly passFile: string | undefined;
   readonly runAs: SystemUser | undefined;
+  /** Host and port are those of this cluster. */
+  readonly cluster?: Cluster | undefined;
   /** Where to look for the programs: the first that is new enough is taken. */
   readonly directories: readonly string[];
 }
 
 export interface ServerAddress {
+  /** In place of host and port: `15/main`. */
+  readonly cluster?: string | undefined;
   readonly host?: string | undefined;
   readonly port?: number | undefined;
   readonly user?: string | undefined;
@@ -44,30 +49,42 @@ export async function reach(
   address: ServerAddress,
   directories: readonly string[] | undefined,
   around: Surroundings,
+  clusters = debianClusters,
 ): Promise<Server> {
   const { signal } = around;
-  const { host, port, user, password } = address;
-  const runAs = await runAsUser(address, signal);
+  const { user, password } = address;
+  const cluster =
+    address.cluster === undefined ? undefined : await findCluster(address.cluster, clusters, signal);
+  const { host, port } = cluster ?? address;
+  const runAs = await runAsUser({ ...address, host }, cluster, signal);
   const passFile =
     password === undefined
       ? address.passFile
       : await writePassFile(password, await around.temporary(), runAs, signal);
-  return { host, port, user, passFile, runAs, directories: directories ?? (await programDirectories()) };
+  const programs = directories ?? (await programDirectories());
+  return { host, port, user, passFile, runAs, cluster, directories: programs };
 }
 
 /**
  * The system user that the programs run as. Debian's server lets the system user `postgres`, and nobody else, in by
- * its socket without a password; so root becomes that user if nothing else is configured and there is such a user.
+ * its socket without a password; so root becomes that user if nothing else is configured and there is such a user. A
+ * cluster that belongs to somebody else lets in that user instead.
  */
-async function runAsUser(address: ServerAddress, signal: AbortSignal): Promise<SystemUser | undefined> {
+async function runAsUser(
+  address: ServerAddress,
+  cluster: Cluster | undefined,
+  signal: AbortSignal,
+): Promise<SystemUser | undefined> {
   if (address.runAs !== undefined) return systemUser(address.runAs, signal);
   const onSocket = address.host === undefined || address.host.startsWith('/');
   const hasPassword = address.password !== undefined || address.passFile !== undefined;
   if (process.geteuid?.() !== 0 || !onSocket || hasPassword) return undefined;
-  return systemUser('postgres', signal).catch((error: unknown) => {
-    if (error instanceof SealiftError && error.code === 'config-invalid') return undefined;
-    throw error;
-  });
+  return systemUser(cluster === undefined ? 'postgres' : String(cluster.ownerId), signal).catch(
+    (error: unknown) => {
+      if (error instanceof SealiftError && error.code === 'config-invalid') return undefined;
+      throw error;
+    },
+  );
 }
 
 /** https://www.postgresql.org/docs/current/libpq-pgpass.html */
@@ -186,6 +203,8 @@ export async function ask(
   }
 }
 
+const whereToLook = 'is the server running, and are host and port right?';
+
 const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
   {
     says: /authentication failed|no password supplied|no pg_hba\.conf entry|fe_sendauth|FATAL: {2}role /i,
@@ -202,9 +221,12 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
   {
     says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,
     code: 'source-unavailable',
-    hint: 'is the server running, and are host and port right?',
+    hint: whereToLook,
   },
 ];
+
+const startCluster = ({ name }: Cluster): string =>
+  `pg_lsclusters shows whether it runs (pg_ctlcluster ${name.replace('/', ' ')} start); a changed port counts from its next start`;
 
 /** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server, database: string): unknown {
@@ -212,12 +234,14 @@ export function explain(error: unknown, server: Server, database: string): unkno
   const { stderr } = error.cause;
   const known = explanations.find(({ says }) => says.test(stderr));
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
+  const down = known?.code === 'source-unavailable' && known.hint === whereToLook;
   return new SealiftError(known?.code ?? 'tool-failed', `${where}: ${error.message}`, {
-    hint: known?.hint,
+    hint: down && server.cluster !== undefined ? startCluster(server.cluster) : known?.hint,
     cause: error.cause,
   });
 }
 
-export function describe({ host, port }: Server): string {
+export function describe({ cluster, host, port }: Server): string {
+  if (cluster !== undefined) return `the PostgreSQL cluster ${cluster.name} (${host}, port ${port})`;
   return `the PostgreSQL server ${host === undefined ? 'on the local socket' : `at ${host}`}${port === undefined ? '' : `, port ${port}`}`;
 }

@@ -245,9 +245,12 @@ function withAdvice(error: unknown, { dumpedByMajor }: Contents, { major }: Fact
   if (!(error instanceof SealiftError)) return error;
   const hint = /role .* does not exist/.test(error.message)
     ? 'load the roles first (a URL without a database, with globals.sql), or create them: CREATE ROLE'
-    : dumpedByMajor > major
-      ? `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand`
-      : error.hint;
+    : /relation .* does not exist|violates foreign key constraint/.test(error.message)
+      ? 'if tables were excluded from the dump, this refers to one of them (`sealift show SNAPSHOT --files` names it): ' +
+        'use --to, and load what is there with pg_restore --use-list'
+      : dumpedByMajor > major
+        ? `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand`
+        : error.hint;
   return new SealiftError(error.code, error.message, { hint, cause: error.cause });
 }
 

@@ -1,3 +1,4 @@
+import { realpath } from 'node:fs/promises';
 import type { PostgresConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { readProcess } from '../process.ts';
@@ -13,6 +14,7 @@ import {
   setting,
 } from './postgres-connection.ts';
 import { withEvidence } from './evidence.ts';
+import { dumpOptions, type Excludes, excludesOf, inspectExcludes, parsePattern } from './postgres-tables.ts';
 import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
 
 /**
@@ -21,9 +23,20 @@ import { fileName, type Source, type SourceContext, type SourceStream } from './
  * Dumps are in pg_dump's custom format, uncompressed: it restores from a pipe, in one transaction, and psql never
  * gets to interpret it (CVE-2025-8714). Each database is consistent in itself (one repeatable-read transaction);
  * two databases of one server are not saved at the same instant.
+ *
+ * `directories`: where to look for the programs; `clusters`: where Debian keeps the configuration of its clusters.
  */
-export function postgresSource(config: PostgresConfig, directories?: readonly string[]): Source {
-  return { name: config.name, kind: 'postgres', streams: (context) => streams(config, context, directories) };
+export function postgresSource(
+  config: PostgresConfig,
+  directories?: readonly string[],
+  clusters?: string,
+): Source {
+  return {
+    name: config.name,
+    kind: 'postgres',
+    parallel: config.parallel,
+    streams: async (context) => streams(config, await reach(config, directories, context, clusters), context),
+  };
 }
 
 /** A dump locks every table against being altered. It gives up when it cannot have a lock for this long. */
@@ -31,6 +44,8 @@ const lockWaitMs = 5 * 60 * 1000;
 
 interface Facts {
   readonly version: string;
+  /** Null to who may not see it. */
+  readonly dataDirectory: string | null;
   readonly major: number;
   readonly readsPasswords: boolean;
   readonly databases: readonly Database[];
@@ -47,12 +62,12 @@ interface Database {
 
 async function streams(
   config: PostgresConfig,
+  server: Server,
   context: SourceContext,
-  directories: readonly string[] | undefined,
 ): Promise<SourceStream[]> {
   const { signal } = context;
-  const server = await reach(config, directories, context);
   const { facts, asked } = await inspect(server, config, signal);
+  await refuseOtherServer(server, facts);
   const names = wanted(config, facts);
   if (names.length === 0)
     throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
@@ -63,9 +78,14 @@ async function streams(
   for (const { ordinary: _, ...database } of facts.databases.filter(({ name }) => names.includes(name)))
     await context.detail({ type: 'database', source: config.name, ...database });
 
+  const excludes = {
+    tables: config.excludeTables.map(parsePattern),
+    data: config.excludeTableData.map(parsePattern),
+  };
+  await lookAtExcludes(server, names, excludes, context);
   const dumps = names.map((name): SourceStream => ({
     file: fileName(name, '.dump'),
-    open: ({ signal }) => dump(server, pgDump.path, name, signal),
+    open: ({ signal }) => dump(server, pgDump.path, name, excludesOf(excludes, name), signal),
   }));
   if (!config.globals) return dumps;
   const pgDumpall = await program(server, 'pg_dumpall', signal, facts.major);
@@ -85,6 +105,7 @@ async function inspect(
   const query = `
     SELECT json_build_object(
       'version', current_setting('server_version'),
+      'dataDirectory', (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'),
       'major', current_setting('server_version_num')::int / 10000,
       'readsPasswords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
       'databases', (SELECT json_agg(json_build_object(
@@ -106,6 +127,47 @@ async function inspect(
   throw first;
 }
 
+/** Where one cluster is down, another may have taken its port; its dumps must not come under the name of the first. */
+async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Promise<void> {
+  const { cluster } = server;
+  if (cluster === undefined || dataDirectory === null) return;
+  if ((await resolved(dataDirectory)) === (await resolved(cluster.dataDirectory))) return;
+  throw new SealiftError(
+    'source-unavailable',
+    `${describe(server)} is not what answers there: that server has its data in ${dataDirectory}`,
+    { hint: `start cluster ${cluster.name} on a port of its own: pg_lsclusters shows them all` },
+  );
+}
+
+/** The path itself where it may not be entered. */
+const resolved = (path: string): Promise<string> => realpath(path).catch(() => path);
+
+/** Says which patterns do nothing, and what they leave that cannot be loaded. A dump succeeds all the same. */
+async function lookAtExcludes(
+  server: Server,
+  names: readonly string[],
+  excludes: Excludes,
+  context: SourceContext,
+): Promise<void> {
+  const patterns = new Set([...excludes.tables, ...excludes.data].map(({ text }) => text));
+  if (patterns.size === 0) return;
+  const used = new Set<string>();
+  let askedAll = true;
+  for (const name of names) {
+    try {
+      const found = await inspectExcludes(server, name, excludesOf(excludes, name), context.signal);
+      for (const text of found.used) used.add(text);
+      for (const text of found.needed) context.problem('exclude-needed', text);
+    } catch (error) {
+      // A database that does not let us in says so when it is dumped, and fails alone.
+      if (!(error instanceof SealiftError && error.code.startsWith('source-'))) throw error;
+      askedAll = false;
+    }
+  }
+  for (const text of askedAll ? [...patterns].filter((one) => !used.has(one)) : [])
+    context.problem('exclude-unused', `the pattern ${text} matches no table of ${describe(server)}`);
+}
+
 /** The databases to save. A listed one that does not exist stays in: its stream fails when it is opened. */
 function wanted({ databases, exclude }: PostgresConfig, facts: Facts): string[] {
   const names =
@@ -115,10 +177,17 @@ function wanted({ databases, exclude }: PostgresConfig, facts: Facts): string[] 
   return [...new Set(names)].filter((name) => !exclude.includes(name));
 }
 
+/**
+ * The format has no footer. But its last block of data ends with a length of nothing, in five bytes, and a dump without
+ * any data with an unset position, in nine.
+ */
+const wholeDump = { begins: /^PGDMP/, ends: /\0{5}$/, minBytes: 400 };
+
 async function* dump(
   server: Server,
   pgDump: string,
   database: string,
+  excludes: Excludes,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
   const argv = [
@@ -127,11 +196,12 @@ async function* dump(
     '--compress=0',
     '--no-password',
     `--lock-wait-timeout=${lockWaitMs}`,
+    ...dumpOptions(excludes),
     `--dbname=${conninfo(server, database)}`,
   ];
   const what = `the dump of database ${JSON.stringify(database)}`;
   try {
-    yield* withEvidence(readProcess(command(server, argv), signal), what, { begins: /^PGDMP/ });
+    yield* withEvidence(readProcess(command(server, argv), signal), what, wholeDump);
   } catch (error) {
     throw explain(error, server, database);
   }

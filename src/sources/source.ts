@@ -15,7 +15,10 @@ import type { ProblemCode } from '../problems.ts';
 export interface Source {
   readonly name: string;
   readonly kind: string;
-  /** How many of its streams may be read at once; default 1. */
+  /**
+   * How many of its streams may be read at once; default 1. With more, what they say in details and problems is kept in
+   * memory until all are saved, to be told in the order of the streams.
+   */
   readonly parallel?: number | undefined;
   /** What is there to save now. Throws a SealiftError if that cannot be found out; an empty source throws too. */
   streams(context: SourceContext): Promise<SourceStream[]>;
@@ -29,6 +32,8 @@ export interface SourceStream {
    * of its database (`postgres`), and both are restored as such.
    */
   readonly kind?: string | undefined;
+  /** About how much room `context.temporary` has to have while it is read, where that is known. */
+  readonly temporaryBytes?: number | undefined;
   open(context: SourceContext): AsyncIterable<Uint8Array>;
 }
 

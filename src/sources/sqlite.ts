@@ -23,7 +23,8 @@ export function sqliteSource(config: SqliteConfig): Source {
     kind: 'sqlite',
     streams: async () => {
       await fingerprint(config.path);
-      return [{ file, open: (context) => save(config, context) }];
+      const { size: temporaryBytes } = await stat(config.path);
+      return [{ file, temporaryBytes, open: (context) => save(config, context) }];
     },
   };
 }

@@ -219,6 +219,31 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
     ['6:42: jobs.nightly.sources[0].port: must be 65535 or less'],
   ],
   [
+    'a cluster that is no cluster',
+    source('{ name: a, kind: postgres, cluster: main }'),
+    [/^6:45: .*\.cluster: must be VERSION\/NAME, as pg_lsclusters shows them: 15\/main; it is "main"$/],
+  ],
+  [
+    'a cluster with a port beside it, also of the database behind a server',
+    source('{ name: a, kind: postgres, cluster: 15/main, port: 5432 }').concat(
+      '\n      - { name: b, kind: prosody, database: { kind: postgres, cluster: 15/main, host: h } }',
+    ),
+    [
+      /^6:54: jobs.nightly.sources\[0\].port: is not needed beside cluster/,
+      /^7:\d+: jobs.nightly.sources\[1\].database.host: is not needed beside cluster/,
+    ],
+  ],
+  [
+    'a pattern of tables with too many parts, or a quote that does not end',
+    source(`{ name: a, kind: postgres, excludeTables: [a.b.c.d], excludeTableData: ['"a'] }`),
+    [/excludeTables\[0\]: must be a pattern of table names as in psql/, /excludeTableData\[0\]: must be/],
+  ],
+  [
+    'more at once than is sane',
+    source('{ name: a, kind: postgres, parallel: 9 }'),
+    [/^6:46: .*\.parallel: must be 8 or less$/],
+  ],
+  [
     'a secret of an unknown form',
     source('{ name: a, kind: postgres, password: { evn: X } }'),
     ['6:46: jobs.nightly.sources[0].password: must be the secret itself, { env: NAME } or { file: PATH }'],

@@ -59,8 +59,11 @@ export async function movingClock(t: Pick<TestContext, 'after'>, shiftMs = 0): P
   };
 }
 
-/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html, with the true time. */
-function sign(method: string, path: string, headers: IncomingHttpHeaders): void {
+/**
+ * Signs a request anew, with the true time and as the owner of the test's buckets.
+ * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+ */
+export function sign(method: string, path: string, headers: IncomingHttpHeaders): void {
   const { region, accessKeyId, secretAccessKey } = theService('s3');
   const now = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   headers['x-amz-date'] = now;

@@ -24,6 +24,7 @@ const packageSets = {
     servers: /^(etcd|influxd)$/,
   },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
+  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
 

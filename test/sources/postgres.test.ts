@@ -1,20 +1,24 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { chmod, copyFile, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { mapConcurrent } from '../../src/concurrency.ts';
 import type { PostgresConfig } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
+import { reach } from '../../src/sources/postgres-connection.ts';
 import { loadPostgres, parseTarget } from '../../src/sources/postgres-restore.ts';
 import { sqlStatements } from '../../src/sources/postgres-globals.ts';
+import { dumpOptions, inspectExcludes, parsePattern } from '../../src/sources/postgres-tables.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
-import type { SourceContext } from '../../src/sources/source.ts';
+import type { SourceContext, SourceStream } from '../../src/sources/source.ts';
 import { type PostgresService, startPostgres } from '../services/postgres.ts';
+import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 
 const canary = 'canary:\\pass"word\'%';
@@ -67,6 +71,9 @@ function onSocket(change: Partial<PostgresConfig> = {}): PostgresConfig {
     kind: 'postgres',
     databases: 'all',
     exclude: [],
+    excludeTables: [],
+    excludeTableData: [],
+    parallel: 1,
     globals: true,
   } satisfies Partial<PostgresConfig>;
   return { ...what, host, port, user, password: undefined, ...change };
@@ -105,13 +112,16 @@ function asSaved(file: string, bytes: Buffer): Saved {
 
 async function save(config: PostgresConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
   const saved: Saved[] = [];
-  for (const { file, open } of await postgresSource(config, directories).streams(run)) {
-    const chunks: Uint8Array[] = [];
-    // A chunk is good until the next is asked for.
-    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
-    saved.push(asSaved(file, Buffer.concat(chunks)));
-  }
+  for (const stream of await postgresSource(config, directories).streams(run))
+    saved.push(await readWhole(stream, run));
   return saved;
+}
+
+async function readWhole({ file, open }: SourceStream, run: Run): Promise<Saved> {
+  const chunks: Uint8Array[] = [];
+  // A chunk is good until the next is asked for.
+  for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
+  return asSaved(file, Buffer.concat(chunks));
 }
 
 const saveOne = async (database: string) => save(onSocket({ databases: [database], globals: false }));
@@ -154,6 +164,69 @@ const into = (service: PostgresService, database = '') =>
   `postgres:///${encodeURIComponent(database)}?user=${service.user}&host=${service.host}&port=${service.port}`;
 
 const loading = (change: object = {}) => ({ ...newRun(), force: false, ...change });
+
+/** As pg_createcluster lays them out: the configuration in a folder of its own. */
+async function clusters(of: Record<string, { service: PostgresService; port?: number }>): Promise<string> {
+  const root = await newDirectory(0o755);
+  for (const [name, { service, port = service.port }] of Object.entries(of)) {
+    const folder = join(root, name);
+    await mkdir(join(folder, 'conf.d'), { recursive: true });
+    const lines = [
+      `data_directory = '${join(dirname(service.host), 'data')}'\t\t# use data in another directory`,
+      'port = 5432\t\t\t\t# (change requires restart)',
+      `unix_socket_directories = '${service.host}, /nowhere'`,
+      `include_dir = 'conf.d'`,
+    ];
+    await writeFile(join(folder, 'postgresql.conf'), `${lines.join('\n')}\n`);
+    await writeFile(join(folder, 'conf.d', 'moved.conf'), `port = ${port}\n`);
+  }
+  return root;
+}
+const major = () => server.binDir.split('/').at(-2) ?? '';
+const ofCluster = (name: string, root: string) =>
+  postgresSource(
+    onSocket({ cluster: `${major()}/${name}`, host: undefined, port: undefined, databases: ['which'] }),
+    undefined,
+    root,
+  );
+
+const excluding = (change: Partial<PostgresConfig>) =>
+  onSocket({ databases: ['shop'], globals: false, ...change });
+const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
+
+/** What each of these patterns keeps out of the dump that pg_dump makes with it. */
+async function leftOut(patterns: string[]): Promise<Record<string, string[]>> {
+  const where = [
+    ['--host', server.host],
+    ['--port', String(server.port)],
+    ['--username', server.user],
+  ].flat();
+  const all = (
+    await psql(
+      server,
+      'shop',
+      `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information)' ORDER BY 1`,
+    )
+  ).split('\n');
+  const pairs = await mapConcurrent(patterns, 3, async (pattern) => {
+    const args = [...where, '--schema-only', ...dumpOptions(patternsOf([pattern])), 'shop'];
+    const { stdout } = await promisify(execFile)(join(server.binDir, 'pg_dump'), args);
+    return [pattern, all.filter((table) => !stdout.includes(`CREATE TABLE ${table} (`))] as const;
+  });
+  return Object.fromEntries(pairs);
+}
+const patternsOf = (patterns: string[]) => ({ tables: patterns.map(parsePattern), data: [] });
+
+const expectations: Record<string, string[]> = {
+  // Only what a query would find without a schema.
+  plain: ['public.plain'],
+  PLAIN: ['public.plain'],
+  '"PLAIN"': [],
+  'logs.*': ['logs.access', 'logs.plain'],
+  'a?b': ['public."a*b"', 'public.aab', 'public.axb'],
+  '"a*b"': ['public."a*b"'],
+  'SHOP.logs.access': ['logs.access'],
+};
 
 suite('postgres', { skip: withoutServices }, () => {
   before(async () => {
@@ -448,6 +521,8 @@ suite('postgres', { skip: withoutServices }, () => {
   for (const [fixture, code] of [
     ['empty', 'source-empty'],
     ['something-else', 'source-damaged'],
+    ['ends-early', 'source-damaged'],
+    ['floods-stderr', 'tool-failed'],
     ['dies-midway', 'tool-failed'],
     ['fails-at-the-end', 'tool-failed'],
   ] as const)
@@ -470,6 +545,196 @@ suite('postgres', { skip: withoutServices }, () => {
       missing.streams(newRun()),
       failsWith('tool-missing', /pg_dump/, /apt-get install postgresql-client/),
     );
+  });
+
+  suite('clusters', () => {
+    test('each of two clusters is found by its name, on the port that its configuration includes', async () => {
+      const services = { one: server, two: other };
+      const both = Object.entries(services).map(([name, service]) => [`${major()}/${name}`, { service }]);
+      const root = await clusters(Object.fromEntries(both));
+      for (const [name, service] of Object.entries(services)) {
+        await psql(service, 'postgres', 'CREATE DATABASE which');
+        await psql(service, 'which', `CREATE TABLE this_is_${name} ()`);
+        const run = newRun();
+        const dump = (await ofCluster(name, root).streams(run)).find(({ file }) => file === 'which.dump');
+        const { bytes } = await readWhole(dump!, run);
+        assert.ok(bytes.includes(`this_is_${name}`));
+        await psql(service, 'postgres', 'DROP DATABASE which');
+      }
+    });
+
+    test('a cluster that is not there, or down, or whose port another one has taken, is said by name', async () => {
+      const [port = 0] = await freePorts(1);
+      const root = await clusters({
+        [`${major()}/one`]: { service: server },
+        [`${major()}/down`]: { service: server, port },
+        // The port and socket of one server, the data of another.
+        [`${major()}/ousted`]: { service: { ...other, host: join(dirname(other.host), 'socket') } },
+      });
+      const ousted = join(root, `${major()}/ousted`, 'conf.d', 'moved.conf');
+      await writeFile(ousted, `port = ${server.port}\nunix_socket_directories = '${server.host}'\n`);
+      const streams = (name: string) => ofCluster(name, root).streams(newRun());
+      const known = new RegExp(`it has: ${major()}/down, ${major()}/one, ${major()}/ousted`);
+      await assert.rejects(
+        streams('gone'),
+        failsWith('source-unavailable', /no PostgreSQL cluster \d+\/gone/, known),
+      );
+      const start = new RegExp(`pg_ctlcluster ${major()} down start`);
+      await assert.rejects(streams('down'), failsWith('source-unavailable', /cluster \d+\/down/, start));
+      await assert.rejects(
+        streams('ousted'),
+        failsWith('source-unavailable', /ousted .* is not what answers there: that server has its data in/),
+      );
+    });
+
+    test('a cluster whose server is not installed is said with the package to install', async () => {
+      const root = await clusters({ '8.1/old': { service: server } });
+      const old = postgresSource(onSocket({ cluster: '8.1/old', host: undefined }), undefined, root);
+      await assert.rejects(old.streams(newRun()), failsWith('tool-missing', /8\.1/, /postgresql-8\.1/));
+    });
+  });
+
+  suite('tables that are left out', () => {
+    before(async () => {
+      await psql(server, 'postgres', 'CREATE DATABASE shop');
+      for (const name of [
+        'plain',
+        '"Mixed Case"',
+        '"q""uote"',
+        '"do.t"',
+        '"do$l"',
+        'aab',
+        '"a*b"',
+        'axb',
+        'ab1',
+        '"[]"',
+      ])
+        await psql(server, 'shop', `CREATE TABLE ${name} AS SELECT 'row of ' || ${literal(name)} AS text`);
+      await psql(
+        server,
+        'shop',
+        `CREATE SCHEMA logs; CREATE TABLE logs.access AS SELECT 1 AS a; CREATE TABLE logs.plain (); CREATE SCHEMA "Odd S"; CREATE TABLE "Odd S".access ()`,
+      );
+    });
+    after(() => psql(server, 'postgres', 'DROP DATABASE shop'));
+
+    test('patterns mean to us what they mean to pg_dump', async () => {
+      const others = [
+        '*.access',
+        '*',
+        '"Mixed Case"',
+        'mixed*',
+        '"Mixed"*',
+        '"q""uote"',
+        '"do.t"',
+        'do$l',
+        'a*b',
+        'a(a|x)b',
+        'ab[0-9]',
+        '[]',
+        '"Odd S".*',
+        'o*.access',
+        'public.plain',
+        'nothing',
+        '\\w+',
+        '^plain$',
+      ];
+      const patterns = [...Object.keys(expectations), ...others];
+      const gone = await leftOut(patterns);
+      for (const [pattern, tables] of Object.entries(expectations))
+        assert.deepEqual(gone[pattern], tables, pattern);
+      const run = newRun();
+      const reached = await reach(onSocket(), [server.binDir], run);
+      const { used } = await inspectExcludes(reached, 'shop', patternsOf(patterns), run.signal);
+      assert.deepEqual(used.toSorted(), patterns.filter((pattern) => gone[pattern]?.length !== 0).toSorted());
+    });
+    test('a pattern that matches nothing is noted', async () => {
+      const run = newRun();
+      const config = excluding({
+        excludeTables: ['"SHOP".logs.access', 'nothing*'],
+        excludeTableData: ['plain'],
+      });
+      await postgresSource(config).streams(run);
+      assert.deepEqual(run.problems, ['exclude-unused', 'exclude-unused']);
+    });
+
+    test('a pattern with a database is for that one alone', async () => {
+      await psql(server, 'postgres', 'CREATE DATABASE shop2');
+      await psql(server, 'shop2', 'CREATE TABLE plain AS SELECT 1 AS a');
+      const run = newRun();
+      const config = excluding({ databases: ['shop', 'shop2'], excludeTables: ['shop2.public.plain'] });
+      const [shop, shop2] = await save(config, run);
+      assert.deepEqual(run.problems, []);
+      assert.ok(shop!.bytes.includes('CREATE TABLE public.plain'));
+      assert.ok(!shop2!.bytes.includes('CREATE TABLE public.plain'));
+      await psql(server, 'postgres', 'DROP DATABASE shop2');
+    });
+
+    test('a table without its rows comes back empty, beside the others', async () => {
+      const saved = await save(excluding({ excludeTableData: ['"Mixed Case"', 'logs.*'] }));
+      assert.ok(!saved[0]!.bytes.includes('row of "Mixed Case"'));
+      await loadPostgres(into(server, 'shop3'), saved, loading());
+      assert.equal(await psql(server, 'shop3', 'SELECT count(*) FROM "Mixed Case"'), '0');
+      assert.equal(await psql(server, 'shop3', 'SELECT count(*) FROM logs.access'), '0');
+      assert.equal(await psql(server, 'shop3', 'SELECT count(*) FROM plain'), '1');
+      await psql(server, 'postgres', 'DROP DATABASE shop3');
+    });
+
+    test('what needs a table that is left out is said when it is saved, and does not load', async () => {
+      await psql(
+        server,
+        'shop',
+        `CREATE TABLE customer (id int PRIMARY KEY); CREATE TABLE "Order" (customer int REFERENCES customer);
+         CREATE VIEW names AS SELECT id FROM customer; CREATE TABLE log (at int) PARTITION BY RANGE (at);
+         CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (10);
+         INSERT INTO customer VALUES (1); INSERT INTO "Order" VALUES (1)`,
+      );
+      const texts: string[] = [];
+      const problem: Run['problem'] = (_code, text) => void texts.push(text);
+      const needing = async (change: Partial<PostgresConfig>) => {
+        texts.length = 0;
+        return save(excluding(change), { ...newRun(), problem });
+      };
+      const saved = await needing({ excludeTables: ['customer', 'log'] });
+      assert.deepEqual(
+        texts.map((text) => /: (.*), of which nothing/.exec(text)?.[1]),
+        [
+          '"Order" refers by a foreign key to customer',
+          'log_1 is a part of log',
+          'names is a view of customer',
+        ],
+      );
+      await assert.rejects(
+        loadPostgres(into(server, 'shop3'), saved, loading()),
+        failsWith('restore-failed', /relation "public\.\w+" does not exist/, /excluded from the dump/),
+      );
+      const rows = await needing({ excludeTableData: ['customer'] });
+      assert.match(texts.join(), /^database "shop": "Order" refers .* customer, of which no row is saved/);
+      await assert.rejects(
+        loadPostgres(into(server, 'shop3'), rows, loading()),
+        failsWith('restore-failed', /violates foreign key/, /excluded from the dump/),
+      );
+      for (const change of [
+        { excludeTables: ['customer', '"Order"', 'names', 'log_*'] },
+        { excludeTableData: ['customer', '"Order"', 'log'] },
+      ]) {
+        const saved = await needing(change);
+        assert.deepEqual(texts, [], JSON.stringify(change));
+        await loadPostgres(into(server, 'shop3'), saved, loading());
+        await psql(server, 'postgres', 'DROP DATABASE shop3');
+      }
+    });
+
+    test('a pattern that is none fails the source, a database that is not there does not', async () => {
+      await assert.rejects(
+        save(excluding({ excludeTables: ['a(b'] })),
+        failsWith('tool-failed', /invalid regular expression/),
+      );
+      const run = newRun();
+      const config = excluding({ databases: ['gone', 'shop'], excludeTables: ['plain'] });
+      assert.equal((await postgresSource(config).streams(run)).length, 2);
+      assert.deepEqual(run.problems, []);
+    });
   });
 
   test('globals with anything but roles and tablespaces in them never reach psql', async () => {

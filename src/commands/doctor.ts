@@ -1,0 +1,58 @@
+import { rfc3339 } from '../clock.ts';
+import type { Config } from '../config/config.ts';
+import { takeLock } from '../lock.ts';
+import { join } from 'node:path';
+import { openTemporary } from '../temporary.ts';
+import type { Context, Outcome } from './context.ts';
+import { Checkup, printCheck } from './doctor-checkup.ts';
+import { checkHost, checkKeys } from './doctor-host.ts';
+import { checkSources } from './doctor-sources.ts';
+import { checkStore } from './doctor-store.ts';
+
+/**
+ * Looks at everything that a backup of this host needs, and says what to do. It writes nothing but one object that it
+ * removes again. Exit code 3 if anything is bad; warnings alone leave it at 0. A configuration that cannot be read is
+ * an error as everywhere.
+ */
+export async function doctor(context: Context): Promise<Outcome> {
+  const { output, json, signal, clock } = context;
+  const config = await context.config();
+  const checkup = new Checkup((check) => {
+    if (!json) printCheck(output, check);
+  }, signal);
+
+  checkConfig(checkup, config);
+  const identity = await checkHost(checkup, config);
+  await checkKeys(checkup, config, clock());
+  await checkStore(checkup, config, identity, context);
+  // Two doctors at once would remove each other's temporary folders.
+  using _ = identity && (await takeLock(join(identity.state.dir, 'lock', '_doctor'), 'doctor on this host'));
+  await using temporary = await openTemporary(
+    `${config.stateDir} doctor${identity ? '' : ` ${process.pid}`}`,
+  );
+  await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
+
+  const [bad, warnings] = [checkup.count('bad'), checkup.count('warning')];
+  if (json)
+    output.json({
+      ok: bad === 0,
+      checkedAt: rfc3339(clock()),
+      host: config.host ?? null,
+      checks: checkup.checks,
+    });
+  else output.text(output.paint(bad > 0 ? 'bad' : warnings > 0 ? 'warning' : 'good', verdict(bad, warnings)));
+  return bad > 0 ? 'partial' : undefined;
+}
+
+function checkConfig(checkup: Checkup, { file, jobs }: Config): void {
+  const sources = jobs.reduce((sum, job) => sum + job.sources.length, 0);
+  if (jobs.length > 0) checkup.add('config', file, 'good', `${jobs.length} jobs, ${sources} sources`);
+  else checkup.add('config', file, 'warning', 'it has no jobs', 'add a job below `jobs:`');
+}
+
+function verdict(bad: number, warnings: number): string {
+  if (bad > 0) return `${things(bad)} must be put right.`;
+  return warnings > 0 ? `Backups can run; ${things(warnings)} to look at.` : 'All is well.';
+}
+
+const things = (count: number): string => (count === 1 ? '1 thing' : `${count} things`);

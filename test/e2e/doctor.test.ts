@@ -1,0 +1,398 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { suite, test, type TestContext } from 'node:test';
+import {
+  CreateBucketCommand,
+  ListObjectVersionsCommand,
+  PutBucketPolicyCommand,
+  PutObjectLockConfigurationCommand,
+} from '@aws-sdk/client-s3';
+import { systemClock } from '../../src/clock.ts';
+import { exitStatusFor } from '../../src/errors.ts';
+import { freshBucket, freshDatabase, needs, psql, theService } from '../services/services.ts';
+import { s3Proxy } from '../store/s3-proxy.ts';
+import { launcher, type CliResult } from '../support/cli.ts';
+import { makeKey } from '../support/keys.ts';
+import { put } from '../support/temporary.ts';
+import { inProcess } from '../support/in-process.ts';
+import { bucketStore, every2h, makeWorld, type World, type WorldOptions } from '../support/world.ts';
+import {
+  fingerprints,
+  hostWithSnapshot,
+  needsMounts,
+  refuses,
+  treeJob,
+  treeSource,
+  underMounts,
+} from './bad-input.ts';
+import { shiftedClock, sign } from './shifted-clock.ts';
+
+interface Report {
+  readonly ok: boolean;
+  readonly checkedAt: string;
+  readonly host: string;
+  readonly checks: readonly {
+    area: string;
+    subject: string;
+    state: 'good' | 'warning' | 'bad';
+    message: string;
+    hint?: string;
+  }[];
+}
+
+const reportOf = ({ stdout }: CliResult): Report => JSON.parse(stdout) as Report;
+
+/** The report, and what of it is not good, one line each. */
+async function examine(
+  t: TestContext,
+  world: World,
+): Promise<{ status: number; report: Report; lines: string[] }> {
+  const { outcome, stdout } = await inProcess(t, world, systemClock).run('doctor');
+  const report = JSON.parse(stdout) as Report;
+  return { status: outcome ? exitStatusFor(outcome) : 0, report, lines: linesOf(report) };
+}
+
+/** A host with something to save, which never ran. */
+async function hostWithTree(t: TestContext, options: Partial<WorldOptions> = {}): Promise<World> {
+  const world = await makeWorld(t, { jobs: treeJob, ...options });
+  mkdirSync(join(world.dir, 'tree'));
+  return world;
+}
+
+const linesOf = ({ checks }: Report): string[] =>
+  checks
+    .filter(({ state }) => state !== 'good')
+    .map(
+      ({ area, subject, state, message, hint = '' }) => `${state} ${area} ${subject}: ${message} | ${hint}`,
+    );
+
+const goodOf = ({ checks }: Report, area: string): string =>
+  checks
+    .filter((check) => check.state === 'good' && check.area === area)
+    .map(({ message }) => message)
+    .join('\n');
+
+test('a host that is well gets one good line for each thing, and nothing of the visit is left', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const temporary = join(world.dir, 'tmp');
+  mkdirSync(temporary);
+  const before = [fingerprints(join(world.dir, 'store')), fingerprints(join(world.dir, 'state'))];
+  const { status, report, lines } = await examine(t, world);
+  assert.deepEqual([status, report.ok, report.host, lines], [0, true, 'h1', []]);
+  assert.deepEqual(
+    [...new Set(report.checks.map(({ area }) => area))],
+    ['config', 'host', 'keys', 'store', 'source'],
+  );
+  const says =
+    /clock agrees[^]*1 snapshots of h1[^]*written, read and listed[^]*refuses to overwrite[^]*may delete/;
+  assert.match(goodOf(report, 'store'), says);
+  assert.match(goodOf(report, 'source'), /^files would save files\.tar$/);
+  const after = [fingerprints(join(world.dir, 'store')), fingerprints(join(world.dir, 'state'))];
+  assert.deepEqual(after[0], before[0]);
+  for (const path of before[1]!.keys()) assert.equal(after[1]!.get(path), before[1]!.get(path), path);
+  assert.deepEqual(readdirSync(join(world.dir, 'store/h1/snap')).length, 1);
+
+  const text = await world.run('doctor');
+  assert.equal(text.status, 0);
+  assert.match(text.stdout, /^good +config .*sealift\.yaml: 1 jobs, 1 sources\n[^]*\nAll is well\.\n$/);
+});
+
+test('all that is wrong is said at once, with what to do', async (t) => {
+  const world = await hostWithTree(t);
+  const broken = { name: 'chat', kind: 'sqlite', path: 'missing.sqlite' };
+  world.setJobs({ tree: { schedule: every2h, sources: [treeSource, broken] }, later: treeJob.tree });
+  const expired = await makeKey({ date: new Date(Date.now() - 3600_000), keyExpirationTime: 60 });
+  const soon = await makeKey({ keyExpirationTime: 10 * 86_400 }, 'Soon');
+  put(join(world.dir, 'keys/recipients/expired.asc'), expired.publicKey.armor());
+  put(join(world.dir, 'keys/recipients/soon.asc'), soon.publicKey.armor());
+  rmSync(join(world.dir, 'keys/hosts/h1.asc'));
+  const { status, report, lines } = await examine(t, world);
+  assert.equal(status, 3);
+  assert.equal(report.ok, false);
+  for (const [line, says] of [
+    [lines[0], /^bad keys .*expired\.asc: expired on \d{4}.* \| .*replace the key/],
+    [lines[1], /^warning keys .*soon\.asc: expires in 9 days/],
+    [lines[2], /^warning keys .*hosts: the key of host h1 is not pinned there.* \| run `sealift init`/],
+    [lines[3], /^bad source tree\/chat: there is no .*missing\.sqlite/],
+  ] as const)
+    assert.match(line ?? '', says);
+  assert.equal(lines.length, 4);
+  const sources = report.checks.filter(({ area }) => area === 'source').map(({ subject }) => subject);
+  assert.deepEqual(sources, ['tree/tree', 'tree/chat', 'later/tree']);
+  assert.match((await world.run('doctor')).stdout, /\n2 things must be put right\.\n$/);
+});
+
+test('a state that others may read, a store that is away, and a file that makes no sense', async (t) => {
+  const world = await hostWithTree(t);
+  chmodSync(join(world.dir, 'state'), 0o755);
+  rmSync(join(world.dir, 'store'), { recursive: true });
+  const { status, report, lines } = await examine(t, world);
+  assert.equal(status, 3);
+  assert.match(lines[0] ?? '', /^bad host .*state: .*can be read by everybody.*chmod go-rwx/);
+  assert.match(lines[1] ?? '', /^bad store .*store: .*does not exist \| Is the disk mounted/);
+  assert.equal(lines.length, 2, 'the rest is looked at all the same');
+  assert.match(goodOf(report, 'source'), /files would save/);
+
+  writeFileSync(world.configFile, 'store: [\n');
+  await refuses(world, ['doctor'], { exit: 2, code: 'config-invalid', says: /sealift\.yaml:/ });
+});
+
+test('a temporary folder with less room than a database needs is a warning', needsMounts, async (t) => {
+  const world = await hostWithTree(t);
+  const database = new DatabaseSync(join(world.dir, 'chat.sqlite'));
+  database.exec('CREATE TABLE t AS SELECT zeroblob(3000000) AS z');
+  database.close();
+  const source = { name: 'chat', kind: 'sqlite', path: 'chat.sqlite' };
+  world.setJobs({ j: { schedule: every2h, sources: [source] } });
+  const small = join(world.dir, 'small');
+  mkdirSync(small);
+  const sealift = await underMounts(t, `mount -t tmpfs -o size=1m none ${small}`);
+  const run = () =>
+    sealift(['-c', world.configFile, 'doctor', '--json'], { cwd: world.dir, env: { TMPDIR: small } });
+  const result = await run();
+  assert.equal(result.status, 0);
+  const [line, ...more] = linesOf(reportOf(result));
+  assert.match(
+    line ?? '',
+    /^warning source j\/chat: it needs about 2\.9 MiB in .*small, which has .* left \| .*TMPDIR/,
+  );
+  assert.deepEqual(more, []);
+  sealift.shell(`mount -o remount,size=8m ${small}`);
+  assert.deepEqual(linesOf(reportOf(await run())), []);
+});
+
+suite('databases', needs('postgres'), () => {
+  const postgres = (change: object = {}) => {
+    const { tcpHost: host, port, user, password } = theService('postgres');
+    return { name: 'xmpp', kind: 'postgres', host, port, user, password, ...change };
+  };
+  const jobOf = (...sources: object[]) => ({ db: { schedule: every2h, sources } });
+
+  test('server and tools are told with their versions; a wrong password is bad, and in no output', async (t) => {
+    const world = await hostWithTree(t);
+    const name = await freshDatabase();
+    await psql(name, 'CREATE TABLE t (a int)');
+    const unused = postgres({ databases: [name], excludeTables: ['nothing'] });
+    world.setJobs(jobOf(unused, postgres({ name: 'denied', password: 'the-canary' })));
+    const { status, report, lines } = await examine(t, world);
+    assert.equal(status, 3);
+    const says = new RegExp(`postgres would save globals.sql, ${name}.dump; server \\d+.*, dumped by \\d+`);
+    assert.match(goodOf(report, 'source'), says);
+    assert.match(lines[0] ?? '', /^warning source db\/xmpp: the pattern nothing matches no table/);
+    assert.match(lines[1] ?? '', /^bad source db\/denied: .*password authentication failed.* \| .*pg_hba/);
+    assert.doesNotMatch(JSON.stringify(report), /canary/);
+  });
+
+  test(
+    'a dump tool that is missing or too old is bad, with the package to install',
+    needsMounts,
+    async (t) => {
+      const world = await hostWithTree(t);
+      const bin = join(world.dir, 'bin');
+      mkdirSync(bin);
+      copyFileSync(join(theService('postgres').binDir, 'psql'), join(bin, 'psql'));
+      symlinkSync(process.execPath, join(bin, 'node'));
+      for (const tool of ['sh', 'dirname', 'readlink']) symlinkSync(`/usr/bin/${tool}`, join(bin, tool));
+      const sealift = await underMounts(t, 'mount -t tmpfs none /usr/lib/postgresql');
+      world.setJobs(jobOf(postgres()));
+      const doctor = async () => {
+        const args = ['-c', world.configFile, 'doctor', '--json'];
+        return linesOf(reportOf(await sealift(args, { cwd: world.dir, env: { PATH: bin } }))).join('\n');
+      };
+      assert.match(await doctor(), /^bad source db\/xmpp: pg_dump is not installed \| apt-get install/);
+      copyFileSync(join(import.meta.dirname, '../fixtures/bin/too-old'), join(bin, 'pg_dump'));
+      assert.match(
+        await doctor(),
+        /^bad source db\/xmpp: .*newest pg_dump here is 9 \| apt-get install \S+-\d+/,
+      );
+    },
+  );
+});
+
+suite('a bucket', needs('s3'), () => {
+  const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>>): Promise<string[]> => {
+    const { Versions = [], DeleteMarkers = [] } = await client.send(
+      new ListObjectVersionsCommand({ Bucket: bucket }),
+    );
+    return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
+  };
+
+  /** A host whose login may do only this in a bucket of somebody else. */
+  async function withRights(t: TestContext, ...actions: string[]) {
+    const place = await bucketStore();
+    const { store, bucket, client } = place;
+    const { world } = await hostWithSnapshot(t, { store });
+    const Statement = [
+      {
+        Effect: 'Allow',
+        Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
+        Action: actions,
+        Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
+      },
+    ];
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+    await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+    setStore(world, { ...store, ...theService('s3').stranger });
+    return { world, owner: () => setStore(world, store), keys: () => keysIn(place) };
+  }
+
+  test('with all rights is good once it has its rules; no version and no marker of the probe stays', async (t) => {
+    const place = await bucketStore({ versioned: true });
+    const { world } = await hostWithSnapshot(t, { store: place.store });
+    const before = await keysIn(place);
+    const first = await examine(t, world);
+    assert.equal(first.status, 0);
+    assert.match(first.lines.join('\n'), /^warning bucket h1: .*Run `sealift bucket apply`\. \| $/);
+    await world.json('bucket', 'apply');
+    const { report, lines } = await examine(t, world);
+    assert.deepEqual(lines, []);
+    assert.match(goodOf(report, 'bucket'), /its rules delete in time/);
+    assert.deepEqual(await keysIn(place), before);
+  });
+
+  test('that may only be read is bad, and nothing was written', async (t) => {
+    const { world, keys } = await withRights(t, 's3:ListBucket', 's3:GetObject');
+    const before = await keys();
+    const { status, lines } = await examine(t, world);
+    assert.equal(status, 3);
+    assert.match(
+      lines[0] ?? '',
+      /^bad store s3:.*: cannot write h1\/snap\/\S+-doctor-\S+ .*not allowed.* \| .*right/,
+    );
+    assert.equal(lines.filter((line) => line.startsWith('bad')).length, 1);
+    assert.deepEqual(await keys(), before);
+  });
+
+  test('that takes uploads alone is good; the probe stays, and troubles neither readers nor pruners', async (t) => {
+    const { world, owner, keys } = await withRights(t, 's3:ListBucket', 's3:GetObject', 's3:PutObject');
+    const before = await keys();
+    const { status, report, lines } = await examine(t, world);
+    assert.equal(status, 0);
+    assert.deepEqual(
+      lines.filter((line) => !line.startsWith('warning bucket')),
+      [],
+    );
+    assert.match(
+      goodOf(report, 'store'),
+      /may not delete, which protects.*the probe h1\/snap\/\S+ stays until prune/,
+    );
+    assert.equal((await keys()).length, before.length + 1);
+    owner();
+    await world.json('verify', '--all');
+    const { snapshots } = await world.json<{ snapshots: unknown[] }>('list');
+    assert.equal(snapshots.length, 1);
+    const pruned = await world.json<{ objects: number; problems: unknown[] }>('prune');
+    assert.deepEqual([pruned.objects, pruned.problems], [0, []], 'it is younger than the grace');
+    await world.json('backup');
+    const audit = await world.run('audit', '--json');
+    const { findings } = JSON.parse(audit.stdout) as { findings: { rule: string }[] };
+    // Of the bucket it has to say that Ceph counts every policy as public.
+    assert.deepEqual(
+      findings.filter(({ rule }) => rule !== 'bucket'),
+      [],
+    );
+  });
+
+  test('that overwrites objects is a warning', async (t) => {
+    const place = await bucketStore();
+    const world = await hostWithTree(t, { store: place.store });
+    const before = await keysIn(place);
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      delete exchange.headers['if-none-match'];
+      sign(exchange.method, exchange.path, exchange.headers);
+      exchange.answer(await exchange.ask());
+    });
+    setStore(world, { ...place.store, endpoint });
+    const { status, lines } = await examine(t, world);
+    assert.equal(status, 0);
+    assert.match(lines.join('\n'), /^warning store .*: it lets an object be overwritten.* \| .*versions/);
+    assert.deepEqual(await keysIn(place), before);
+  });
+
+  test('whose clock is another is a warning beyond minutes, and bad beyond an hour', async (t) => {
+    const { store } = await bucketStore();
+    const world = await hostWithTree(t, { store });
+    for (const [minutes, exit, says] of [
+      [10, 0, /^warning store .*: it says it is \S+, this machine \S+ \| set the clock/],
+      [-65, 3, /^bad store .*: it says .*: backup and prune refuse to run \| set the clock/],
+    ] as const) {
+      setStore(world, { ...store, endpoint: await shiftedClock(t, minutes * 60_000) });
+      const { status, lines } = await examine(t, world);
+      assert.match(lines.join('\n'), says);
+      assert.equal(status, exit);
+    }
+  });
+
+  test('that locks objects for longer than they may live is bad', async (t) => {
+    const { store } = await bucketStore();
+    const { client } = await freshBucket();
+    const bucket = `${store.bucket}-locked`;
+    await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: true }));
+    const world = await makeWorld(t, { jobs: {}, store: { ...store, bucket } });
+    const DefaultRetention = { Mode: 'GOVERNANCE', Days: 30 } as const;
+    const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention } } as const;
+    await client.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
+    const { status, report, lines } = await examine(t, world);
+    assert.equal(status, 3);
+    assert.match(lines.join('\n'), /^bad bucket default Object Lock: a lock of 30d keeps objects/m);
+    assert.match(lines.join('\n'), /^warning config .*: it has no jobs/m);
+    assert.match(
+      goodOf(report, 'store'),
+      /a lock holds new objects for a time; the probe \S+ stays until prune/,
+    );
+  });
+
+  test('with a wrong key, or that is not there, is bad once', async (t) => {
+    const { store } = await bucketStore();
+    const world = await hostWithTree(t, { store });
+    for (const [change, says] of [
+      [{ secretAccessKey: 'the-canary' }, /credentials are missing or wrong.* \| .*store\.accessKeyId/],
+      [{ bucket: 'no-such-bucket' }, /the bucket does not exist \| Create the bucket/],
+      [{ endpoint: 'http://127.0.0.1:1' }, /ECONNREFUSED.* \| Check store\.endpoint/],
+    ] as const) {
+      setStore(world, { ...store, ...change });
+      const { status, report, lines } = await examine(t, world);
+      assert.equal(status, 3);
+      assert.match(lines.filter((line) => line.startsWith('bad store')).join('\n'), says);
+      assert.equal(lines.filter((line) => line.startsWith('bad store')).length, 1);
+      assert.doesNotMatch(JSON.stringify(report), /canary/);
+    }
+  });
+
+  test('is left as it was when Ctrl-C comes while the probe is there', async (t) => {
+    const place = await bucketStore();
+    const world = await hostWithTree(t, { store: place.store });
+    const before = await keysIn(place);
+    const { promise: reading, resolve } = Promise.withResolvers<void>();
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      if (exchange.method === 'GET' && /-doctor-[^?]*\.gpg(\?|$)/.test(exchange.path)) return resolve(); // no answer
+      exchange.answer(await exchange.ask());
+    });
+    setStore(world, { ...place.store, endpoint });
+    const env = { PATH: process.env['PATH'], HOME: world.dir };
+    const child = spawn(launcher, ['-c', world.configFile, 'doctor'], { env, stdio: 'ignore' });
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    await reading;
+    assert.equal((await keysIn(place)).length, before.length + 1);
+    child.kill('SIGINT');
+    assert.equal(await ended, 130);
+    assert.deepEqual(await keysIn(place), before);
+  });
+});
+
+function setStore(world: World, store: object): void {
+  const config = JSON.parse(readFileSync(world.configFile, 'utf8')) as object;
+  writeFileSync(world.configFile, JSON.stringify({ ...config, store }));
+}
