@@ -411,7 +411,8 @@ suite('a report', () => {
       says: /the report is not signed/,
     });
 
-    // A page of one report beside the JSON of another, both genuine.
+    // A page of one report beside the JSON of another, both genuine. Of one store in one second both would be the same.
+    writeFileSync(join(store, 'notes.txt'), 'x');
     assert.equal((await auditor.audit('--report', 'other.html', ...sign)).status, 0);
     for (const end of ['html', 'html.asc']) cpSync(path(`other.${end}`), path(`audit.${end}`));
     assertRefusal(await verify(...signer), {
