@@ -9,11 +9,12 @@ import { decideRun, nextPruneMs, pruneIsDue, type RunDecision } from '../policy/
 import { startProgress } from '../progress.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import { startOf } from '../snapshot/object-key.ts';
+import { surveyedHosts } from '../snapshot/survey.ts';
 import type { Context } from './context.ts';
 import { openHostSession, type HostSession } from './host-session.ts';
 import { newestRun } from './newest-run.ts';
 import { pruneStore, type PruneSummary } from './prune.ts';
-import { hostsIn, openReaderSession } from './reader-session.ts';
+import { openReaderSession } from './reader-session.ts';
 import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
 import { pruneTry, readTry, writeTry, type Try } from './tries.ts';
 
@@ -258,7 +259,7 @@ export class Duty implements AsyncDisposable {
       const context = { ...this.#context, config: async () => config };
       await using reader = await openReaderSession(context);
       const aheadMs = reader.now.getTime() - this.#nowMs();
-      const isThere = (await hostsIn(reader, signal)).includes(this.host);
+      const isThere = (await surveyedHosts(reader.store, signal)).includes(this.host);
       if (!isThere) {
         log.debug(`prune: host ${this.host} has nothing in the store yet`);
         return await end(undefined, false);

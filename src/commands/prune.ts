@@ -7,6 +7,7 @@ import { parseKey, startOf } from '../snapshot/object-key.ts';
 import {
   indexModified,
   keyOf,
+  surveyedHosts,
   surveyHost,
   type HostSurvey,
   type SurveyedObject,
@@ -16,7 +17,7 @@ import type { UnfinishedWrite } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkedStoreTime } from './host-store.ts';
 import { ownKey } from './trusted.ts';
-import { hostsIn, oneHost, openReaderSession, type ReaderSession } from './reader-session.ts';
+import { openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface PruneOptions {
   readonly host?: string;
@@ -65,10 +66,9 @@ export async function pruneStore(
 ): Promise<PruneSummary> {
   const { signal } = context;
   const now = await checkedStoreTime(session, context);
-  const hosts =
-    options.host === undefined
-      ? await hostsIn(session, signal)
-      : [await oneHost(session, options.host, signal)];
+  const present = await surveyedHosts(session.store, signal);
+  const hosts = options.host === undefined ? present : present.filter((host) => host === options.host);
+  if (options.host !== undefined && hosts.length === 0) throw absentHost(session, options.host, present);
   const key = await ownKey(session.config);
   const work: HostWork[] = [];
   const problems: string[] = [];
@@ -153,6 +153,18 @@ export async function pruneStore(
   };
 }
 
+/** Nothing of this host is in the store. */
+export const absentHost = (
+  { store }: ReaderSession,
+  host: string | undefined,
+  present: readonly string[],
+): SealiftError =>
+  new SealiftError(
+    'store-not-found',
+    `the store ${store.address} holds no backups${host === undefined ? '' : ` of host ${host}`}`,
+    { hint: present.length === 0 ? 'Was a backup made yet?' : `It holds: ${present.join(', ')}` },
+  );
+
 interface HostWork {
   readonly host: string;
   readonly survey: HostSurvey;
@@ -230,6 +242,7 @@ function planHost(
             modifiedMs: possibleMs(object.modifiedMs, object.folder),
           })),
   });
+  const ending = new Set(plan.snapshots.map(({ snapshot }) => snapshot));
   const dated = new Set(survey.snapshots.map(({ index }) => index.snapshot));
   const problems = [
     ...plan.problems,
@@ -238,9 +251,12 @@ function planHost(
       : [
           `${count(misdated, 'object')} dated before the run that wrote them: the times of the store are wrong`,
         ]),
-    ...[...survey.hidden].map(
-      (snapshot) => `the index of ${snapshot} lies under a deletion marker: readers do not see that snapshot`,
-    ),
+    ...[...survey.hidden]
+      .filter((snapshot) => !ending.has(snapshot))
+      .map(
+        (snapshot) =>
+          `the index of ${snapshot} lies under a deletion marker: readers do not see that snapshot`,
+      ),
     ...[...new Set(survey.objects.map(({ folder }) => folder))]
       .filter((folder) => !dated.has(folder) && startOf(folder) > nowMs + futureToleranceMs)
       .map((folder) => `the folder ${folder} is dated in the future`),

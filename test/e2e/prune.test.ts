@@ -1,4 +1,4 @@
-import { ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import { DeleteObjectCommand, ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, truncateSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
@@ -161,6 +161,32 @@ suite('in a bucket', needs('s3'), () => {
       assert.deepEqual(inTime.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
       assert.deepEqual(await keys(), []);
     });
+
+  test('what common tools deleted lies below markers: it is found, and is gone when its time is over', async (t) => {
+    const { store, bucket, client } = await bucketStore({ versioned: true });
+    const clock = await movingClock(t);
+    const { world, id } = await hostWithSnapshot(t, { store: { ...store, endpoint: clock.endpoint } });
+    const { expiresAt } = (await world.json<Listing>('list')).snapshots[0]!;
+    const versions = async () => client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+    for (const { Key } of (await versions()).Versions ?? [])
+      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+
+    const { outcome, stdout } = await inProcess(t, world, clock.now).run('audit');
+    assert.equal(outcome, 'promise-broken');
+    assert.match(stdout, new RegExp(`h1/snap/${id}/index.json.gpg`));
+
+    clock.moveTo(new Date(Date.parse(expiresAt) + 2000));
+    for (const host of [[], ['--host', 'h1']]) {
+      const dry = await inProcess(t, world, clock.now).json<PruneSummary>('prune', '--dry-run', ...host);
+      assert.deepEqual(dry.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
+    }
+    await inProcess(t, world, clock.now).json('prune');
+    const { Versions = [], DeleteMarkers = [] } = await versions();
+    assert.deepEqual(
+      [...Versions, ...DeleteMarkers].filter(({ Key }) => Key?.includes('/snap/')),
+      [],
+    );
+  });
 
   test('that refuses deletes: each is reported by its key, exit 3, and the next prune tries again', async (t) => {
     const { store, bucket, client } = await bucketStore();
