@@ -1,7 +1,7 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
-import { futureToleranceMs, planPrune, type PrunePlan } from '../policy/prune-plan.ts';
+import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
 import { objectsOf } from '../snapshot/index.ts';
 import { parseKey, startOf } from '../snapshot/object-key.ts';
 import {
@@ -190,13 +190,6 @@ const isOwn = (
   (snapshots.length === 0 ||
     snapshots.some(({ index }) => index.signer === key.publicKey.getFingerprint().toUpperCase()));
 
-/** Nothing is written before its run began. A clock of the store that jumps may differ by hours. */
-const possibleMs = (modifiedMs: number, folder: string): number => {
-  const startedMs = startOf(folder);
-  return modifiedMs < startedMs - impossibleMs ? startedMs : modifiedMs;
-};
-const impossibleMs = 24 * 3600 * 1000;
-
 function planHost(
   { config }: ReaderSession,
   survey: HostSurvey,
@@ -205,7 +198,7 @@ function planHost(
   const { host } = survey;
   const nowMs = now.getTime();
   const misdated = survey.objects.filter(
-    ({ modifiedMs, folder }) => possibleMs(modifiedMs, folder) !== modifiedMs,
+    ({ modifiedMs, folder }) => possibleMs(modifiedMs, startOf(folder)) !== modifiedMs,
   ).length;
   const plan = planPrune({
     nowMs,
@@ -216,7 +209,7 @@ function planHost(
       job: index.job,
       sequence: index.sequence,
       startedMs: Date.parse(index.startedAt),
-      modifiedMs: possibleMs(object.lastModified.getTime(), index.snapshot),
+      modifiedMs: possibleMs(object.lastModified.getTime(), startOf(index.snapshot)),
       maxAge: index.maxAge,
       reuseWindow: index.reuseWindow,
       previous: index.previous
@@ -232,14 +225,14 @@ function planHost(
     unreadable: survey.unreadable.map(({ snapshot }) => ({
       snapshot,
       startedMs: startOf(snapshot),
-      modifiedMs: possibleMs(indexModified(survey, snapshot), snapshot),
+      modifiedMs: possibleMs(indexModified(survey, snapshot), startOf(snapshot)),
     })),
     objects:
       misdated === 0
         ? survey.objects
         : survey.objects.map((object) => ({
             ...object,
-            modifiedMs: possibleMs(object.modifiedMs, object.folder),
+            modifiedMs: possibleMs(object.modifiedMs, startOf(object.folder)),
           })),
   });
   const ending = new Set(plan.snapshots.map(({ snapshot }) => snapshot));
