@@ -218,6 +218,32 @@ suite('what is past its end', () => {
     );
   });
 
+  test('on the host itself the limits of its configuration count as well, elsewhere those that it signed', () => {
+    const configured = { maxAge: 14 * 86_400, reuseWindow: 26 * 3600 };
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    const key = `h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    assert.deepEqual(found({ configured, extra, jobs: new Set(['db']) }), []);
+    assert.deepEqual(found({ configured, extra }), [`broken expired-object ${key}`]);
+  });
+
+  test('where nothing is live, those of the last snapshots count', () => {
+    const long = { maxAge: 14 * 86_400 };
+    const ended = snapshotOf({ age: 15 * day, objects: [], ...long });
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    assert.deepEqual(found({ snapshots: [ended], extra }), [
+      `broken expired-snapshot h1/snap/${ended.snapshot}/index.json.gpg`,
+      'warning no-snapshots h1',
+    ]);
+  });
+
+  test('an index that went away while it was to be read counts by its name', () => {
+    const folder = (age: number) => idAt(now - age);
+    limit(
+      (beyond) => ({ extra: [indexObject(folder(7 * day), now - 7 * day - late - beyond)] }),
+      `broken expired-snapshot h1/snap/${folder(7 * day)}/index.json.gpg`,
+    );
+  });
+
   test('what a snapshot names that ended lately is no garbage yet', () => {
     const ending = (age: number) => snapshotOf({ age, snapshot: idAt(now - 7 * day) });
     const folder = ending(0).snapshot;
@@ -255,6 +281,26 @@ suite('what is past its end', () => {
     const key = `h1/snap/${orphanFolder}/s/x.zst.gpg`;
     assert.deepEqual(at(ceiling + late), [signature, `warning expired-object ${key}`]);
     assert.deepEqual(at(ceiling + late + 1), [signature, `broken expired-object ${key}`]);
+  });
+
+  test('so are they where a predecessor is missing, or a number', () => {
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    const kept = `warning expired-object h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    const [first, second] = chainOf([3 * hour, hour]);
+    const chain = `broken chain ${index(second)}`;
+    assert.deepEqual(found({ extra, snapshots: [second!] }), [chain, kept]);
+    assert.deepEqual(found({ extra, snapshots: [first!, { ...second!, sequence: 3 }] }), [chain, kept]);
+  });
+
+  test('an index that cannot be read counts for that until it must have ended, by its name', () => {
+    const at = (startedMs: number) =>
+      found({
+        unreadable: [{ snapshot: idAt(now - 7 * day), startedMs, modifiedMs: now, reason: 'torn' }],
+        extra: [segment(orphanFolder, 'x', grace + late + 1)],
+      }).find((line) => line.includes('expired-object'));
+    const key = `expired-object h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    assert.equal(at(now - 7 * day + 1), `warning ${key}`);
+    assert.equal(at(now - 7 * day), `broken ${key}`);
   });
 
   test('a deletion marker with nothing under it may be there for two hours', () => {
@@ -389,6 +435,16 @@ suite('signatures and history', () => {
     assert.deepEqual(found({ snapshots: [newer] }), []);
     const younger = { ...newer, previous: { ...newer.previous, startedMs: now - 3 * day + 1 } };
     assert.deepEqual(found({ snapshots: [younger] }), [`broken chain ${index(second)}`]);
+    // The newest one tells; on the host, its configuration may know it before any snapshot does.
+    const older = { ...second!, previous: previousOf(first!) };
+    const after = snapshotOf({ age: 0, ...far, job: 'web', maxAge: 3 * 86_400 });
+    assert.deepEqual(found({ snapshots: [older] }), [`broken chain ${index(second)}`]);
+    assert.deepEqual(found({ snapshots: [older, after] }), []);
+    const lowered = { configured: { maxAge: 3 * 86_400, reuseWindow }, jobs: new Set(['db']) };
+    assert.deepEqual(
+      found({ snapshots: [older], ...lowered }).filter((line) => line.includes('chain')),
+      [],
+    );
   });
 
   test('an old index without the end of its predecessor is judged by its own maxAge', () => {
@@ -406,6 +462,9 @@ suite('signatures and history', () => {
     assert.deepEqual(found({ snapshots: [{ ...first!, sha256: 'other' }, second!] }), chain);
     assert.deepEqual(found({ snapshots: [first!, { ...second!, sequence: 3 }] }), chain);
     assert.deepEqual(found({ snapshots: [first!, { ...second!, sequence: 1 }] }), chain);
+    const third = { ...first!, sequence: 3 };
+    const back = { ...second!, sequence: 2, previous: previousOf(third) };
+    assert.deepEqual(found({ snapshots: [third, back] }), [`warning chain ${index(first)}`, ...chain]);
     assert.deepEqual(
       found({ snapshots: [first!, { ...second!, job: 'web', sequence: 1, previous: undefined }] }),
       [],
@@ -473,6 +532,8 @@ suite('what is dated in the future', () => {
       ],
     });
     limit((beyond) => at(5 * minute + beyond), `broken future h1/snap/${idAt(now + hour)}/`);
+    const alone = at(5 * minute).snapshots!.slice(1);
+    assert.deepEqual(found({ snapshots: alone }), [`broken chain ${index(alone[0])}`], 'it counts');
     assert.deepEqual(found({ snapshots: [at(hour).snapshots![1]!] }), [
       `broken future h1/snap/${idAt(now + hour)}/`,
       'warning no-snapshots h1',
