@@ -237,10 +237,10 @@ suite('what is past its end', () => {
   });
 
   test('an index that went away while it was to be read counts by its name', () => {
-    const folder = (age: number) => idAt(now - age);
+    const folder = idAt(now - 7 * day);
     limit(
-      (beyond) => ({ extra: [indexObject(folder(7 * day), now - 7 * day - late - beyond)] }),
-      `broken expired-snapshot h1/snap/${folder(7 * day)}/index.json.gpg`,
+      (beyond) => ({ extra: [indexObject(folder, now - 7 * day - late - beyond)] }),
+      `broken expired-snapshot h1/snap/${folder}/index.json.gpg`,
     );
   });
 
