@@ -31,6 +31,8 @@ export interface PruneSummary {
     readonly snapshot: string;
     readonly reason: string;
   }[];
+  /** Of all that the plan deletes, unfinished writes included: how many objects for which reason. */
+  readonly reasons: readonly { readonly host: string; readonly reason: string; readonly objects: number }[];
   /** Versions and markers of objects that were deleted (that would be, in a dry run), indexes included. */
   readonly objects: number;
   readonly bytes: number;
@@ -116,7 +118,9 @@ export async function pruneStore(
     }
   };
   const { store } = session;
+  const reasons = new Reasons();
   for (const { host, plan } of work) {
+    for (const { reason } of plan.objects) reasons.count(host, reason);
     for (const { snapshot, reason } of plan.snapshots)
       context.log.info({ host, snapshot }, `ends: ${reason}`);
     // Indexes first: a reader must not meet one whose segments are going.
@@ -133,8 +137,10 @@ export async function pruneStore(
     }
   }
   try {
-    for (const write of await strandedWrites(session, work, now, signal))
+    for (const write of await strandedWrites(session, work, now, signal)) {
+      reasons.count(parseKey(write.key)?.host ?? '', 'write: begun and never ended');
       await attempt(write.key, 0, () => store.abandon(write, signal));
+    }
   } catch (error) {
     if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
     problems.push(`unfinished writes are left alone: ${error.message}`);
@@ -143,6 +149,7 @@ export async function pruneStore(
 
   return {
     snapshots: work.flatMap(({ host, plan }) => plan.snapshots.map((ending) => ({ host, ...ending }))),
+    reasons: reasons.list(),
     objects,
     bytes,
     kept: work.reduce((sum, { survey, plan }) => sum + survey.objects.length - plan.objects.length, 0),
@@ -164,6 +171,21 @@ export const absentHost = (
     `the store ${store.address} holds no backups${host === undefined ? '' : ` of host ${host}`}`,
     { hint: present.length === 0 ? 'Was a backup made yet?' : `It holds: ${present.join(', ')}` },
   );
+
+/** Counts objects by host and reason: there may be a million of them. */
+class Reasons {
+  readonly #counts = new Map<string, { host: string; reason: string; objects: number }>();
+
+  count(host: string, reason: string): void {
+    const known = this.#counts.get(`${host} ${reason}`);
+    if (known) known.objects += 1;
+    else this.#counts.set(`${host} ${reason}`, { host, reason, objects: 1 });
+  }
+
+  list(): PruneSummary['reasons'] {
+    return [...this.#counts.values()];
+  }
+}
 
 interface HostWork {
   readonly host: string;
@@ -292,6 +314,10 @@ const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' :
 function print({ output }: Context, summary: PruneSummary): void {
   for (const { host, snapshot, reason } of summary.snapshots)
     output.text(`${output.paint('strong', snapshot)}  ${output.paint('faint', `${host}: ${reason}`)}`);
+  for (const { host, reason, objects } of summary.reasons)
+    output.text(
+      `${count(objects, 'object')}  ${output.paint('faint', `${host === '' ? '' : `${host}: `}${reason}`)}`,
+    );
   for (const { key, reason } of summary.failed)
     output.text(`${output.paint('bad', 'failed')}  ${printable(key)}: ${printable(reason)}`);
   const verb = summary.dryRun ? 'would delete' : 'deleted';
