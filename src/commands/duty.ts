@@ -73,7 +73,7 @@ export class Duty implements AsyncDisposable {
   static async open(context: Context, tell: (event: DutyEvent) => void): Promise<Duty> {
     const config = await context.config();
     const duty = new Duty(context, await openDesk(context, config), tell);
-    await duty.#track(config);
+    duty.#tracks = await duty.#track(config);
     return duty;
   }
 
@@ -145,9 +145,10 @@ export class Duty implements AsyncDisposable {
         hint: 'Restart the daemon.',
       });
     await loadRecipients(config.recipients, this.#context.clock());
+    const tracks = await this.#track(config);
     const old = this.#desk;
     this.#desk = await openDesk(this.#context, config);
-    await this.#track(config);
+    this.#tracks = tracks;
     this.#closing.push(Promise.all(old.work).then(() => old.session[Symbol.asyncDispose]()));
   }
 
@@ -161,9 +162,9 @@ export class Duty implements AsyncDisposable {
     return this.#context.clock().getTime();
   }
 
-  async #track({ jobs, stateDir }: Config): Promise<void> {
+  async #track({ jobs, stateDir }: Config): Promise<Track[]> {
     const before = new Map(this.#tracks.map(({ job, known }) => [job.name, known]));
-    this.#tracks = await Promise.all(
+    return Promise.all(
       jobs.map(async (job) => ({
         job,
         schedule: scheduleOf(job.schedule, job.timezone),

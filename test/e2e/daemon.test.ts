@@ -180,6 +180,7 @@ test('SIGHUP takes a valid configuration over, and leaves the old one in place o
   const daemon = startDaemon(t, world);
   await untilThereAre(world, 'tree', 1);
   const good = readFileSync(world.configFile, 'utf8');
+  const threads = readdirSync(`/proc/${daemon.pid}/task`).length;
 
   writeFileSync(world.configFile, '{"store": nonsense');
   daemon.kill('SIGHUP');
@@ -198,7 +199,16 @@ test('SIGHUP takes a valid configuration over, and leaves the old one in place o
   daemon.kill('SIGHUP');
   await daemon.logs(/the old one stays: host and stateDir cannot change/);
 
-  world.setJobs({ chat: chat(everyTwoSeconds), tree: tree(onceAYear, 'tree') });
+  // What was tried of a new job cannot be read: no part of the new configuration is taken over.
+  const tried = join(world.dir, 'state', 'tries', 'chat.json');
+  mkdirSync(tried, { recursive: true });
+  const both = { chat: chat(everyTwoSeconds), tree: tree(onceAYear, 'tree') };
+  world.setJobs(both);
+  daemon.kill('SIGHUP');
+  await daemon.logs(/the old one stays: \S+chat\.json cannot be read/);
+  assert.equal(readdirSync(`/proc/${daemon.pid}/task`).length, threads, 'nor do its threads stay');
+  rmSync(tried, { recursive: true });
+
   daemon.kill('SIGHUP');
   await daemon.logs(/configuration loaded anew/);
   await untilThereAre(world, 'chat', 2);
