@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../config/config.ts';
 import type { AllowedRecipient, AuditedSnapshot, Finding, HostFacts } from '../policy/audit-facts.ts';
 import { judgeHost } from '../policy/audit-rules.ts';
+import { futureToleranceMs, possibleMs } from '../policy/prune-plan.ts';
 import { longestGapSeconds } from '../policy/schedule.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf } from '../snapshot/index.ts';
@@ -63,6 +64,15 @@ function factsOf(
   { nowMs, memory, allowed }: SurveyOptions,
 ): HostFacts {
   const { host } = survey;
+  const objects = survey.objects.map((object) => {
+    const folderMs = startOf(object.folder);
+    return {
+      ...object,
+      modifiedMs: possibleMs(object.modifiedMs, folderMs),
+      key: keyOf(host, object),
+      folderMs,
+    };
+  });
   const intervalOf = intervals(nowMs);
   return {
     host,
@@ -76,14 +86,15 @@ function factsOf(
     unreadable: survey.unreadable.map(({ snapshot, error }) => ({
       snapshot,
       startedMs: startOf(snapshot),
-      modifiedMs: indexModified(survey, snapshot),
+      modifiedMs: possibleMs(indexModified(survey, snapshot), startOf(snapshot)),
       reason: error.hint === undefined ? error.message : `${error.message}. ${error.hint}`,
     })),
-    objects: survey.objects.map((object) => ({
-      ...object,
-      key: keyOf(host, object),
-      folderMs: startOf(object.folder),
-    })),
+    objects,
+    // A folder that is dated in the future is a finding of its own.
+    misdated: survey.objects.filter(
+      ({ modifiedMs }, i) =>
+        objects[i]!.modifiedMs !== modifiedMs && objects[i]!.folderMs <= nowMs + futureToleranceMs,
+    ).length,
     foreign: survey.foreign.filter(({ marker }) => !marker).map(({ key }) => key),
     seen: memory?.get(host) ?? new Map(),
     allowed,
@@ -109,7 +120,7 @@ function auditedSnapshot(
     sha256,
     startedMs: Date.parse(index.startedAt),
     finishedMs: Date.parse(index.finishedAt),
-    modifiedMs: object.lastModified.getTime(),
+    modifiedMs: possibleMs(object.lastModified.getTime(), startOf(index.snapshot)),
     maxAge: index.maxAge,
     reuseWindow: index.reuseWindow,
     previous: previous

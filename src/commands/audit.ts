@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto';
 import { rfc3339 } from '../clock.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { standingOf, tolerances, type Finding } from '../policy/audit-facts.ts';
 import { foreignObjects, judgeSample } from '../policy/audit-rules.ts';
 import { judgeStore, type StoreClock } from '../policy/audit-store.ts';
-import type { HostSurvey } from '../snapshot/survey.ts';
+import { surveyedHosts, type HostSurvey } from '../snapshot/survey.ts';
 import { toolVersion } from '../version.ts';
 import { memoryFile, readMemory, remember, writeMemory, type Memory } from './audit-memory.ts';
 import { describeHost, type AuditDocument } from './audit-document.ts';
@@ -14,7 +14,8 @@ import { chooseSample, readSample } from './audit-sample.ts';
 import { bucketFindings, readAllowed, readClock, strayObjects, unfinishedWrites } from './audit-store.ts';
 import { lookAtHost, type AuditedHost } from './audit-survey.ts';
 import type { Context, Outcome } from './context.ts';
-import { hostsIn, openReaderSession, type ReaderSession } from './reader-session.ts';
+import { absentHost } from './prune.ts';
+import { openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface AuditOptions extends ReportOptions {
   readonly host?: string;
@@ -107,14 +108,12 @@ async function hostsToAudit(
   asked: string | undefined,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const known = [...new Set([...(await hostsIn(session, signal)), ...(memory?.keys() ?? [])])].toSorted();
+  const known = [
+    ...new Set([...(await surveyedHosts(session.store, signal)), ...(memory?.keys() ?? [])]),
+  ].toSorted();
   if (asked !== undefined && known.includes(asked)) return [asked];
   if (asked === undefined && known.length > 0) return known;
-  throw new SealiftError(
-    'store-not-found',
-    `the store ${session.store.address} holds no backups${asked === undefined ? '' : ` of host ${asked}`}`,
-    { hint: known.length === 0 ? 'Was a backup made yet?' : `It holds: ${known.join(', ')}` },
-  );
+  throw absentHost(session, asked, known);
 }
 
 async function keepMemory(file: string, address: string, memory: Memory): Promise<Finding[]> {

@@ -37,9 +37,9 @@ export async function show(context: Context): Promise<Outcome> {
 /** Gives the bucket the rules that delete what no pruner does; with `lock`, also a default Object Lock. */
 export async function apply(context: Context, options: ApplyOptions): Promise<Outcome> {
   const { config, s3 } = await bucketOf(context);
-  const days = options.lock === undefined ? undefined : lockDays(options.lock, config);
   using bucket = await open(s3);
   const subjects = await subjectsOf(context, config, s3, bucket);
+  const days = options.lock === undefined ? undefined : lockDays(options.lock, subjects);
   const before = await bucket.read(context.signal);
   const versions = !('unread' in before.versioning && before.versioning.unread === 'unknown');
   const { changed } = await bucket.changeLifecycle(
@@ -152,20 +152,26 @@ const limitsOf = (
   reuseWindow: config.reuseWindowSeconds,
 });
 
-/** The length of a default lock in days, in which S3 counts. Refuses one that would break the promise. */
-function lockDays(duration: string, config: Config): number {
+/**
+ * The length of a default lock in days, in which S3 counts. Refuses one that would break the promise of any host in the
+ * bucket: all of them get it.
+ */
+function lockDays(duration: string, subjects: readonly BucketSubject[]): number {
   const seconds = parseDuration(duration);
   const days = (seconds ?? 0) / daySeconds;
-  const limits = { maxAge: config.maxAgeSeconds, reuseWindow: config.reuseWindowSeconds };
+  const longest = Math.min(...subjects.map(longestLockSeconds));
   if (!Number.isInteger(days) || days < 1)
     throw new SealiftError('usage', `--lock ${duration}: must be a whole number of days, such as 4d`, {
-      hint: `The longest that is possible here is ${formatDuration(Math.max(0, longestLockSeconds(limits)))}.`,
+      hint: `The longest that is possible here is ${formatDuration(Math.max(0, longest))}.`,
     });
-  const reason = lockTooLong(days * daySeconds, limits);
-  if (reason !== undefined)
-    throw new SealiftError('usage', `--lock ${duration}: ${reason}`, {
+  for (const subject of subjects) {
+    const reason = lockTooLong(days * daySeconds, subject);
+    if (reason === undefined) continue;
+    const whose = subject.hosts.length === 0 ? '' : ` (host ${subject.hosts.join(', ')})`;
+    throw new SealiftError('usage', `--lock ${duration}: ${reason}${whose}`, {
       hint: 'Choose a shorter lock, or lengthen retention.maxAge.',
     });
+  }
   return days;
 }
 

@@ -9,11 +9,12 @@ import { decideRun, nextPruneMs, pruneIsDue, type RunDecision } from '../policy/
 import { startProgress } from '../progress.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import { startOf } from '../snapshot/object-key.ts';
+import { surveyedHosts } from '../snapshot/survey.ts';
 import type { Context } from './context.ts';
 import { openHostSession, type HostSession } from './host-session.ts';
 import { newestRun } from './newest-run.ts';
 import { pruneStore, type PruneSummary } from './prune.ts';
-import { hostsIn, openReaderSession } from './reader-session.ts';
+import { openReaderSession } from './reader-session.ts';
 import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
 import { pruneTry, readTry, writeTry, type Try } from './tries.ts';
 
@@ -72,7 +73,7 @@ export class Duty implements AsyncDisposable {
   static async open(context: Context, tell: (event: DutyEvent) => void): Promise<Duty> {
     const config = await context.config();
     const duty = new Duty(context, await openDesk(context, config), tell);
-    await duty.#track(config);
+    duty.#tracks = await duty.#track(config);
     return duty;
   }
 
@@ -144,9 +145,10 @@ export class Duty implements AsyncDisposable {
         hint: 'Restart the daemon.',
       });
     await loadRecipients(config.recipients, this.#context.clock());
+    const tracks = await this.#track(config);
     const old = this.#desk;
     this.#desk = await openDesk(this.#context, config);
-    await this.#track(config);
+    this.#tracks = tracks;
     this.#closing.push(Promise.all(old.work).then(() => old.session[Symbol.asyncDispose]()));
   }
 
@@ -160,9 +162,9 @@ export class Duty implements AsyncDisposable {
     return this.#context.clock().getTime();
   }
 
-  async #track({ jobs, stateDir }: Config): Promise<void> {
+  async #track({ jobs, stateDir }: Config): Promise<Track[]> {
     const before = new Map(this.#tracks.map(({ job, known }) => [job.name, known]));
-    this.#tracks = await Promise.all(
+    return Promise.all(
       jobs.map(async (job) => ({
         job,
         schedule: scheduleOf(job.schedule, job.timezone),
@@ -261,7 +263,7 @@ export class Duty implements AsyncDisposable {
       const context = { ...this.#context, config: async () => config };
       await using reader = await openReaderSession(context);
       const aheadMs = reader.now.getTime() - this.#nowMs();
-      const isThere = (await hostsIn(reader, signal)).includes(this.host);
+      const isThere = (await surveyedHosts(reader.store, signal)).includes(this.host);
       if (!isThere) {
         log.debug(`prune: host ${this.host} has nothing in the store yet`);
         return await end(undefined, false);

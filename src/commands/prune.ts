@@ -1,12 +1,13 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
-import { futureToleranceMs, planPrune, type PrunePlan } from '../policy/prune-plan.ts';
+import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
 import { objectsOf } from '../snapshot/index.ts';
 import { parseKey, startOf } from '../snapshot/object-key.ts';
 import {
   indexModified,
   keyOf,
+  surveyedHosts,
   surveyHost,
   type HostSurvey,
   type SurveyedObject,
@@ -16,7 +17,7 @@ import type { UnfinishedWrite } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkedStoreTime } from './host-store.ts';
 import { ownKey } from './trusted.ts';
-import { hostsIn, oneHost, openReaderSession, type ReaderSession } from './reader-session.ts';
+import { openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface PruneOptions {
   readonly host?: string;
@@ -30,6 +31,8 @@ export interface PruneSummary {
     readonly snapshot: string;
     readonly reason: string;
   }[];
+  /** Of all that the plan deletes, unfinished writes included: how many objects for which reason. */
+  readonly reasons: readonly { readonly host: string; readonly reason: string; readonly objects: number }[];
   /** Versions and markers of objects that were deleted (that would be, in a dry run), indexes included. */
   readonly objects: number;
   readonly bytes: number;
@@ -65,10 +68,9 @@ export async function pruneStore(
 ): Promise<PruneSummary> {
   const { signal } = context;
   const now = await checkedStoreTime(session, context);
-  const hosts =
-    options.host === undefined
-      ? await hostsIn(session, signal)
-      : [await oneHost(session, options.host, signal)];
+  const present = await surveyedHosts(session.store, signal);
+  const hosts = options.host === undefined ? present : present.filter((host) => host === options.host);
+  if (options.host !== undefined && hosts.length === 0) throw absentHost(session, options.host, present);
   const key = await ownKey(session.config);
   const work: HostWork[] = [];
   const problems: string[] = [];
@@ -116,7 +118,9 @@ export async function pruneStore(
     }
   };
   const { store } = session;
+  const reasons = new Reasons();
   for (const { host, plan } of work) {
+    for (const { reason } of plan.objects) reasons.count(host, reason);
     for (const { snapshot, reason } of plan.snapshots)
       context.log.info({ host, snapshot }, `ends: ${reason}`);
     // Indexes first: a reader must not meet one whose segments are going.
@@ -133,8 +137,10 @@ export async function pruneStore(
     }
   }
   try {
-    for (const write of await strandedWrites(session, work, now, signal))
+    for (const write of await strandedWrites(session, work, now, signal)) {
+      reasons.count(parseKey(write.key)?.host ?? '', 'write: begun and never ended');
       await attempt(write.key, 0, () => store.abandon(write, signal));
+    }
   } catch (error) {
     if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
     problems.push(`unfinished writes are left alone: ${error.message}`);
@@ -143,6 +149,7 @@ export async function pruneStore(
 
   return {
     snapshots: work.flatMap(({ host, plan }) => plan.snapshots.map((ending) => ({ host, ...ending }))),
+    reasons: reasons.list(),
     objects,
     bytes,
     kept: work.reduce((sum, { survey, plan }) => sum + survey.objects.length - plan.objects.length, 0),
@@ -151,6 +158,33 @@ export async function pruneStore(
     dryRun: options.dryRun === true,
     nextExpiryMs: earliest(work.map(({ plan }) => plan.nextExpiryMs)),
   };
+}
+
+/** Nothing of this host is in the store. */
+export const absentHost = (
+  { store }: ReaderSession,
+  host: string | undefined,
+  present: readonly string[],
+): SealiftError =>
+  new SealiftError(
+    'store-not-found',
+    `the store ${store.address} holds no backups${host === undefined ? '' : ` of host ${host}`}`,
+    { hint: present.length === 0 ? 'Was a backup made yet?' : `It holds: ${present.join(', ')}` },
+  );
+
+/** Counts objects by host and reason: there may be a million of them. */
+class Reasons {
+  readonly #counts = new Map<string, { host: string; reason: string; objects: number }>();
+
+  count(host: string, reason: string): void {
+    const known = this.#counts.get(`${host} ${reason}`);
+    if (known) known.objects += 1;
+    else this.#counts.set(`${host} ${reason}`, { host, reason, objects: 1 });
+  }
+
+  list(): PruneSummary['reasons'] {
+    return [...this.#counts.values()];
+  }
 }
 
 interface HostWork {
@@ -178,13 +212,6 @@ const isOwn = (
   (snapshots.length === 0 ||
     snapshots.some(({ index }) => index.signer === key.publicKey.getFingerprint().toUpperCase()));
 
-/** Nothing is written before its run began. A clock of the store that jumps may differ by hours. */
-const possibleMs = (modifiedMs: number, folder: string): number => {
-  const startedMs = startOf(folder);
-  return modifiedMs < startedMs - impossibleMs ? startedMs : modifiedMs;
-};
-const impossibleMs = 24 * 3600 * 1000;
-
 function planHost(
   { config }: ReaderSession,
   survey: HostSurvey,
@@ -193,7 +220,7 @@ function planHost(
   const { host } = survey;
   const nowMs = now.getTime();
   const misdated = survey.objects.filter(
-    ({ modifiedMs, folder }) => possibleMs(modifiedMs, folder) !== modifiedMs,
+    ({ modifiedMs, folder }) => possibleMs(modifiedMs, startOf(folder)) !== modifiedMs,
   ).length;
   const plan = planPrune({
     nowMs,
@@ -204,7 +231,7 @@ function planHost(
       job: index.job,
       sequence: index.sequence,
       startedMs: Date.parse(index.startedAt),
-      modifiedMs: possibleMs(object.lastModified.getTime(), index.snapshot),
+      modifiedMs: possibleMs(object.lastModified.getTime(), startOf(index.snapshot)),
       maxAge: index.maxAge,
       reuseWindow: index.reuseWindow,
       previous: index.previous
@@ -220,16 +247,17 @@ function planHost(
     unreadable: survey.unreadable.map(({ snapshot }) => ({
       snapshot,
       startedMs: startOf(snapshot),
-      modifiedMs: possibleMs(indexModified(survey, snapshot), snapshot),
+      modifiedMs: possibleMs(indexModified(survey, snapshot), startOf(snapshot)),
     })),
     objects:
       misdated === 0
         ? survey.objects
         : survey.objects.map((object) => ({
             ...object,
-            modifiedMs: possibleMs(object.modifiedMs, object.folder),
+            modifiedMs: possibleMs(object.modifiedMs, startOf(object.folder)),
           })),
   });
+  const ending = new Set(plan.snapshots.map(({ snapshot }) => snapshot));
   const dated = new Set(survey.snapshots.map(({ index }) => index.snapshot));
   const problems = [
     ...plan.problems,
@@ -238,9 +266,12 @@ function planHost(
       : [
           `${count(misdated, 'object')} dated before the run that wrote them: the times of the store are wrong`,
         ]),
-    ...[...survey.hidden].map(
-      (snapshot) => `the index of ${snapshot} lies under a deletion marker: readers do not see that snapshot`,
-    ),
+    ...[...survey.hidden]
+      .filter((snapshot) => !ending.has(snapshot))
+      .map(
+        (snapshot) =>
+          `the index of ${snapshot} lies under a deletion marker: readers do not see that snapshot`,
+      ),
     ...[...new Set(survey.objects.map(({ folder }) => folder))]
       .filter((folder) => !dated.has(folder) && startOf(folder) > nowMs + futureToleranceMs)
       .map((folder) => `the folder ${folder} is dated in the future`),
@@ -283,6 +314,10 @@ const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' :
 function print({ output }: Context, summary: PruneSummary): void {
   for (const { host, snapshot, reason } of summary.snapshots)
     output.text(`${output.paint('strong', snapshot)}  ${output.paint('faint', `${host}: ${reason}`)}`);
+  for (const { host, reason, objects } of summary.reasons)
+    output.text(
+      `${count(objects, 'object')}  ${output.paint('faint', `${host === '' ? '' : `${host}: `}${reason}`)}`,
+    );
   for (const { key, reason } of summary.failed)
     output.text(`${output.paint('bad', 'failed')}  ${printable(key)}: ${printable(reason)}`);
   const verb = summary.dryRun ? 'would delete' : 'deleted';

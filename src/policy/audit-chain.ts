@@ -7,8 +7,9 @@ import { timeOf, type AuditedSnapshot, type Finding, type HostFacts, type Standi
  */
 export function judgeChain(
   { host, nowMs, unreadable }: HostFacts,
-  { counted, currentMaxAgeMs }: Standing,
+  standing: Standing,
 ): { findings: Finding[]; missing: boolean } {
+  const { counted, currentMaxAgeMs } = standing;
   const byId = new Map(counted.map((snapshot) => [snapshot.snapshot, snapshot]));
   const cannotBeRead = new Set(unreadable.map(({ snapshot }) => snapshot));
   const bySequence = new Map<string, AuditedSnapshot>();
@@ -27,6 +28,16 @@ export function judgeChain(
         `has the same sequence number ${sequence} as ${twin.snapshot}: do two machines use one host name, or was a host ` +
           'set back? Give each machine a name of its own.',
       );
+    // With a number like that it was not the first.
+    if (!twin && !previous && sequence > 1 && standing.live.includes(snapshot))
+      findings.push({
+        rule: 'chain',
+        severity: 'warning',
+        subject: `${host}/snap/${snapshot.snapshot}/index.json.gpg`,
+        message:
+          `it is number ${sequence} of job ${job} and names none before it: when it was made, the store had none. Either ` +
+          'all had ended, or the host got a new store, or somebody emptied this one.',
+      });
     if (twin || !previous || cannotBeRead.has(previous.snapshot)) continue;
     const before = byId.get(previous.snapshot);
     const mayBeGoneMs = Math.min(
@@ -52,9 +63,12 @@ export function judgeChain(
   return { findings, missing };
 }
 
-/** The store is not behind what this auditor saw the last time, but for what has ended since. */
+/**
+ * The store is not behind what this auditor saw the last time, but for what has ended since. A store that was emptied is
+ * behind also when the host has gone on counting.
+ */
 export function judgeRollback(
-  { host, nowMs, seen }: HostFacts,
+  { host, nowMs, seen, unreadable }: HostFacts,
   { counted, currentMaxAgeMs }: Standing,
 ): Finding[] {
   return [...seen].flatMap(([job, last]) => {
@@ -75,8 +89,11 @@ export function judgeRollback(
     ];
     if (!newest) return finding('has none of this job');
     if (newest.sequence < last.sequence) return finding(`ends with ${newest.sequence}, ${newest.snapshot}`);
-    return newest.sequence === last.sequence && newest.sha256 !== last.sha256
-      ? finding(`has another with this number, ${newest.snapshot}`)
-      : [];
+    if (newest.sequence === last.sequence)
+      return newest.sha256 === last.sha256 ? [] : finding(`has another with this number, ${newest.snapshot}`);
+    const isThere =
+      counted.some(({ snapshot, sha256 }) => snapshot === last.snapshot && sha256 === last.sha256) ||
+      unreadable.some(({ snapshot }) => snapshot === last.snapshot);
+    return isThere ? [] : finding(`goes on to ${newest.sequence} without it`);
   });
 }

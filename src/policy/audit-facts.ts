@@ -128,6 +128,8 @@ export interface HostFacts {
   readonly foreign: readonly string[];
   /** Job → what was seen. */
   readonly seen: ReadonlyMap<string, SeenSnapshot>;
+  /** Objects that the store dates before the run that wrote them; their age counts from the start of that run. */
+  readonly misdated: number;
   /** Undefined where the auditor has no list of them. */
   readonly allowed: readonly AllowedRecipient[] | undefined;
   /** The auditor's configuration. */

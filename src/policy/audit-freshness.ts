@@ -13,8 +13,10 @@ import {
  * that is under way does not show, and the next one waits for it), and a quarter of an hour until a run starts.
  */
 export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: Tolerances): Finding[] {
-  const { host } = facts;
-  if (live.length === 0)
+  const { host, jobs } = facts;
+  const byJob = Map.groupBy(live, ({ job }) => job);
+  const lacking = [...(jobs ?? [])].filter((job) => !byJob.has(job));
+  if (live.length === 0 && lacking.length === 0)
     return [
       {
         rule: 'no-snapshots',
@@ -25,18 +27,29 @@ export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: 
           'if it is gone for good, all that it stored is gone with it, as promised.',
       },
     ];
-  return [...Map.groupBy(live, ({ job }) => job)].flatMap(([job, snapshots]) =>
-    judgeJob(`${host}/${job}`, job, snapshots.toSorted(byStart), facts, tolerated),
-  );
+  return [
+    ...lacking.map((job): Finding => ({
+      rule: 'no-snapshots',
+      severity: 'broken',
+      subject: `${host}/${job}`,
+      message:
+        'this job is configured and has no live snapshot: nothing of it can be restored. See `sealift status`, and run ' +
+        '`sealift backup`.',
+    })),
+    ...[...byJob].flatMap(([job, snapshots]) =>
+      judgeJob(`${host}/${job}`, job, snapshots.toSorted(byStart), facts, tolerated),
+    ),
+  ];
 }
 
 function judgeJob(
   subject: string,
   job: string,
   snapshots: readonly AuditedSnapshot[],
-  { host, nowMs, jobs }: HostFacts,
+  facts: HostFacts,
   { startMs }: Tolerances,
 ): Finding[] {
+  const { host, nowMs, jobs } = facts;
   const longestRunMs = Math.max(0, ...snapshots.map(({ startedMs, finishedMs }) => finishedMs - startedMs));
   const findings: Finding[] = [];
   const limitFor = (...intervals: (number | undefined)[]): number =>
@@ -56,6 +69,10 @@ function judgeJob(
           `${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${timeOf(earlier.startedMs + earlier.maxAge * 1000)}.`,
       });
   }
+  const [oldest] = snapshots;
+  const before = facts.snapshots.find(({ snapshot }) => snapshot === oldest!.previous?.snapshot);
+  const limitBeforeMs = limitFor(oldest!.intervalMs, ...(before ? [before.intervalMs] : []));
+  findings.push(...gapBefore(host, oldest!, limitBeforeMs, startMs));
   const newest = snapshots.at(-1)!;
   if (newest.intervalMs === undefined)
     findings.push({
@@ -74,6 +91,30 @@ function judgeJob(
       message: `the newest snapshot, ${newest.snapshot}, is partial: \`sealift show ${newest.snapshot}\` says what is lacking`,
     });
   return findings;
+}
+
+/**
+ * The gap before the oldest snapshot that is live. The one before has ended, and with it what its schedule was: a gap is
+ * certain only where there was nothing to restore for a while.
+ */
+function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number, startMs: number): Finding[] {
+  const { previous, startedMs, snapshot, job, maxAge } = oldest;
+  if (!previous) return [];
+  const gapMs = startedMs - previous.startedMs;
+  if (gapMs <= limitMs) return [];
+  const endedMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
+  const isSure = endedMs + startMs < startedMs;
+  const nothing = isSure ? `, and from ${timeOf(endedMs)} on nothing could be restored` : '';
+  return [
+    {
+      rule: 'gap',
+      severity: isSure ? 'broken' : 'warning',
+      subject: `${host}/snap/${snapshot}/`,
+      message:
+        `there is no backup of job ${job} in the ${spanOf(gapMs)} before it${nothing}; its schedule "${oldest.schedule}" ` +
+        `allows ${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${timeOf(startedMs + maxAge * 1000)}.`,
+    },
+  ];
 }
 
 function stale(

@@ -46,6 +46,7 @@ export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances):
     ...judgeRetention(facts, standing, tolerated, failsClosed),
     ...judgeForeign(facts),
     ...judgeFuture(facts, tolerated),
+    ...judgeMisdated(facts),
     ...judgeFreshness(facts, standing, tolerated),
     ...judgeRecipients(facts, standing),
   ];
@@ -131,6 +132,15 @@ function judgeFuture({ host, nowMs, objects }: HostFacts, { futureMs }: Toleranc
       `is dated in the future (${timeOf(ms)}), so it does not count and would outlive its time. ` +
       'Set the clock of the host and of the store right, and remove this folder.',
   }));
+}
+
+/** Rule R9: times that cannot be. */
+function judgeMisdated({ host, misdated }: HostFacts): Finding[] {
+  if (misdated === 0) return [];
+  const message =
+    `${countOf(misdated, 'object is', 'objects are')} dated before the run that wrote them: the times of the store are ` +
+    'wrong, or somebody changed them. Their age was counted from the start of that run, and proves nothing. Find out who sets the times.';
+  return [{ rule: 'clock', severity: 'broken', subject: host, message }];
 }
 
 /**

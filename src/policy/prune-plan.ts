@@ -88,6 +88,11 @@ export interface Deletion<O> {
 /** The clocks of a store's many machines differ by seconds. What is dated further ahead than this does not count. */
 export const futureToleranceMs = 5 * 60_000;
 
+/** Nothing is written before its run began. A clock of the store that jumps may differ by hours. */
+export const possibleMs = (modifiedMs: number, startedMs: number): number =>
+  modifiedMs < startedMs - impossibleMs ? startedMs : modifiedMs;
+const impossibleMs = 24 * 3_600_000;
+
 export function planPrune<O extends PlannedObject>(subject: PruneSubject<O>): PrunePlan<O> {
   const { nowMs, snapshots, unreadable } = subject;
   const future = snapshots.filter(({ startedMs }) => startedMs > nowMs + futureToleranceMs);

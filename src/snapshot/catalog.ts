@@ -123,7 +123,7 @@ async function readSnapshot(
 
 /**
  * Makes a snapshot exist: everything it names is there and durable, then its signed index is written (rule R1). Returns
- * the SHA-256 and size of the stored index object. Throws `segments-gone` when something that it names again has gone.
+ * the SHA-256 and size of the stored index object. Throws `segments-gone` when something that it names has gone.
  */
 export async function commitSnapshot(
   store: Store,
@@ -136,19 +136,24 @@ export async function commitSnapshot(
   const signed = await signBytes(content, signingKey, new Date(index.finishedAt));
   // A folder may hold segments of a run that died before it could settle them.
   await store.settle(index.folders.map(({ snapshot }) => segmentsFolder(index.host, snapshot)));
-  await demandReused(store, index);
+  await demandNamed(store, index);
   await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed);
   await store.settle();
   return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };
 }
 
+/** No grace is shorter: (A + W)/2 with W = 0 and A = 24 h. Nobody's prune takes what is younger, named or not. */
+const shortestGraceMs = 12 * 3600 * 1000;
+
 /**
  * What was judged at the start of the run is looked at again at its end: a run that takes days may name what was pruned
- * meanwhile by limits that were lowered after it began, and a person or a bucket may delete anything at any time.
+ * meanwhile by limits that were lowered after it began, or by those of a pruner that knows no snapshot of this host yet,
+ * and a person or a bucket may delete anything at any time. That goes for what it wrote itself, too, once it is so old.
  */
-async function demandReused(store: Store, index: Index): Promise<void> {
+async function demandNamed(store: Store, index: Index): Promise<void> {
   const byFolder = Map.groupBy(objectsOf(index), ({ folder }) => folder);
-  byFolder.delete(index.snapshot);
+  const ranMs = Date.parse(index.finishedAt) - Date.parse(index.startedAt);
+  if (ranMs < shortestGraceMs) byFolder.delete(index.snapshot);
   await mapConcurrent(byFolder, indexReadsAtOnce, async ([folder, segments]) => {
     const present = new Map<string, number>();
     for await (const { key, sizeBytes } of store.list(segmentsFolder(index.host, folder)))
@@ -156,15 +161,11 @@ async function demandReused(store: Store, index: Index): Promise<void> {
     for (const { id, storedBytes } of segments) {
       const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
       if (present.get(key) === storedBytes) continue;
-      throw new SealiftError(
-        'segments-gone',
-        `${key}, which this run names again, was deleted while it ran`,
-        {
-          hint:
-            'So there is no new snapshot; run again, and it is written anew. Was retention.maxAge lowered during the run? ' +
-            'If not, find out who deletes.',
-        },
-      );
+      throw new SealiftError('segments-gone', `${key}, which this run names, was deleted while it ran`, {
+        hint:
+          'So there is no new snapshot; run again, and it is written anew. Was retention.maxAge lowered during the run? ' +
+          'If not, find out who deletes.',
+      });
     }
   });
 }

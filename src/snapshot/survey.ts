@@ -1,4 +1,6 @@
 import type { PublicKey } from 'openpgp';
+import { namePattern } from '../config/schema.ts';
+import { SealiftError } from '../errors.ts';
 import type { Store, StoredVersion } from '../store/store.ts';
 import {
   readSnapshots,
@@ -36,6 +38,19 @@ export interface SurveyedObject extends Pick<StoredVersion, 'version' | 'sizeByt
   readonly segment: string | undefined;
   /** Milliseconds since 1970. */
   readonly modifiedMs: number;
+}
+
+/**
+ * The hosts that left anything in the store, also where all of it lies under markers of deletion: a folder that was
+ * deleted with common tools is not gone from a versioned bucket, and nobody else will miss it.
+ */
+export async function surveyedHosts(store: Store, signal?: AbortSignal): Promise<string[]> {
+  const folders = await store.allFolders('', signal).catch((error: unknown) => {
+    // Who may not see versions is told so for each host.
+    if (error instanceof SealiftError && error.code === 'store-denied') return store.folders('', signal);
+    throw error;
+  });
+  return folders.filter((name) => namePattern.test(name));
 }
 
 /** `trusted`: the pinned keys of the host; a snapshot that none of them signed is among the unreadable. */

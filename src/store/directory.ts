@@ -99,6 +99,19 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
   }
 
+  async function folders(prefix: string, signal?: AbortSignal): Promise<string[]> {
+    signal?.throwIfAborted();
+    await statRoot();
+    const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
+      if (isAbsent(error)) return [];
+      return fail(error, `list ${prefix} in the store`);
+    });
+    return entries
+      .filter((entry) => entry.isDirectory() && entry.name !== temporaryFolder)
+      .map((entry) => entry.name)
+      .toSorted();
+  }
+
   const failedToList = (error: unknown): never => fail(error, `list ${temporaryFolder} in the store`);
 
   return {
@@ -154,18 +167,8 @@ export async function openDirectoryStore(root: string): Promise<Store> {
         .catch(unlessAbsent)
         .catch((error: unknown) => fail(error, `delete the temporary file ${upload} from the store`));
     },
-    async folders(prefix, signal) {
-      signal?.throwIfAborted();
-      await statRoot();
-      const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
-        if (isAbsent(error)) return [];
-        return fail(error, `list ${prefix} in the store`);
-      });
-      return entries
-        .filter((entry) => entry.isDirectory() && entry.name !== temporaryFolder)
-        .map((entry) => entry.name)
-        .toSorted();
-    },
+    folders,
+    allFolders: folders,
     async now() {
       const probe = join(temporary, randomUUID());
       try {

@@ -38,12 +38,19 @@ export async function* objectPages(
   } while (ContinuationToken !== undefined);
 }
 
-/** Versions and deletion markers, sorted by key and newest first within a key. */
+export interface VersionPage {
+  /** Versions and deletion markers, sorted by key and newest first within a key. */
+  readonly versions: readonly StoredVersion[];
+  /** With a delimiter: what keys begin with up to it. */
+  readonly prefixes: readonly string[];
+}
+
 export async function* versionPages(
   { client, bucket: Bucket, address }: S3Connection,
   Prefix: string,
+  Delimiter: string | undefined,
   signal?: AbortSignal,
-): AsyncGenerator<StoredVersion[]> {
+): AsyncGenerator<VersionPage> {
   let KeyMarker: string | undefined;
   let VersionIdMarker: string | undefined;
   for (;;) {
@@ -52,6 +59,7 @@ export async function* versionPages(
         Bucket,
         Prefix,
         EncodingType: 'url',
+        ...(Delimiter === undefined ? {} : { Delimiter }),
         ...(KeyMarker === undefined ? {} : { KeyMarker }),
         ...(VersionIdMarker === undefined ? {} : { VersionIdMarker }),
       }),
@@ -63,11 +71,12 @@ export async function* versionPages(
     );
     // The SDK keeps the two kinds apart, each in the order of the answer.
     const both = markers.length === 0 ? versions : [...versions, ...markers].toSorted(byKeyAndAge);
-    yield both;
+    const prefixes = (page.CommonPrefixes ?? []).map((common) => decode(common.Prefix ?? '', page));
+    yield { versions: both, prefixes };
     if (!page.IsTruncated) return;
-    const last = both.at(-1)?.key;
     // Ceph does not encode this one as it encodes the keys.
-    const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', page);
+    const isLast = [both.at(-1)?.key, prefixes.at(-1)].includes(page.NextKeyMarker);
+    const next = isLast ? page.NextKeyMarker : decode(page.NextKeyMarker ?? '', page);
     if (!next || (next === KeyMarker && page.NextVersionIdMarker === VersionIdMarker))
       throw cutShort(address, Prefix);
     KeyMarker = next;

@@ -86,8 +86,8 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
   async function versionsOf(key: string, signal?: AbortSignal): Promise<string[]> {
     const ids: string[] = [];
     try {
-      for await (const page of versionPages(connection, prefix + key, signal))
-        for (const { key: found, version, marker } of page)
+      for await (const { versions } of versionPages(connection, prefix + key, undefined, signal))
+        for (const { key: found, version, marker } of versions)
           if (found === prefix + key && version !== undefined && !marker) ids.push(version);
     } catch (error) {
       if (!isUnknown(error) && statusOf(error) !== 403) throw error;
@@ -141,6 +141,17 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
         yield storedObject(decode(Key ?? '', page).slice(prefix.length), Size, LastModified, ETag, address);
   }
 
+  const nameIn = (folder: string, found: string): string => found.slice(prefix.length + folder.length, -1);
+
+  async function folders(folder: string, signal?: AbortSignal): Promise<string[]> {
+    const names: string[] = [];
+    const pages = objectPages(connection, prefix + folder, '/', signal);
+    for await (const page of asked(`list ${folder || 'the store'}`, pages))
+      for (const { Prefix } of page.CommonPrefixes ?? [])
+        names.push(nameIn(folder, decode(Prefix ?? '', page)));
+    return names;
+  }
+
   /** Pages of a listing, with errors that say what was asked. */
   async function* asked<T>(what: string, pages: AsyncGenerator<T>): AsyncGenerator<T> {
     for (;;) {
@@ -173,9 +184,9 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
     list,
     async *listVersions(folder, signal) {
       let any = false;
-      const pages = noneIfUnknown(versionPages(connection, prefix + folder, signal));
-      for await (const page of asked(`list the versions below ${folder || 'the store'}`, pages))
-        for (const version of page) {
+      const pages = noneIfUnknown(versionPages(connection, prefix + folder, undefined, signal));
+      for await (const { versions } of asked(`list the versions below ${folder || 'the store'}`, pages))
+        for (const version of versions) {
           any = true;
           yield { ...version, key: version.key.slice(prefix.length) };
         }
@@ -199,13 +210,14 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
           if (!isAbsent(error)) throw error;
         }
       }),
-    async folders(folder, signal) {
-      const names: string[] = [];
-      const pages = objectPages(connection, prefix + folder, '/', signal);
-      for await (const page of asked(`list ${folder || 'the store'}`, pages))
-        for (const { Prefix } of page.CommonPrefixes ?? [])
-          names.push(decode(Prefix ?? '', page).slice(prefix.length + folder.length, -1));
-      return names;
+    folders,
+    async allFolders(folder, signal) {
+      const names = new Set<string>();
+      const pages = noneIfUnknown(versionPages(connection, prefix + folder, '/', signal));
+      for await (const { prefixes } of asked(`list the versions below ${folder || 'the store'}`, pages))
+        for (const found of prefixes) names.add(nameIn(folder, found));
+      // As above: a store without versions.
+      return names.size > 0 ? [...names] : folders(folder, signal);
     },
     async now(signal) {
       const answer = await ask('reach the store', () =>

@@ -43,6 +43,11 @@ export interface Store extends AsyncDisposable {
   abandon(write: UnfinishedWrite, signal?: AbortSignal): Promise<void>;
   /** The names of the folders directly below `prefix` (empty or ending with a slash), sorted, without slashes. */
   folders(prefix: string, signal?: AbortSignal): Promise<string[]>;
+  /**
+   * The same, and those in which nothing is left but older versions and markers of deletion, which `list` does not
+   * show. Throws `store-denied` when versions may not be listed.
+   */
+  allFolders(prefix: string, signal?: AbortSignal): Promise<string[]>;
   /** The store's time, asked anew. Throws `clock-wrong` when the store gives none. */
   now(signal?: AbortSignal): Promise<Date>;
 }

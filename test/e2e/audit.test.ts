@@ -30,7 +30,7 @@ import { freshGpg } from '../support/gpg.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { bucketStore, type World } from '../support/world.ts';
-import { assertRefusal, backup, hostWithSnapshot } from './bad-input.ts';
+import { assertRefusal, backup, hostWithSnapshot, treeJob } from './bad-input.ts';
 import { shiftedClock } from './shifted-clock.ts';
 
 /** Somebody with a configuration and pinned keys of their own, and no private key. */
@@ -290,18 +290,51 @@ test('what an auditor finds in a directory:', async (t) => {
 test('a snapshot beyond its end is found with its objects, until it is pruned', async (t) => {
   const { world, id } = await hostWithSnapshot(t);
   const old = await madeDaysAgo(world, id, 8);
-  await backup(world);
+  const next = await backup(world);
   const auditor = auditorOf(t, world);
+  // For a day there was nothing to restore.
+  const gap = `broken gap h1/snap/${next}/`;
   const { status, found, document } = await auditor.audit();
   assert.equal(status, 20);
   assert.deepEqual(found, [
     `broken expired-snapshot h1/snap/${old}/index.json.gpg`,
     `broken expired-object h1/snap/${old}/`,
+    gap,
   ]);
   assert.equal(document.oldestSnapshot?.replaceAll(/[-:]/g, ''), old.slice(0, 16));
   await world.json('prune');
   const after = await auditor.audit();
-  assert.deepEqual([after.status, after.found], [0, []]);
+  assert.deepEqual([after.status, after.found], [20, [gap]]);
+});
+
+test('a store that was emptied, and to which the host went on to back up, is behind what the auditor has seen', async (t) => {
+  const { world, auditor, snap } = await audited(t);
+  assert.equal((await auditor.audit()).status, 0);
+  rmSync(snap, { recursive: true });
+  const next = await backup(world);
+  const { status, found, document } = await auditor.audit();
+  assert.equal(status, 20);
+  assert.deepEqual(found.toSorted(), ['broken rollback h1/tree', `warning chain ${index(next)}`]);
+  assert.match(document.findings[0]?.message ?? '', /has seen snapshot 2, .*goes on to 3 without it/);
+  const stranger = await auditorOf(t, world).audit();
+  assert.deepEqual([stranger.status, stranger.found], [0, [`warning chain ${index(next)}`]]);
+});
+
+test('times of the store that cannot be are a finding, and the snapshots are judged by their own', async (t) => {
+  const { auditor, snap } = await audited(t);
+  for (const file of readdirSync(snap, { recursive: true, encoding: 'utf8' }))
+    if (file.endsWith('.gpg')) utimesSync(join(snap, file), 86_400, 86_400);
+  const { status, found } = await auditor.audit();
+  assert.deepEqual([status, found], [20, ['broken clock h1']]);
+});
+
+test('on the host itself a configured job without a snapshot breaks the promise', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  assert.equal((await world.run('audit')).status, 0);
+  world.setJobs({ ...treeJob, never: treeJob.tree });
+  const { status, stdout } = await world.run('audit');
+  assert.equal(status, 20);
+  assert.match(stdout, /h1\/never/);
 });
 
 test('a prune that is at work while the auditor looks breaks no promise', async (t) => {
@@ -329,7 +362,11 @@ test('a prune that is at work while the auditor looks breaks no promise', async 
   const objects = readdirSync(join(folder, 's')).length;
   const options = { nowMs: Date.now(), memory: undefined, allowed: undefined, signal: t.signal };
   const { findings } = await lookAtHost(session, 'h1', options);
-  assert.deepEqual(findings, []);
+  assert.deepEqual(
+    findings.map(({ rule }) => rule),
+    ['gap'],
+    'but that of the host, which made none for eight days',
+  );
   assert.equal(looks, objects + 1);
 });
 
@@ -411,7 +448,8 @@ suite('a report', () => {
       says: /the report is not signed/,
     });
 
-    // A page of one report beside the JSON of another, both genuine.
+    // A page of one report beside the JSON of another, both genuine. Of one store in one second both would be the same.
+    writeFileSync(join(store, 'notes.txt'), 'x');
     assert.equal((await auditor.audit('--report', 'other.html', ...sign)).status, 0);
     for (const end of ['html', 'html.asc']) cpSync(path(`other.${end}`), path(`audit.${end}`));
     assertRefusal(await verify(...signer), {

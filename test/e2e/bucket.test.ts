@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { cpSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import {
   CreateBucketCommand,
@@ -188,6 +189,25 @@ suite('bucket', needs('s3'), () => {
       findings.map(({ subject, message }) => `${subject}: ${message}`).join(),
       /default Object Lock: a lock of 4d/,
     );
+  });
+
+  test('a default lock must be short enough for every host in the bucket', async (t) => {
+    const { store, bucket, client } = await lockableBucket();
+    const { world: other } = await hostWithSnapshot(t, {
+      store,
+      host: 'h2',
+      settings: { retention: { maxAge: '3d' } },
+    });
+    const host = await world(t, store);
+    const pin = 'keys/hosts/h2.asc';
+    cpSync(join(other.dir, pin), join(host.dir, pin));
+    const says = /a lock of 4d keeps objects .*at most 2d .*3d.*\(host h2\)/;
+    await refuses(host, ['bucket', 'apply', '--lock', '4d'], { exit: 2, code: 'usage', says });
+    const { ObjectLockConfiguration } = await client.send(
+      new GetObjectLockConfigurationCommand({ Bucket: bucket }),
+    );
+    assert.equal(ObjectLockConfiguration?.Rule, undefined);
+    assert.deepEqual(await getRules(client, bucket).catch(() => []), []);
   });
 
   test('a lock for a bucket that was made without says so', async (t) => {

@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
+import type { AuditDocument } from '../../src/commands/audit-document.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { madeDaysAgo } from '../support/aged.ts';
@@ -179,6 +180,7 @@ test('SIGHUP takes a valid configuration over, and leaves the old one in place o
   const daemon = startDaemon(t, world);
   await untilThereAre(world, 'tree', 1);
   const good = readFileSync(world.configFile, 'utf8');
+  const threads = readdirSync(`/proc/${daemon.pid}/task`).length;
 
   writeFileSync(world.configFile, '{"store": nonsense');
   daemon.kill('SIGHUP');
@@ -197,7 +199,16 @@ test('SIGHUP takes a valid configuration over, and leaves the old one in place o
   daemon.kill('SIGHUP');
   await daemon.logs(/the old one stays: host and stateDir cannot change/);
 
-  world.setJobs({ chat: chat(everyTwoSeconds), tree: tree(onceAYear, 'tree') });
+  // What was tried of a new job cannot be read: no part of the new configuration is taken over.
+  const tried = join(world.dir, 'state', 'tries', 'chat.json');
+  mkdirSync(tried, { recursive: true });
+  const both = { chat: chat(everyTwoSeconds), tree: tree(onceAYear, 'tree') };
+  world.setJobs(both);
+  daemon.kill('SIGHUP');
+  await daemon.logs(/the old one stays: \S+chat\.json cannot be read/);
+  assert.equal(readdirSync(`/proc/${daemon.pid}/task`).length, threads, 'nor do its threads stay');
+  rmSync(tried, { recursive: true });
+
   daemon.kill('SIGHUP');
   await daemon.logs(/configuration loaded anew/);
   await untilThereAre(world, 'chat', 2);
@@ -293,8 +304,10 @@ test('prune is done, and done with, also where its lock and its try cannot be wr
 test(
   'on S3 and PostgreSQL: killed and restarted on the way, every snapshot is whole and the chain unbroken',
   needs('postgres', 's3'),
-  // SEALIFT_SOAK_MINUTES=10 goes on for so long.
+  // npm run soak: SEALIFT_SOAK_MINUTES, ten of them, with spells of so many runs.
   async (t) => {
+    const minutes = Number(process.env['SEALIFT_SOAK_MINUTES'] ?? 0);
+    const runs = minutes > 0 ? 15 : 3;
     const { store } = await bucketStore({ versioned: true });
     const { host, port, user, password } = theService('postgres');
     const database = await freshDatabase();
@@ -316,21 +329,41 @@ test(
     const world = await makeWorld(t, { jobs, store });
     mkdirSync(join(world.dir, 'tree'));
     writeFileSync(join(world.dir, 'tree', 'file'), pseudoRandom(3, 100_000));
-    const soakedAt = Date.now() + 60_000 * Number(process.env['SEALIFT_SOAK_MINUTES'] ?? 0);
+    const begunAt = Date.now();
+    const seen = { SIGKILL: 0, SIGTERM: 0, made: 0, failed: 0, prunes: 0 };
+    let change = 0;
     do {
       for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
         const daemon = startDaemon(t, world);
-        await daemon.logs(/(job databases: snapshot .* is complete[^]*){3}/, 60);
+        const count = (pattern: RegExp): number => [...daemon.log().matchAll(pattern)].length;
+        await until(
+          () => count(/job databases: snapshot \S+ is complete/g) >= runs,
+          () => daemon.log(),
+          runs * 20,
+        );
         daemon.kill(signal);
         assert.equal(await daemon.ended, signal === 'SIGTERM' ? 0 : signal, daemon.log());
-        await psql(database, 'DELETE FROM message WHERE i % 7 = 0');
+        seen[signal] += 1;
+        seen.made += count(/job \w+: snapshot \S+ is complete/g);
+        seen.failed += count(/job \w+ failed|prune failed/g);
+        seen.prunes += count(/prune: \d+ snapshots ended/g);
+        await psql(database, `UPDATE message SET md5 = md5(md5) WHERE i % 97 = ${change++ % 97}`);
       }
-    } while (Date.now() < soakedAt);
+    } while (Date.now() < begunAt + minutes * 60_000);
     const { snapshots: listed } = await world.json<Listing>('list');
-    assert.ok(listed.filter(({ job }) => job === 'databases').length >= 6);
+    const soaked = `${Math.round((Date.now() - begunAt) / 1000)} s, ${listed.length} snapshots in the store`;
+    t.diagnostic(`${soaked}, as the daemons logged: ${JSON.stringify(seen)}`);
+    assert.equal(seen.failed, 0);
+    assert.ok(listed.length >= seen.made, 'what was logged is there; what was killed may be, too');
+    assert.ok(listed.filter(({ job }) => job === 'databases').length >= 2 * runs);
     assert.ok(listed.every(({ status }) => status === 'complete'));
-    t.diagnostic(`${listed.length} snapshots`);
-    const verified = await world.run('verify', '--all');
+    const verified = await world.run('verify', '--all', '--read-data');
     assert.equal(verified.status, 0, verified.stdout);
+    const audited = await world.run('audit', '--json');
+    const { findings } = JSON.parse(audited.stdout) as AuditDocument;
+    assert.deepEqual(
+      findings.filter(({ rule }) => rule !== 'bucket'),
+      [],
+    );
   },
 );

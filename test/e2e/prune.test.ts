@@ -1,4 +1,4 @@
-import { ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import { DeleteObjectCommand, ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, truncateSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
@@ -63,6 +63,14 @@ test('segments of an unfinished run stay as long as the run may go on, and go af
   aged(96.9);
   assert.equal((await world.json<PruneSummary>('prune')).objects, 0);
   aged(97.1);
+  const dry = await world.json<PruneSummary>('prune', '--dry-run');
+  const reason = 'segment: no live snapshot names it';
+  assert.deepEqual([dry.snapshots, dry.reasons], [[], [{ host: 'h1', reason, objects: 1 }]]);
+  assert.match(
+    (await world.run('prune', '--dry-run')).stdout,
+    /1 object {2}h1: segment: no live snapshot names it/,
+  );
+  assert.ok(existsSync(orphan));
   assert.equal((await world.json<PruneSummary>('prune')).objects, 1);
   assert.ok(!existsSync(orphan));
 });
@@ -90,7 +98,10 @@ test('a host whose key is not known is left alone, and named; exit 3', async (t)
   const result = await world.run('prune');
   assert.equal(result.status, 3);
   assert.match(result.stdout, /host stranger is left alone: no key of it is trusted here/);
-  assert.match(result.stdout, new RegExp(`${old}  h1: expired\ndeleted 1 snapshot with \\d objects`));
+  assert.match(
+    result.stdout,
+    new RegExp(`${old}  h1: expired\n(\\d objects?  h1: .*\n)+deleted 1 snapshot with \\d objects`),
+  );
   assert.equal((await world.run('prune', '--host', 'h1')).status, 0);
 });
 
@@ -161,6 +172,32 @@ suite('in a bucket', needs('s3'), () => {
       assert.deepEqual(inTime.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
       assert.deepEqual(await keys(), []);
     });
+
+  test('what common tools deleted lies below markers: it is found, and is gone when its time is over', async (t) => {
+    const { store, bucket, client } = await bucketStore({ versioned: true });
+    const clock = await movingClock(t);
+    const { world, id } = await hostWithSnapshot(t, { store: { ...store, endpoint: clock.endpoint } });
+    const { expiresAt } = (await world.json<Listing>('list')).snapshots[0]!;
+    const versions = async () => client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+    for (const { Key } of (await versions()).Versions ?? [])
+      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+
+    const { outcome, stdout } = await inProcess(t, world, clock.now).run('audit');
+    assert.equal(outcome, 'promise-broken');
+    assert.match(stdout, new RegExp(`h1/snap/${id}/index.json.gpg`));
+
+    clock.moveTo(new Date(Date.parse(expiresAt) + 2000));
+    for (const host of [[], ['--host', 'h1']]) {
+      const dry = await inProcess(t, world, clock.now).json<PruneSummary>('prune', '--dry-run', ...host);
+      assert.deepEqual(dry.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
+    }
+    await inProcess(t, world, clock.now).json('prune');
+    const { Versions = [], DeleteMarkers = [] } = await versions();
+    assert.deepEqual(
+      [...Versions, ...DeleteMarkers].filter(({ Key }) => Key?.includes('/snap/')),
+      [],
+    );
+  });
 
   test('that refuses deletes: each is reported by its key, exit 3, and the next prune tries again', async (t) => {
     const { store, bucket, client } = await bucketStore();

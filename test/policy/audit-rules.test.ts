@@ -61,6 +61,12 @@ const previousOf = ({ snapshot, sha256, startedMs, maxAge }: AuditedSnapshot) =>
   expiresMs: startedMs + maxAge * 1000,
 });
 
+/** A snapshot of which the one before it has ended long ago. */
+const far: Pick<AuditedSnapshot, 'sequence' | 'previous'> = {
+  sequence: 99,
+  previous: { snapshot: 'long ago', sha256: 'any', startedMs: now - 4 * hour, expiresMs: now - hour },
+};
+
 /** Snapshots of one job, one for each age, each after the one before it. */
 function chainOf(ages: readonly number[], changes: SnapshotChanges = {}): AuditedSnapshot[] {
   const chain: AuditedSnapshot[] = [];
@@ -118,6 +124,7 @@ function factsOf({ extra = [], ...changes }: Changes = {}): HostFacts {
     objects: [...snapshots.flatMap(storedBy), ...extra],
     foreign: [],
     seen: new Map(),
+    misdated: 0,
     allowed: [{ primary: ada.primary, subkeys: [ada.primary, ada.subkey] }],
     configured: { maxAge, reuseWindow },
     jobs: undefined,
@@ -147,7 +154,7 @@ suite('what is past its end', () => {
   test('a snapshot may be there two hours beyond its end, and not longer', () => {
     const old = (age: number) => snapshotOf({ age, snapshot: idAt(now - 7 * day), sequence: 1 });
     limit(
-      (beyond) => ({ snapshots: [old(7 * day + late + beyond), { ...live, sequence: 99 }] }),
+      (beyond) => ({ snapshots: [old(7 * day + late + beyond), { ...live, ...far }] }),
       `broken expired-snapshot h1/snap/${idAt(now - 7 * day)}/index.json.gpg`,
       `broken expired-object h1/snap/${idAt(now - 7 * day)}/`,
     );
@@ -158,7 +165,7 @@ suite('what is past its end', () => {
       (beyond) => ({
         snapshots: [
           snapshotOf({ age: 7 * day, modifiedMs: now - 7 * day - late - beyond, objects: [] }),
-          { ...live, sequence: 99 },
+          { ...live, ...far },
         ],
       }),
       `broken expired-snapshot h1/snap/${idAt(now - 7 * day)}/index.json.gpg`,
@@ -168,7 +175,7 @@ suite('what is past its end', () => {
   test('an older version of an index counts as the snapshot that it is', () => {
     const old = snapshotOf({ age: 8 * day, objects: [] });
     const again = { ...indexObject(old.snapshot, old.startedMs), latest: false };
-    const findings = judgeHost(factsOf({ snapshots: [old, { ...live, sequence: 99 }], extra: [again] }));
+    const findings = judgeHost(factsOf({ snapshots: [old, { ...live, ...far }], extra: [again] }));
     assert.match(findings[0]?.message ?? '', /\(2 versions\)/);
   });
 
@@ -200,7 +207,7 @@ suite('what is past its end', () => {
 
   test('the grace is that of the host, the largest of its live snapshots', () => {
     // (14 d + 26 h) / 2
-    const longer = { ...live, maxAge: 14 * 86_400, sequence: 2 };
+    const longer = { ...live, ...far, maxAge: 14 * 86_400 };
     limit(
       (beyond) => ({
         configured: { maxAge: 14 * 86_400, reuseWindow: 26 * 3600 },
@@ -211,10 +218,36 @@ suite('what is past its end', () => {
     );
   });
 
+  test('on the host itself the limits of its configuration count as well, elsewhere those that it signed', () => {
+    const configured = { maxAge: 14 * 86_400, reuseWindow: 26 * 3600 };
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    const key = `h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    assert.deepEqual(found({ configured, extra, jobs: new Set(['db']) }), []);
+    assert.deepEqual(found({ configured, extra }), [`broken expired-object ${key}`]);
+  });
+
+  test('where nothing is live, those of the last snapshots count', () => {
+    const long = { maxAge: 14 * 86_400 };
+    const ended = snapshotOf({ age: 15 * day, objects: [], ...long });
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    assert.deepEqual(found({ snapshots: [ended], extra }), [
+      `broken expired-snapshot h1/snap/${ended.snapshot}/index.json.gpg`,
+      'warning no-snapshots h1',
+    ]);
+  });
+
+  test('an index that went away while it was to be read counts by its name', () => {
+    const folder = idAt(now - 7 * day);
+    limit(
+      (beyond) => ({ extra: [indexObject(folder, now - 7 * day - late - beyond)] }),
+      `broken expired-snapshot h1/snap/${folder}/index.json.gpg`,
+    );
+  });
+
   test('what a snapshot names that ended lately is no garbage yet', () => {
     const ending = (age: number) => snapshotOf({ age, snapshot: idAt(now - 7 * day) });
     const folder = ending(0).snapshot;
-    assert.deepEqual(found({ snapshots: [ending(7 * day + late), { ...live, sequence: 99 }] }), []);
+    assert.deepEqual(found({ snapshots: [ending(7 * day + late), { ...live, ...far }] }), []);
     assert.deepEqual(
       found({ extra: [segment(folder, 'one', 7 * day), segment(folder, 'two', 7 * day)] }),
       [`broken expired-object h1/snap/${folder}/`],
@@ -248,6 +281,26 @@ suite('what is past its end', () => {
     const key = `h1/snap/${orphanFolder}/s/x.zst.gpg`;
     assert.deepEqual(at(ceiling + late), [signature, `warning expired-object ${key}`]);
     assert.deepEqual(at(ceiling + late + 1), [signature, `broken expired-object ${key}`]);
+  });
+
+  test('so are they where a predecessor is missing, or a number', () => {
+    const extra = [segment(orphanFolder, 'x', grace + late + 1)];
+    const kept = `warning expired-object h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    const [first, second] = chainOf([3 * hour, hour]);
+    const chain = `broken chain ${index(second)}`;
+    assert.deepEqual(found({ extra, snapshots: [second!] }), [chain, kept]);
+    assert.deepEqual(found({ extra, snapshots: [first!, { ...second!, sequence: 3 }] }), [chain, kept]);
+  });
+
+  test('an index that cannot be read counts for that until it must have ended, by its name', () => {
+    const at = (startedMs: number) =>
+      found({
+        unreadable: [{ snapshot: idAt(now - 7 * day), startedMs, modifiedMs: now, reason: 'torn' }],
+        extra: [segment(orphanFolder, 'x', grace + late + 1)],
+      }).find((line) => line.includes('expired-object'));
+    const key = `expired-object h1/snap/${orphanFolder}/s/x.zst.gpg`;
+    assert.equal(at(now - 7 * day + 1), `warning ${key}`);
+    assert.equal(at(now - 7 * day), `broken ${key}`);
   });
 
   test('a deletion marker with nothing under it may be there for two hours', () => {
@@ -301,7 +354,7 @@ suite('what must be there', () => {
     const at = (age: number) => {
       const old = snapshotOf({ age, snapshot: idAt(now - 7 * day), objects: live.objects.slice(0, 1) });
       return found({
-        snapshots: [old, { ...live, sequence: 99, objects: [] }],
+        snapshots: [old, { ...live, ...far, objects: [] }],
         objects: [old, { ...live, objects: [] }].map((s) => indexObject(s.snapshot, s.startedMs)),
       });
     };
@@ -382,13 +435,25 @@ suite('signatures and history', () => {
     assert.deepEqual(found({ snapshots: [newer] }), []);
     const younger = { ...newer, previous: { ...newer.previous, startedMs: now - 3 * day + 1 } };
     assert.deepEqual(found({ snapshots: [younger] }), [`broken chain ${index(second)}`]);
+    // The newest one tells; on the host, its configuration may know it before any snapshot does.
+    const older = { ...second!, previous: previousOf(first!) };
+    const after = snapshotOf({ age: 0, ...far, job: 'web', maxAge: 3 * 86_400 });
+    assert.deepEqual(found({ snapshots: [older] }), [`broken chain ${index(second)}`]);
+    assert.deepEqual(found({ snapshots: [older, after] }), []);
+    const lowered = { configured: { maxAge: 3 * 86_400, reuseWindow }, jobs: new Set(['db']) };
+    assert.deepEqual(
+      found({ snapshots: [older], ...lowered }).filter((line) => line.includes('chain')),
+      [],
+    );
   });
 
   test('an old index without the end of its predecessor is judged by its own maxAge', () => {
     const previous = { ...previousOf(snapshotOf({ age: 7 * day })), expiresMs: undefined };
-    assert.deepEqual(found({ snapshots: [{ ...live, previous }] }), []);
+    assert.deepEqual(found({ snapshots: [{ ...live, previous, intervalMs: 7 * day }] }), []);
     const younger = { ...previous, startedMs: previous.startedMs + 1 };
-    assert.deepEqual(found({ snapshots: [{ ...live, previous: younger }] }), [`broken chain ${index(live)}`]);
+    assert.deepEqual(found({ snapshots: [{ ...live, previous: younger, intervalMs: 7 * day }] }), [
+      `broken chain ${index(live)}`,
+    ]);
   });
 
   test('a predecessor that was replaced, a number that is missing, and one that came twice', () => {
@@ -397,6 +462,9 @@ suite('signatures and history', () => {
     assert.deepEqual(found({ snapshots: [{ ...first!, sha256: 'other' }, second!] }), chain);
     assert.deepEqual(found({ snapshots: [first!, { ...second!, sequence: 3 }] }), chain);
     assert.deepEqual(found({ snapshots: [first!, { ...second!, sequence: 1 }] }), chain);
+    const third = { ...first!, sequence: 3 };
+    const back = { ...second!, sequence: 2, previous: previousOf(third) };
+    assert.deepEqual(found({ snapshots: [third, back] }), [`warning chain ${index(first)}`, ...chain]);
     assert.deepEqual(
       found({ snapshots: [first!, { ...second!, job: 'web', sequence: 1, previous: undefined }] }),
       [],
@@ -415,7 +483,28 @@ suite('signatures and history', () => {
     assert.deepEqual(found(seen()), []);
     assert.deepEqual(found(seen({ sequence: 2 })), ['broken rollback h1/db']);
     assert.deepEqual(found(seen({ sha256: 'other' })), ['broken rollback h1/db']);
-    assert.deepEqual(found({ ...seen({ sha256: 'other' }), snapshots: [{ ...live, sequence: 2 }] }), []);
+  });
+
+  test('what was seen must be there until its end, also where the host went on after the store was emptied', () => {
+    const on = snapshotOf({ snapshot: idAt(now - hour, 'db', 'bbbbbb'), sequence: 2 });
+    const anew = { ...seen(), snapshots: [{ ...on, previous: undefined }] };
+    assert.deepEqual(found(anew), [`warning chain ${index(on)}`, 'broken rollback h1/db']);
+    assert.deepEqual(found({ ...anew, ...seen({ endsMs: now }) }), [`warning chain ${index(on)}`]);
+    const replaced = { ...live, sha256: 'other' };
+    assert.deepEqual(found({ ...seen(), snapshots: [replaced, { ...on, previous: previousOf(replaced) }] }), [
+      'broken rollback h1/db',
+    ]);
+    const torn = { snapshot: live.snapshot, startedMs: live.startedMs, modifiedMs: now, reason: 'torn' };
+    assert.deepEqual(
+      found({ ...seen(), unreadable: [torn], snapshots: [{ ...on, previous: previousOf(live) }] }),
+      [`broken signature ${index(live)}`],
+      'what cannot be read is there, and said of as such',
+    );
+  });
+
+  test('a later snapshot that names none before it is a warning: the store may have been emptied', () => {
+    const at = (sequence: number) => found({ snapshots: [{ ...live, sequence, previous: undefined }] });
+    assert.deepEqual([at(1), at(2)], [[], [`warning chain ${index(live)}`]]);
   });
 
   test('what was seen may be gone from its end on, by its own or a lowered maxAge', () => {
@@ -443,6 +532,8 @@ suite('what is dated in the future', () => {
       ],
     });
     limit((beyond) => at(5 * minute + beyond), `broken future h1/snap/${idAt(now + hour)}/`);
+    const alone = at(5 * minute).snapshots!.slice(1);
+    assert.deepEqual(found({ snapshots: alone }), [`broken chain ${index(alone[0])}`], 'it counts');
     assert.deepEqual(found({ snapshots: [at(hour).snapshots![1]!] }), [
       `broken future h1/snap/${idAt(now + hour)}/`,
       'warning no-snapshots h1',
@@ -464,7 +555,7 @@ suite('what is dated in the future', () => {
 
 const slow = (age: number) => [
   snapshotOf({ age: age + hour, finishedMs: now - age - hour + 3 * hour }),
-  snapshotOf({ age, sequence: 2 }),
+  snapshotOf({ age, ...far }),
 ];
 
 const last = (age: number) => found({ snapshots: [snapshotOf({ age })] });
@@ -482,17 +573,38 @@ suite('freshness', () => {
   });
 
   test('between two snapshots may lie as much', () => {
-    const later = snapshotOf({ age: 0, sequence: 2 });
+    const later = snapshotOf({ age: 0, ...far });
     limit(
       (beyond) => ({ snapshots: [snapshotOf({ age: patience + beyond }), later] }),
       `broken gap h1/snap/${later.snapshot}/`,
     );
   });
 
+  test('a gap does not end with the snapshot before it: the signed predecessor tells when that was', () => {
+    const after = (gapMs: number, expiresMs: number) =>
+      found({
+        snapshots: [
+          {
+            ...live,
+            sequence: 2,
+            previous: { ...far.previous!, startedMs: live.startedMs - gapMs, expiresMs },
+          },
+        ],
+      });
+    assert.deepEqual(after(patience, now), []);
+    // It may have had another schedule, which nobody can read any more.
+    assert.deepEqual(after(patience + 1, now), [`warning gap h1/snap/${live.snapshot}/`]);
+    assert.deepEqual(after(8 * day, live.startedMs - 15 * minute), [`warning gap h1/snap/${live.snapshot}/`]);
+    // There was nothing to restore.
+    assert.deepEqual(after(8 * day, live.startedMs - 15 * minute - 1), [
+      `broken gap h1/snap/${live.snapshot}/`,
+    ]);
+  });
+
   test('a gap is judged by the slower of the two schedules', () => {
     const snapshots = [
       snapshotOf({ age: 2 * day, intervalMs: day, schedule: '0 3 * * *' }),
-      snapshotOf({ age: hour, sequence: 2 }),
+      snapshotOf({ age: hour, ...far }),
     ];
     assert.deepEqual(found({ snapshots }), []);
   });
@@ -509,6 +621,13 @@ suite('freshness', () => {
     assert.deepEqual(found({ snapshots, jobs: new Set(['db', 'web']) }), ['broken stale h1/web']);
   });
 
+  test('on the host itself a job that is configured and has nothing to restore is broken', () => {
+    assert.deepEqual(found({ jobs: new Set(['db', 'web']) }), ['broken no-snapshots h1/web']);
+    const none = { snapshots: [], objects: [] };
+    assert.deepEqual(found({ ...none, jobs: new Set(['db']) }), ['broken no-snapshots h1/db']);
+    assert.deepEqual(found({ ...none, jobs: new Set() }), ['warning no-snapshots h1']);
+  });
+
   test('a host that died is stale until its last snapshot ends, and then has nothing', () => {
     assert.deepEqual(last(7 * day - 1), ['broken stale h1/db']);
     assert.deepEqual(last(7 * day), ['warning no-snapshots h1']);
@@ -518,6 +637,10 @@ suite('freshness', () => {
     assert.deepEqual(found({ snapshots: [{ ...live, intervalMs: undefined }] }), ['warning stale h1/db']);
     assert.deepEqual(found({ snapshots: [{ ...live, complete: false }] }), ['warning partial h1/db']);
   });
+});
+
+test('objects that are dated before the run that wrote them: ages prove nothing', () => {
+  assert.deepEqual(found({ misdated: 1 }), ['broken clock h1']);
 });
 
 suite('recipients', () => {

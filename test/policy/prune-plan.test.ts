@@ -157,6 +157,16 @@ describe('R5: what is older than anything may be goes, whatever names it', () =>
     });
 });
 
+for (const [age, gone] of [
+  [ceiling - 1, false],
+  [ceiling, true],
+] as const)
+  test(`R5: a version of an index that nobody can read ${gone ? 'goes' : 'stays'} ${age - ceiling} ms beyond`, () => {
+    const unreadable = [{ snapshot: 'x', startedMs: now - ceiling, modifiedMs: now - day }];
+    const objects = [index('x', now - day), index('x', now - age)];
+    assert.equal(plan({ unreadable, objects }).objects.length, gone ? 1 : 0);
+  });
+
 describe('R6: with something live that is missing or cannot be read, nothing but the certain goes', () => {
   const old = snapshot('a', now - 7 * day);
   const objects = [
@@ -220,7 +230,23 @@ describe('R6: with something live that is missing or cannot be read, nothing but
       });
     assert.equal(plan({ snapshots: [before, after(6)] }).problems.length, 1);
     assert.equal(plan({ snapshots: [before, after(5)] }).problems.length, 0);
+    assert.equal(plan({ snapshots: [before, after(4)] }).problems.length, 1, 'nor may it go back');
   });
+  for (const [age, closed] of [
+    [3 * day - 1, true],
+    [3 * day, false],
+  ] as const)
+    test(`a gap before one that is ${3 * day - age} ms from the end that maxAge has now ${closed ? 'counts' : 'does not'}`, () => {
+      const before = snapshot('b', now - 4 * day, { sequence: 4 });
+      const after = snapshot('c', now - age, {
+        sequence: 6,
+        previous: { snapshot: 'b', startedMs: before.startedMs, expiresMs: now + 3 * day },
+      });
+      // Whoever lowered maxAge has pruned by it: the newest snapshot tells.
+      const newest = snapshot('d', now - hour, { job: 'web', maxAge: 3 * 86_400 });
+      const problems = plan({ own: false, snapshots: [before, after, newest] }).problems;
+      assert.equal(problems.length, closed ? 1 : 0);
+    });
 });
 
 describe('R8: deleted means every version and marker', () => {
@@ -270,6 +296,14 @@ describe('R9: what is dated in the future does not count, and is reported', () =
     const unreadable = [{ snapshot: 'x', startedMs: now + day, modifiedMs: now }];
     assert.deepEqual(plan({ unreadable }).problems, []);
   });
+  for (const [ahead, counts] of [
+    [futureToleranceMs, true],
+    [futureToleranceMs + 1, false],
+  ] as const)
+    test(`an unreadable one ${ahead - futureToleranceMs} ms beyond what clocks may differ by ${counts ? 'counts' : 'does not'}`, () => {
+      const unreadable = [{ snapshot: 'x', startedMs: now + ahead, modifiedMs: now }];
+      assert.equal(plan({ unreadable }).problems.length, counts ? 1 : 0);
+    });
   test('one whose index was written A ago goes, whatever date it claims', () => {
     const claimed = snapshot('f', now + day, { modifiedMs: now - 7 * day });
     assert.equal(plan({ snapshots: [claimed] }).snapshots.length, 1);

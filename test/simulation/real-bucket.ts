@@ -88,6 +88,7 @@ export class RealBucket extends Bucket {
       abandon: (write, signal) =>
         call('remove', () => this.#stranding(() => store.abandon(write, signal)), signal),
       folders: (prefix, signal) => call('page', () => store.folders(prefix, signal), signal),
+      allFolders: (prefix, signal) => call('page', () => store.allFolders(prefix, signal), signal),
       now: (signal) => call('ask', () => store.now(signal), signal),
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
     };

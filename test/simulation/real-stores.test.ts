@@ -25,7 +25,7 @@ async function check(t: TestContext, frame: Frame, ground: () => Promise<Ground>
   );
 }
 
-suite('four days on a real store, with trouble', { timeout: 300_000, concurrency: true }, () => {
+suite('four days on a real store, with trouble', { timeout: 900_000, concurrency: true }, () => {
   test('in a directory, of two hosts', async (t) => {
     await check(t, { ...frame, hosts: 2 }, async () => directoryGround(join(temporary(t), 'store')));
   });

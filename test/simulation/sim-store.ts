@@ -68,6 +68,25 @@ export function storeOf(bucket: SimBucket, actor: Actor, troubles: Troubles = {}
     }
   }
 
+  const folders = (
+    prefix: string,
+    counts: (held: HeldVersion) => boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<string[]> =>
+    actor.call(
+      'page',
+      () => {
+        const names = new Set<string>();
+        for (const held of bucket.everything()) {
+          if (!held.key.startsWith(prefix) || !counts(held)) continue;
+          const [name, ...rest] = held.key.slice(prefix.length).split('/');
+          if (rest.length > 0) names.add(name!);
+        }
+        return [...names].toSorted();
+      },
+      signal,
+    );
+
   return {
     address: 'sim://bucket',
     async put(key, bytes, signal) {
@@ -117,18 +136,16 @@ export function storeOf(bucket: SimBucket, actor: Actor, troubles: Troubles = {}
       };
       return actor.call('remove', abandon, signal);
     },
-    async folders(prefix, signal) {
-      const folders = (): string[] => {
-        const names = new Set<string>();
-        for (const { key, bytes } of bucket.everything())
-          if (bytes && key.startsWith(prefix)) {
-            const [name, ...rest] = key.slice(prefix.length).split('/');
-            if (rest.length > 0) names.add(name!);
-          }
-        return [...names].toSorted();
-      };
-      return actor.call('page', folders, signal);
-    },
+    folders: (prefix, signal) =>
+      folders(
+        prefix,
+        ({ key, version, bytes }) => {
+          const [latest] = bucket.versionsOf(key);
+          return bytes !== undefined && latest?.version === version;
+        },
+        signal,
+      ),
+    allFolders: (prefix, signal) => folders(prefix, () => true, signal),
     async now(signal) {
       return actor.call('ask', () => new Date(bucket.nowMs), signal);
     },

@@ -9,7 +9,7 @@ import { checkHistories, setting, usualFrame } from './check.ts';
 const seed = setting('SEALIFT_SIM_SEED', 3);
 const runs = setting('SEALIFT_SIM_RUNS', 2);
 
-suite('five days of three hosts, with trouble', { timeout: 300_000 }, () => {
+suite('five days of three hosts, with trouble', { timeout: 900_000 }, () => {
   test(`what lives can be restored and what is past is gone: seed ${seed}`, async (t) => {
     const frame = usualFrame(5, { min: 15, max: 30 });
     await checkHistories({ frame, seed, runs, shrinkMs: 45_000 }, ({ counts }) =>

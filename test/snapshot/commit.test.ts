@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { rfc3339 } from '../../src/clock.ts';
 import { commitSnapshot } from '../../src/snapshot/catalog.ts';
 import { formatKey } from '../../src/snapshot/object-key.ts';
 import { openDirectoryStore } from '../../src/store/directory.ts';
@@ -12,7 +13,7 @@ import { ada, after, host, idOf, makeIndex, noon, segments } from './fixture.ts'
 const { privateKey } = await makeKey();
 
 /** A snapshot that names again one segment of an earlier run, of which this many bytes are in the store. */
-async function commit(t: TestContext, storedBytes: number | undefined) {
+async function commit(t: TestContext, storedBytes: number | undefined, hours = 0) {
   const root = join(temporary(t), 'store');
   mkdirSync(root);
   const store = await openDirectoryStore(root);
@@ -21,8 +22,9 @@ async function commit(t: TestContext, storedBytes: number | undefined) {
   const own = makeIndex({ startedAt }).snapshot;
   const index = makeIndex({
     startedAt,
+    finishedAt: rfc3339(after(hours * 3600, startedAt)),
     folders: [own, earlier].map((snapshot) => ({ snapshot, recipients: [ada] })),
-    streams: [{ segments: segments(['kept'], 1) }],
+    streams: [{ segments: [...segments(['kept'], 1), ...segments(['new'])] }],
   });
   const key = formatKey({ type: 'segment', host, snapshot: earlier, id: idOf('kept') });
   if (storedBytes !== undefined) {
@@ -48,3 +50,12 @@ for (const [what, storedBytes] of [
     await assert.rejects(done, { code: 'segments-gone', message: new RegExp(key) });
     assert.ok(!isMade());
   });
+
+test('a run of half a day looks for its own segments too: a pruner with shorter limits may have taken them', async (t) => {
+  const short = await commit(t, 4096, 11.9);
+  await short.done;
+  const long = await commit(t, 4096, 12);
+  const message = new RegExp(`s/${idOf('new')}.*was deleted while it ran`);
+  await assert.rejects(long.done, { code: 'segments-gone', message });
+  assert.ok(!long.isMade());
+});

@@ -13,6 +13,8 @@ export interface StoreFixture {
   readonly store: Store;
   /** Lays an object there as another program would. */
   plant(key: string, bytes: Uint8Array): Promise<void>;
+  /** Deletes an object as another program would: a store that keeps versions lays a marker over them. */
+  hide(key: string): Promise<void>;
   /** Begins to write an object and never ends. */
   begin(key: string): Promise<void>;
 }
@@ -167,6 +169,18 @@ export function storeContract(
       assert.deepEqual((await store.folders('')).toSorted(), ['a', 'b', 'b-c']);
       assert.deepEqual(await store.folders('b/'), ['x', 'y']);
       assert.deepEqual(await store.folders('b/x/'), []);
+      assert.deepEqual((await store.allFolders('')).toSorted(), ['a', 'b', 'b-c']);
+      assert.deepEqual(await store.allFolders('b/'), ['x', 'y']);
+    });
+
+    test('a folder in which everything was deleted is one of all folders as long as versions are kept', async (t) => {
+      const { store, hide } = await fresh(t);
+      for (const key of ['a/1', 'b/1', 'odd ü+%/1']) await store.put(key, text('1'));
+      for (const key of ['b/1', 'odd ü+%/1']) await hide(key);
+      assert.deepEqual(await store.folders(''), ['a']);
+      assert.deepEqual((await store.allFolders('')).toSorted(), versioned ? ['a', 'b', 'odd ü+%'] : ['a']);
+      await removeAll(store, 'b/');
+      assert.deepEqual((await store.allFolders('')).toSorted(), versioned ? ['a', 'odd ü+%'] : ['a']);
     });
 
     if (!few)
@@ -177,6 +191,7 @@ export function storeContract(
         await mapConcurrent(keys, 32, (key) => store.put(key, text('x')));
         assert.deepEqual(await keysBelow(store, 'many/'), keys);
         assert.deepEqual(await store.folders('many/'), names);
+        assert.deepEqual(await store.allFolders('many/'), names);
         const versions = await Array.fromAsync(store.listVersions('many/'));
         assert.deepEqual(
           versions.map(({ key }) => key),

@@ -37,6 +37,7 @@ storeContract('a directory', {}, async (t) => {
       mkdirSync(dirname(join(root, key)), { recursive: true });
       writeFileSync(join(root, key), bytes);
     },
+    hide: async (key) => rmSync(dirname(join(root, key)), { recursive: true }),
     begin: async (key) => {
       mkdirSync(join(root, '.tmp'), { recursive: true });
       writeFileSync(join(root, '.tmp', key.replaceAll('/', '-')), 'x');

@@ -39,26 +39,38 @@ const beginIn =
     await client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: prefix + key }));
   };
 
+const hideIn =
+  ({ bucket, client }: Bucket, prefix = '') =>
+  async (key: string): Promise<void> => {
+    await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: prefix + key }));
+  };
+
+const besides = (bucket: Bucket, prefix = '') => ({
+  plant: plantIn(bucket, prefix),
+  hide: hideIn(bucket, prefix),
+  begin: beginIn(bucket, prefix),
+});
+
 storeContract('a bucket', { skip }, async (t) => {
   const bucket = await freshBucket();
-  return { store: s3Store(t, { bucket: bucket.bucket }), plant: plantIn(bucket), begin: beginIn(bucket) };
+  return { store: s3Store(t, { bucket: bucket.bucket }), ...besides(bucket) };
 });
 
 storeContract('a prefix of a bucket', { skip, few: true }, async (t) => {
   const prefix = freshPrefix();
   const store = s3Store(t, { bucket: plain!.bucket, prefix });
-  return { store, plant: plantIn(plain!, prefix), begin: beginIn(plain!, prefix) };
+  return { store, ...besides(plain!, prefix) };
 });
 
 storeContract('a versioned bucket', { skip, versioned: true, few: true }, async (t) => {
   const bucket = await freshBucket({ versioned: true });
-  return { store: s3Store(t, { bucket: bucket.bucket }), plant: plantIn(bucket), begin: beginIn(bucket) };
+  return { store: s3Store(t, { bucket: bucket.bucket }), ...besides(bucket) };
 });
 
 storeContract('a prefix of a versioned bucket', { skip, versioned: true }, async (t) => {
   const prefix = freshPrefix();
   const store = s3Store(t, { bucket: versioned!.bucket, prefix });
-  return { store, plant: plantIn(versioned!, prefix), begin: beginIn(versioned!, prefix) };
+  return { store, ...besides(versioned!, prefix) };
 });
 
 suite('a bucket', { skip }, () => {
