@@ -100,7 +100,7 @@ function jobOf(databases: string[], parallel: number, timeLimitSeconds = Infinit
   const where = { host, port, user, password: undefined };
   const kind = 'postgres' as const;
   const source = { name: 'pg', kind, databases, ...left, parallel, ...where, timeLimitSeconds };
-  const hooks = { before: undefined, after: undefined };
+  const hooks = { before: undefined, after: undefined, hookTimeLimitSeconds: 0 };
   return { name: 'j', schedule: '0 0 * * *', timezone: 'UTC', ...hooks, sources: [source] };
 }
 

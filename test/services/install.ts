@@ -23,7 +23,6 @@ const packageSets = {
     packages: ['etcd-server', 'etcd-client', 'influxdb', 'influxdb-client'],
     servers: /^(etcd|influxd)$/,
   },
-  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
