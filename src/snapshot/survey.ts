@@ -1,5 +1,5 @@
 import type { PublicKey } from 'openpgp';
-import { namePattern } from '../config/schema.ts';
+import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Store, StoredVersion } from '../store/store.ts';
 import {
