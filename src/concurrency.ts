@@ -57,3 +57,12 @@ export async function* mapAhead<T, R>(
     await Promise.allSettled(ahead.map(({ result }) => result));
   }
 }
+
+/** Aborted with the same reason, but so much later: for what may still end by itself. */
+export function abortedLater(signal: AbortSignal, delayMs: number): AbortSignal {
+  const later = new AbortController();
+  const begin = (): void => void setTimeout(() => later.abort(signal.reason), delayMs).unref();
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return later.signal;
+}

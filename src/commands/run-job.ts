@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { rfc3339, type Clock } from '../clock.ts';
+import { abortedLater } from '../concurrency.ts';
 import type { JobConfig } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
@@ -58,6 +59,9 @@ export interface RunContext {
   readonly log: Log;
   readonly progress: Progress;
 }
+
+/** Who wants to stop waits so long for the store's word on the index, so that what is told is what is. */
+const commitGraceMs = 10_000;
 
 /** The lock of one run per job and host. Throws `lock-held`. */
 export const lockJob = ({ state }: HostSession, job: JobConfig): Promise<Disposable> =>
@@ -166,7 +170,7 @@ async function saveJob(
       ...chain,
     });
     signal.throwIfAborted();
-    await commitSnapshot(store, index, session.hostKey.privateKey);
+    await commitSnapshot(store, index, session.hostKey.privateKey, abortedLater(signal, commitGraceMs));
     // The snapshot exists. What is kept here can be had from the store again.
     await Promise.all([
       state.writeSequence(job.name, index.sequence),

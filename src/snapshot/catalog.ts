@@ -123,12 +123,14 @@ async function readSnapshot(
 
 /**
  * Makes a snapshot exist: everything it names is there and durable, then its signed index is written (rule R1). Returns
- * the SHA-256 and size of the stored index object. Throws `segments-gone` when something that it names has gone.
+ * the SHA-256 and size of the stored index object. Throws `segments-gone` when something that it names has gone. When the
+ * signal aborts it, the snapshot exists or not, whole: the answer to the last request is not known then.
  */
 export async function commitSnapshot(
   store: Store,
   index: Index,
   signingKey: PrivateKey,
+  signal?: AbortSignal,
 ): Promise<{ sha256: string; storedBytes: number }> {
   const content = formatIndex(index);
   // What a reader would refuse must not become a snapshot, whatever made it so.
@@ -136,8 +138,8 @@ export async function commitSnapshot(
   const signed = await signBytes(content, signingKey, new Date(index.finishedAt));
   // A folder may hold segments of a run that died before it could settle them.
   await store.settle(index.folders.map(({ snapshot }) => segmentsFolder(index.host, snapshot)));
-  await demandNamed(store, index);
-  await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed);
+  await demandNamed(store, index, signal);
+  await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed, signal);
   await store.settle();
   return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };
 }
@@ -150,13 +152,13 @@ const shortestGraceMs = 12 * 3600 * 1000;
  * meanwhile by limits that were lowered after it began, or by those of a pruner that knows no snapshot of this host yet,
  * and a person or a bucket may delete anything at any time. That goes for what it wrote itself, too, once it is so old.
  */
-async function demandNamed(store: Store, index: Index): Promise<void> {
+async function demandNamed(store: Store, index: Index, signal?: AbortSignal): Promise<void> {
   const byFolder = Map.groupBy(objectsOf(index), ({ folder }) => folder);
   const ranMs = Date.parse(index.finishedAt) - Date.parse(index.startedAt);
   if (ranMs < shortestGraceMs) byFolder.delete(index.snapshot);
   await mapConcurrent(byFolder, indexReadsAtOnce, async ([folder, segments]) => {
     const present = new Map<string, number>();
-    for await (const { key, sizeBytes } of store.list(segmentsFolder(index.host, folder)))
+    for await (const { key, sizeBytes } of store.list(segmentsFolder(index.host, folder), signal))
       present.set(key, sizeBytes);
     for (const { id, storedBytes } of segments) {
       const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
