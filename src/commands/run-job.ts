@@ -126,7 +126,7 @@ export async function runLockedJob(
       ...context,
       signal,
       lastBytes: lastSizes(before.snapshots, job),
-      temporary: () => temporary.folder(),
+      temporary: (place) => temporary.folder(place),
     });
 
     signal.throwIfAborted();

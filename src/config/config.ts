@@ -66,7 +66,7 @@ export type SystemConfig = Kind<'system'>;
 export type FilesConfig = Kind<'files'>;
 export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
 
-export type SourceConfig = (
+export type AnySource =
   | PostgresConfig
   | MysqlConfig
   | SqliteConfig
@@ -76,8 +76,9 @@ export type SourceConfig = (
   | ProsodyConfig
   | CommandConfig
   | SystemConfig
-  | FilesConfig
-) & {
+  | FilesConfig;
+
+export type SourceConfig = AnySource & {
   /** Of the source's own time; Infinity for no limit. */
   readonly timeLimitSeconds: number;
 };

@@ -1,12 +1,14 @@
-import type { SourceConfig } from '../config/config.ts';
+import type { AnySource } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
+import { ejabberdSource } from './ejabberd.ts';
 import { filesSource } from './files.ts';
 import { postgresSource } from './postgres.ts';
+import { prosodySource } from './prosody.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
 
 /** The source of a configuration. Opening it asks nothing yet. */
-export function openSource(config: SourceConfig): Source {
+export function openSource(config: AnySource): Source {
   switch (config.kind) {
     case 'postgres':
       return postgresSource(config);
@@ -19,9 +21,9 @@ export function openSource(config: SourceConfig): Source {
     case 'ldap':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'ejabberd':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return ejabberdSource(config, openSource);
     case 'prosody':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return prosodySource(config, openSource);
     case 'command':
       throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
     case 'system':
