@@ -39,18 +39,29 @@ export interface SystemUser {
   readonly home: string;
 }
 
-/** How a program ended badly: the cause of a `tool-failed`. `stderr` holds the last 4 KiB that it wrote there. */
+/**
+ * How a program ended badly: the cause of a `tool-failed`. `stderr` holds the last 4 KiB that it wrote there; `stdout`
+ * what `output` had collected, because some programs say there what went wrong.
+ */
 export class ToolFailure extends Error {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly stderr: string;
+  readonly stdout: string;
 
-  constructor(program: string, status: number | null, signal: NodeJS.Signals | null, stderr: string) {
+  constructor(
+    program: string,
+    status: number | null,
+    signal: NodeJS.Signals | null,
+    stderr: string,
+    stdout = '',
+  ) {
     super(`${program} ${signal === null ? `ended with status ${status}` : `was ended by ${signal}`}`);
     this.name = 'ToolFailure';
     this.status = status;
     this.signal = signal;
     this.stderr = stderr;
+    this.stdout = stdout;
   }
 }
 
@@ -83,7 +94,7 @@ export async function output(
 ): Promise<{ stdout: string; stderr: string }> {
   await using child = new Child(command, signal);
   const stdout = await collect(child);
-  await child.succeeded();
+  await child.succeeded(stdout);
   return { stdout, stderr: child.stderr };
 }
 
@@ -279,7 +290,7 @@ class Child implements AsyncDisposable {
   }
 
   /** Waits for the end; throws unless it was a success. */
-  async succeeded(): Promise<void> {
+  async succeeded(stdout?: string): Promise<void> {
     const { status, signal } = await this.#ended.promise;
     // Its last words may still be in the pipe; but a daemon that it left behind may hold the pipe open for ever.
     const waiting = new AbortController();
@@ -291,7 +302,7 @@ class Child implements AsyncDisposable {
     this.#signal.throwIfAborted();
     if (this.#startError !== undefined) throw this.#notStarted(this.#startError);
     if (status === 0) return;
-    throw this.#failed(new ToolFailure(this.program, status, signal, this.stderr));
+    throw this.#failed(new ToolFailure(this.program, status, signal, this.stderr, stdout));
   }
 
   #notStarted(cause: unknown): SealiftError {

@@ -2,12 +2,24 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { output, type SystemUser } from './process.ts';
 
 /** Private folders for programs that can write nothing but files. */
 export interface Temporary extends AsyncDisposable {
   /** A new empty folder of mode 0700. */
-  folder(): Promise<string>;
+  folder(place?: Place): Promise<string>;
 }
+
+/**
+ * Where a server can write that does not see the system's temporary folder (systemd's PrivateTmp): in a folder of its
+ * own. It may be in other hands than ours, so nothing is made or removed there but as the user that owns it.
+ */
+export interface Place {
+  readonly within: string;
+  readonly runAs: SystemUser | undefined;
+}
+
+const toolLimitMs = 60_000;
 
 /**
  * Folders that go on every path out. What a killed process left is removed by the next one of the same `owner` text,
@@ -24,14 +36,49 @@ export async function openTemporary(owner: string): Promise<Temporary> {
       await rm(path, { recursive: true, force: true });
   }
   const made: string[] = [];
+  const placed: { path: string; place: Place }[] = [];
+  const swept = new Set<string>();
   return {
-    async folder() {
-      const path = await mkdtemp(join(tmpdir(), prefix));
-      made.push(path);
+    async folder(place) {
+      if (place === undefined) {
+        const path = await mkdtemp(join(tmpdir(), prefix));
+        made.push(path);
+        return path;
+      }
+      if (!swept.has(place.within)) await sweep(place, prefix);
+      swept.add(place.within);
+      const { stdout } = await inPlace(place, [
+        'mktemp',
+        '-d',
+        '--',
+        join(place.within, `${prefix}XXXXXXXX`),
+      ]);
+      const path = stdout.replace(/\n$/, '');
+      placed.push({ path, place });
       return path;
     },
     async [Symbol.asyncDispose]() {
       for (const path of made) await rm(path, { recursive: true, force: true });
+      for (const { path, place } of placed) await removePlaced(path, place);
     },
   };
 }
+
+/** Removes a folder that `folder` made in that place, if it is still there. */
+export async function removePlaced(path: string, place: Place): Promise<void> {
+  const remove = () => inPlace(place, ['rm', '-rf', '--', path]);
+  // A server that was told to stop may still have laid one more file in there.
+  await remove().catch(remove);
+}
+
+async function sweep(place: Place, prefix: string): Promise<void> {
+  const mine = ['-mindepth', '1', '-maxdepth', '1', '-type', 'd', '-user', String(userIdOf(place))];
+  const remove = ['-name', `${prefix}*`, '-exec', 'rm', '-rf', '--', '{}', '+'];
+  await inPlace(place, ['find', place.within, ...mine, ...remove]);
+}
+
+const userIdOf = ({ runAs }: Place): number => runAs?.uid ?? process.geteuid!();
+
+/** With a limit of its own, as it also clears up after what was interrupted. */
+const inPlace = ({ runAs }: Place, argv: string[]) =>
+  output({ argv, runAs }, AbortSignal.timeout(toolLimitMs));

@@ -155,7 +155,7 @@ async function saveJob(
       ...context,
       signal,
       lastBytes: lastSizes(stored.snapshots, job),
-      temporary: () => temporary.folder(),
+      temporary: (place) => temporary.folder(place),
     });
 
     signal.throwIfAborted();

@@ -12,6 +12,7 @@ import { DetailsWriter, type StreamDetail } from '../snapshot/details.ts';
 import { formatStreamName, parseStreamName } from '../snapshot/object-key.ts';
 import { openSource } from '../sources/open.ts';
 import type { SourceContext, SourceStream } from '../sources/source.ts';
+import type { Place } from '../temporary.ts';
 import { TimeLimit } from '../time-limit.ts';
 
 export interface SavedStream {
@@ -34,7 +35,7 @@ export interface SaveContext {
   readonly progress: Progress;
   /** The size of each stream in the newest snapshot that has it, rounded as in the index. */
   readonly lastBytes: ReadonlyMap<string, number>;
-  temporary(): Promise<string>;
+  temporary(place?: Place): Promise<string>;
 }
 
 /** Many files can have the same trouble; so many of a kind are named, the rest is counted. */

@@ -75,7 +75,7 @@ export interface OwnFiles {
 export type FilesConfig = Kind<'files'>;
 export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
 
-export type SourceConfig = (
+export type AnySource =
   | PostgresConfig
   | MysqlConfig
   | SqliteConfig
@@ -85,8 +85,9 @@ export type SourceConfig = (
   | ProsodyConfig
   | CommandConfig
   | SystemConfig
-  | FilesConfig
-) & {
+  | FilesConfig;
+
+export type SourceConfig = AnySource & {
   /** Of the source's own time; Infinity for no limit. */
   readonly timeLimitSeconds: number;
 };

@@ -82,11 +82,14 @@ function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath
       return { ...source, config: absolute(source.config) };
     case 'ejabberd':
     case 'prosody': {
-      const { name, config, database } = source;
+      const { name, config, data, database } = source;
       return {
         ...source,
         config: absolute(config),
-        ...('data' in source ? { data: absolute(source.data) } : {}),
+        data: absolute(data),
+        ...('ejabberdctl' in source
+          ? { ejabberdctl: source.ejabberdctl && absolute(source.ejabberdctl) }
+          : {}),
         database: database && toDatabase(database, name, absolute, secret),
       };
     }

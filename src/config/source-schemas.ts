@@ -105,7 +105,9 @@ const ejabberd = z.strictObject({
   ejabberdctl: path.optional().describe('Default: the one on the PATH'),
   node: text.optional().describe("The Erlang node; default: ejabberdctl's own"),
   config: path.default('/etc/ejabberd').describe('The folder of its configuration and certificates'),
+  data: path.default('/var/lib/ejabberd').describe('The folder of its Mnesia database, uploads and the like'),
   database,
+  runAs: text.optional().describe('The system user that the server runs as; default: the owner of `data`'),
   timeLimit,
 });
 

@@ -8,6 +8,9 @@ export function excluder(patterns: readonly string[]): (path: string) => boolean
   return (path) => any.test(path);
 }
 
+/** The pattern that matches this path and nothing else. */
+export const literalPattern = (path: string): string => path.replace(/[\\*?[\]{},]/g, '\\$&');
+
 function compile(pattern: string): string {
   try {
     return globSource(pattern);

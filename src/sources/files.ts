@@ -10,12 +10,12 @@ import type { FilesTask } from './files-tree.ts';
 import type { Source, SourceContext } from './source.ts';
 
 /**
- * Trees of files as one tar, `files.tar`: owners, modes, times, symlinks, hard links and names as they are. Two runs
+ * Trees of files as one tar, `files.tar` unless said otherwise: owners, modes, times, symlinks, hard links and names as they are. Two runs
  * over an unchanged tree give the same bytes. Not kept: access control lists, extended attributes, holes.
  *
  * What cannot be read, vanishes or changes meanwhile is a problem, not the end.
  */
-export function filesSource(config: FilesConfig): Source {
+export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
   const task: FilesTask = {
     paths: [...new Set(config.paths.map((path) => resolve(path)))],
     exclude: config.exclude,
@@ -27,7 +27,7 @@ export function filesSource(config: FilesConfig): Source {
     async streams() {
       excluder(task.exclude);
       demandOnePath(config.name, task.paths);
-      return [{ file: 'files.tar', open: (context) => readTree(config.name, task, context) }];
+      return [{ file, open: (context) => readTree(config.name, task, context) }];
     },
   };
 }

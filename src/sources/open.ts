@@ -1,17 +1,18 @@
-import type { SourceConfig } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
+import type { AnySource } from '../config/config.ts';
 import { commandSource } from './command.ts';
+import { ejabberdSource } from './ejabberd.ts';
 import { filesSource } from './files.ts';
 import { ldapSource } from './ldap.ts';
 import { mysqlSource } from './mysql.ts';
 import { postgresSource } from './postgres.ts';
 import { redisSource } from './redis.ts';
+import { prosodySource } from './prosody.ts';
 import type { Source } from './source.ts';
 import { sqliteSource } from './sqlite.ts';
 import { systemSource } from './system.ts';
 
 /** The source of a configuration. Opening it asks nothing yet. */
-export function openSource(config: SourceConfig): Source {
+export function openSource(config: AnySource): Source {
   switch (config.kind) {
     case 'postgres':
       return postgresSource(config);
@@ -24,9 +25,9 @@ export function openSource(config: SourceConfig): Source {
     case 'ldap':
       return ldapSource(config);
     case 'ejabberd':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return ejabberdSource(config, openSource);
     case 'prosody':
-      throw new SealiftError('config-invalid', `the kind ${config.kind} is not there yet`);
+      return prosodySource(config, openSource);
     case 'command':
       return commandSource(config);
     case 'system':

@@ -1,5 +1,6 @@
 import type { Secret } from '../config/secrets.ts';
 import type { ProblemCode } from '../problems.ts';
+import type { Place } from '../temporary.ts';
 
 /**
  * A source yields the streams of one thing that is backed up: a database server, a file, a tree.
@@ -44,7 +45,7 @@ export interface SourceContext {
   /** A private fact for the sealed details: a JSON object with a `type` (`entry`, `server`, ...). Resolves when there is room. */
   detail(record: { readonly type: string; readonly [key: string]: unknown }): Promise<void>;
   /** Makes a new empty directory of mode 0700 that the run removes on every path out. */
-  temporary(): Promise<string>;
+  temporary(place?: Place): Promise<string>;
 }
 
 /** A stream that is to be loaded into a server. */

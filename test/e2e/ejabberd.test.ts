@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { ejabberdNeeds, installEjabberd, newPassword, type EjabberdService } from '../services/ejabberd.ts';
+import { needs } from '../services/services.ts';
+import { temporary } from '../support/temporary.ts';
+import { XmppClient } from '../support/xmpp.ts';
+import { exampleMachine } from './example-world.ts';
+
+const greeting = 'hello from alice – ünï "q" 😀';
+
+/** What the server's own tools tell. */
+const contentsOf = async ({ ctl, host }: EjabberdService): Promise<unknown> => ({
+  accounts: await ctl('registered_users', host),
+  roster: (await ctl('get_roster', 'ünï', host)).split('\n').toSorted(),
+  kept: await ctl('get_offline_count', 'ünï', host),
+});
+
+test(
+  'an ejabberd server comes back by the shipped example and the documented steps',
+  ejabberdNeeds.skip ? ejabberdNeeds : needs('s3'),
+  async (t) => {
+    const root = temporary(t);
+    await using server = await installEjabberd(root);
+    await server.start();
+    const password = newPassword();
+    await server.ctl('register', 'ünï', server.host, password);
+    await server.ctl('register', 'alice', server.host, newPassword());
+    await server.ctl(
+      'add_rosteritem',
+      'ünï',
+      server.host,
+      'alice',
+      server.host,
+      'Älice W.',
+      'Friends',
+      'both',
+    );
+    await server.ctl('send_message', 'chat', 'alice@localhost', 'ünï@localhost', '', greeting);
+    const upload = join(server.data, 'upload/4f/cat.jpg');
+    mkdirSync(dirname(upload), { recursive: true });
+    writeFileSync(upload, 'a picture');
+    const before = await contentsOf(server);
+    const roster = ['alice@localhost\tÄlice W.\tboth\tundefined\tFriends'];
+    assert.deepEqual(before, { accounts: 'alice\nünï', roster, kept: '1' });
+
+    const machine = await exampleMachine(t, root, 'ejabberd.yaml', server);
+    const backup = await machine.run('backup');
+    assert.equal(backup.status, 0, backup.stdout + backup.stderr);
+
+    await server.stop();
+    for (const folder of [server.config, server.data]) rmSync(folder, { recursive: true });
+    rmSync(join(root, 'etc/default/ejabberd'));
+    // A new machine: the package is installed, and its server runs with an empty database.
+    await server.install();
+    await server.start();
+    await machine.follow('A new machine gets its ejabberd back');
+
+    assert.deepEqual(await contentsOf(server), before);
+    assert.equal(readFileSync(upload, 'utf8'), 'a picture');
+    assert.ok(!existsSync(join(server.data, 'mnesia.backup')));
+    // Also after the next start, that is: on the disk.
+    await server.stop();
+    await server.start();
+    await using client = await XmppClient.login(server, 'ünï', password);
+    assert.deepEqual(await client.roster(), ['alice@localhost|Älice W.|both|Friends']);
+    const [message = ''] = await client.messages(1);
+    assert.equal(message.replaceAll('&quot;', '"'), greeting);
+    assert.equal(execFileSync('find', [server.data, '-name', 'sealift-*'], { encoding: 'utf8' }), '');
+  },
+);
