@@ -173,13 +173,20 @@ test('a temporary folder with less room than a database needs is a warning', nee
   assert.deepEqual(linesOf(reportOf(await run())), []);
 });
 
-suite('databases', needs('postgres'), () => {
-  const postgres = (change: object = {}) => {
-    const { tcpHost: host, port, user, password } = theService('postgres');
-    return { name: 'xmpp', kind: 'postgres', host, port, user, password, ...change };
-  };
-  const jobOf = (...sources: object[]) => ({ db: { schedule: every2h, sources } });
+const postgres = (change: object = {}) => {
+  const { tcpHost: host, port, user, password } = theService('postgres');
+  return { name: 'xmpp', kind: 'postgres', host, port, user, password, ...change };
+};
+const jobOf = (...sources: object[]) => ({ db: { schedule: every2h, sources } });
 
+const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>>): Promise<string[]> => {
+  const { Versions = [], DeleteMarkers = [] } = await client.send(
+    new ListObjectVersionsCommand({ Bucket: bucket }),
+  );
+  return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
+};
+
+suite('databases', needs('postgres'), () => {
   test('server and tools are told with their versions; a wrong password is bad, and in no output', async (t) => {
     const world = await hostWithTree(t);
     const name = await freshDatabase();
@@ -221,33 +228,26 @@ suite('databases', needs('postgres'), () => {
   );
 });
 
+/** A host whose login may do only this in a bucket of somebody else. */
+async function withRights(t: TestContext, ...actions: string[]) {
+  const place = await bucketStore();
+  const { store, bucket, client } = place;
+  const { world } = await hostWithSnapshot(t, { store });
+  const Statement = [
+    {
+      Effect: 'Allow',
+      Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
+      Action: actions,
+      Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
+    },
+  ];
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+  await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  setStore(world, { ...store, ...theService('s3').stranger });
+  return { world, owner: () => setStore(world, store), keys: () => keysIn(place) };
+}
+
 suite('a bucket', needs('s3'), () => {
-  const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>>): Promise<string[]> => {
-    const { Versions = [], DeleteMarkers = [] } = await client.send(
-      new ListObjectVersionsCommand({ Bucket: bucket }),
-    );
-    return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
-  };
-
-  /** A host whose login may do only this in a bucket of somebody else. */
-  async function withRights(t: TestContext, ...actions: string[]) {
-    const place = await bucketStore();
-    const { store, bucket, client } = place;
-    const { world } = await hostWithSnapshot(t, { store });
-    const Statement = [
-      {
-        Effect: 'Allow',
-        Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
-        Action: actions,
-        Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
-      },
-    ];
-    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
-    await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
-    setStore(world, { ...store, ...theService('s3').stranger });
-    return { world, owner: () => setStore(world, store), keys: () => keysIn(place) };
-  }
-
   test('with all rights is good once it has its rules; no version and no marker of the probe stays', async (t) => {
     const place = await bucketStore({ versioned: true });
     const { world } = await hostWithSnapshot(t, { store: place.store });
