@@ -149,6 +149,20 @@ test('a state that others may read, a store that is away, and a file that makes 
   await refuses(world, ['doctor'], { exit: 2, code: 'config-invalid', says: /sealift\.yaml:/ });
 });
 
+test('where another machine writes under the same name, that is bad, and nothing is written', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const store = join(world.dir, 'store');
+  const before = fingerprints(store);
+  const second = await hostWithTree(t, { store: { kind: 'directory', path: store } });
+  const { status, lines } = await examine(t, second);
+  assert.equal(status, 3);
+  assert.match(
+    lines.join('\n'),
+    /^bad store .*: another key signs snapshots of host h1.* \| This machine's key is/,
+  );
+  assert.deepEqual(fingerprints(store), before);
+});
+
 test('a temporary folder with less room than a database needs is a warning', needsMounts, async (t) => {
   const world = await hostWithTree(t);
   const database = new DatabaseSync(join(world.dir, 'chat.sqlite'));
