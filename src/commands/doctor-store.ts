@@ -35,8 +35,9 @@ export async function checkStore(
   if (!now) return;
   checkClock(checkup, store, now, context.clock());
   if (identity) {
-    await checkOwnSnapshots(checkup, store, config, identity, now, context);
-    await checkRights(checkup, store, identity.host, now, config, context);
+    // Into the folder of another machine nothing is written (rule R10).
+    if (await checkOwnSnapshots(checkup, store, config, identity, now, context))
+      await checkRights(checkup, store, identity.host, now, config, context);
   }
   const { host } = config;
   if (config.store.kind === 's3' && host !== undefined) await checkBucket(checkup, config, host, context);
@@ -55,6 +56,7 @@ function checkClock(checkup: Checkup, store: Store, now: Date, local: Date): voi
   }
 }
 
+/** Whether the folder of this host is its own. */
 async function checkOwnSnapshots(
   checkup: Checkup,
   store: Store,
@@ -62,13 +64,13 @@ async function checkOwnSnapshots(
   { host, state, hostKey }: Identity,
   now: Date,
   { log, signal }: Context,
-): Promise<void> {
+): Promise<boolean> {
   const contents = await checkup.attempt('store', store.address, async () => {
     const trusted = (await trustOf(config)).get(host) ?? [];
     const cache = openIndexCache(state.cacheDir, store.address);
     return readOwnHost({ store, host, trusted, hostKey, config, cache }, { log, signal, now });
   });
-  if (!contents) return;
+  if (!contents) return false;
   const newest = contents.snapshots.at(-1)?.index.snapshot;
   checkup.add(
     'store',
@@ -78,6 +80,7 @@ async function checkOwnSnapshots(
       ? `it holds no snapshot of ${host} yet`
       : `it holds ${contents.snapshots.length} snapshots of ${host}, the newest ${newest}`,
   );
+  return true;
 }
 
 /**

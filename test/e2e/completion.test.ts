@@ -59,13 +59,13 @@ const shells: Record<string, (t: TestContext) => Promise<Complete>> = {
       zpty -w inner 'source ./script; zstyle ":completion:*" list-grouped no; zstyle ":completion:*" verbose no'
       zpty -w inner 'capture() { compadd() { builtin compadd -O got "$@"; print -rl -- "<\${^got[@]}>" >>found; builtin compadd "$@"; }; _sealift; unfunction compadd }'
       zpty -w inner 'zle -C capture complete-word capture; bindkey "^X^A" capture'
-      zpty -w inner 'dump() { print -r -- "<\$BUFFER>" >buffer }; zle -N dump; bindkey "^X^B" dump; print ready >ready'
+      zpty -w inner 'dump() { print -r -- "<$BUFFER>" >buffer }; zle -N dump; bindkey "^X^B" dump; print ready >ready'
       for i in {1..600}; do [[ -e ready ]] && break; sleep 0.05; done
       zpty -n -w inner "$1"$'\\C-x\\C-a'
       for i in {1..60}; do sleep 0.05; [[ -e found ]] && break; done
       sleep 0.3
       if [[ ! -e found ]]; then
-        zpty -n -w inner $'\t\C-x\C-b'
+        zpty -n -w inner $'\\t\\C-x\\C-b'
         for i in {1..200}; do sleep 0.05; [[ -e buffer ]] && break; done
       fi
       zpty -d inner

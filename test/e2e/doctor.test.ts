@@ -149,6 +149,20 @@ test('a state that others may read, a store that is away, and a file that makes 
   await refuses(world, ['doctor'], { exit: 2, code: 'config-invalid', says: /sealift\.yaml:/ });
 });
 
+test('where another machine writes under the same name, that is bad, and nothing is written', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const store = join(world.dir, 'store');
+  const before = fingerprints(store);
+  const second = await hostWithTree(t, { store: { kind: 'directory', path: store } });
+  const { status, lines } = await examine(t, second);
+  assert.equal(status, 3);
+  assert.match(
+    lines.join('\n'),
+    /^bad store .*: another key signs snapshots of host h1.* \| This machine's key is/,
+  );
+  assert.deepEqual(fingerprints(store), before);
+});
+
 test('a temporary folder with less room than a database needs is a warning', needsMounts, async (t) => {
   const world = await hostWithTree(t);
   const database = new DatabaseSync(join(world.dir, 'chat.sqlite'));
@@ -173,13 +187,20 @@ test('a temporary folder with less room than a database needs is a warning', nee
   assert.deepEqual(linesOf(reportOf(await run())), []);
 });
 
-suite('databases', needs('postgres'), () => {
-  const postgres = (change: object = {}) => {
-    const { tcpHost: host, port, user, password } = theService('postgres');
-    return { name: 'xmpp', kind: 'postgres', host, port, user, password, ...change };
-  };
-  const jobOf = (...sources: object[]) => ({ db: { schedule: every2h, sources } });
+const postgres = (change: object = {}) => {
+  const { tcpHost: host, port, user, password } = theService('postgres');
+  return { name: 'xmpp', kind: 'postgres', host, port, user, password, ...change };
+};
+const jobOf = (...sources: object[]) => ({ db: { schedule: every2h, sources } });
 
+const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>>): Promise<string[]> => {
+  const { Versions = [], DeleteMarkers = [] } = await client.send(
+    new ListObjectVersionsCommand({ Bucket: bucket }),
+  );
+  return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
+};
+
+suite('databases', needs('postgres'), () => {
   test('server and tools are told with their versions; a wrong password is bad, and in no output', async (t) => {
     const world = await hostWithTree(t);
     const name = await freshDatabase();
@@ -221,33 +242,26 @@ suite('databases', needs('postgres'), () => {
   );
 });
 
+/** A host whose login may do only this in a bucket of somebody else. */
+async function withRights(t: TestContext, ...actions: string[]) {
+  const place = await bucketStore();
+  const { store, bucket, client } = place;
+  const { world } = await hostWithSnapshot(t, { store });
+  const Statement = [
+    {
+      Effect: 'Allow',
+      Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
+      Action: actions,
+      Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
+    },
+  ];
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+  await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  setStore(world, { ...store, ...theService('s3').stranger });
+  return { world, owner: () => setStore(world, store), keys: () => keysIn(place) };
+}
+
 suite('a bucket', needs('s3'), () => {
-  const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>>): Promise<string[]> => {
-    const { Versions = [], DeleteMarkers = [] } = await client.send(
-      new ListObjectVersionsCommand({ Bucket: bucket }),
-    );
-    return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
-  };
-
-  /** A host whose login may do only this in a bucket of somebody else. */
-  async function withRights(t: TestContext, ...actions: string[]) {
-    const place = await bucketStore();
-    const { store, bucket, client } = place;
-    const { world } = await hostWithSnapshot(t, { store });
-    const Statement = [
-      {
-        Effect: 'Allow',
-        Principal: { AWS: ['arn:aws:iam:::user/stranger'] },
-        Action: actions,
-        Resource: [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`],
-      },
-    ];
-    const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
-    await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
-    setStore(world, { ...store, ...theService('s3').stranger });
-    return { world, owner: () => setStore(world, store), keys: () => keysIn(place) };
-  }
-
   test('with all rights is good once it has its rules; no version and no marker of the probe stays', async (t) => {
     const place = await bucketStore({ versioned: true });
     const { world } = await hostWithSnapshot(t, { store: place.store });
