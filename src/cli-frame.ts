@@ -42,7 +42,7 @@ Exit codes:
     1  failed
     2  bad usage or configuration
     3  done in part; the output says which
-   10  store or snapshot not found
+   10  store or snapshot not found, or no file that matches
    11  another run of this job is active
    12  key missing, expired, revoked, wrong, not trusted, or passphrase wrong
    20  audit: a promise is broken

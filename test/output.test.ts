@@ -43,6 +43,32 @@ test('colour changes no width', () => {
   assert.match(text(), /\u001B\[31mno\u001B\[39m {2}x/);
 });
 
+test('a document with a list is JSON whatever is in it, and one that cannot begin prints nothing', async () => {
+  for (const items of [[], [{ a: 'x\n' }], [1, 'two', null]])
+    for (const [head, rest] of [
+      [{}, {}],
+      [{ b: { c: [] } }, { d: 1 }],
+    ]) {
+      const { out, text } = lines();
+      // oxlint-disable-next-line typescript/await-thenable
+      const listed = (async function* () {
+        yield* items;
+      })();
+      await out.jsonWithList(head!, 'list', listed, () => rest!);
+      assert.deepEqual(JSON.parse(text()), { ...head, list: items, ...rest });
+    }
+  const { out, text } = lines();
+  // oxlint-disable-next-line require-yield
+  const broken = (async function* () {
+    throw new Error('no key');
+  })();
+  await assert.rejects(
+    out.jsonWithList({}, 'list', broken, () => ({})),
+    /no key/,
+  );
+  assert.equal(text(), '');
+});
+
 test('sizes are given in binary units with two or three digits', () => {
   const cases: [number, string][] = [
     [0, '0 B'],

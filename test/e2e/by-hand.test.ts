@@ -8,7 +8,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { createHostKey, loadHostKey } from '../../src/seal/host-key.ts';
 import { openSigned, signBytes } from '../../src/seal/sign.ts';
 import { needs, theService } from '../services/services.ts';
-import { describe as describeTree } from '../sources/tree-fixture.ts';
+import { describe as describeTree, isRoot } from '../sources/tree-fixture.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { bucketStore, type Listing, type World } from '../support/world.ts';
@@ -113,7 +113,8 @@ test('restoring by hand from a directory', async (t) => {
       assert.deepEqual(rows(restored), rows(original));
 
       const out = join(temporary(t), 'out');
-      const restore = await world.run('restore', 'latest', '--to', out, '--key', world.key);
+      const sameOwner = isRoot ? ['--same-owner'] : [];
+      const restore = await world.run('restore', 'latest', '--to', out, '--key', world.key, ...sameOwner);
       assert.equal(restore.status, 0, restore.stderr);
       assert.ok(readFileSync(join(out, 'chat/chat.sqlite')).equals(hand.restored('chat/chat.sqlite')));
       assert.deepEqual(describeTree(join(out, 'etc', world.dir.slice(1), 'tree')), tree);

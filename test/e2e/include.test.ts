@@ -213,6 +213,32 @@ test('some files come back', async (t) => {
   });
 });
 
+test('the files of a snapshot are listed, all or those that match', async (t) => {
+  const world = await host(t);
+  const etc = join(world.dir, 'tree/etc');
+  interface Shown {
+    readonly files: readonly { path: string; kind: string; size: number; stream: string }[];
+    readonly problemTexts: readonly unknown[];
+  }
+  const all = await world.json<Shown>('show', 'latest', '--files', '--key', world.key);
+  assert.deepEqual([all.files.length, all.problemTexts], [below(join(world.dir, 'tree')).length, []]);
+  const some = ['show', 'latest', '--include', join(etc, 'z'), '--key', world.key];
+  const { files } = await world.json<Shown>(...some);
+  assert.deepEqual(
+    files.map(({ path, kind }) => `${kind} ${path.slice(etc.length)}`),
+    ['directory /z', 'link /z/again', 'link /z/and again', 'symlink /z/link', 'file /z/tool'],
+  );
+  const { stdout } = await world.run(...some);
+  const listed = stdout.slice(stdout.indexOf('\netc/files.tar\n')).split('\n');
+  assert.match(listed[2]!, /^drwxr-xr-x +\d+:\d+ +\d{4}-\d\d-\d\d \d\d:\d\d {2}\/.*\/z\/$/);
+  assert.match(listed[3]!, /^hrw-r----- .*\/z\/again link to \/.*\/app\/first$/);
+  assert.match(listed[6]!, /^-rwsr-xr-x +\S+ +1 B {2}/);
+  assert.match(stdout, /\n4 files, 1 B\n/);
+  const none = await world.run('show', 'latest', '--include', '/nowhere', '--key', world.key, '--json');
+  assert.equal(none.status, 10);
+  assert.deepEqual((JSON.parse(none.stdout) as Shown).files, []);
+});
+
 test('what --include cannot do is said before anything is written', async (t) => {
   const world = await host(t);
   const out = join(world.dir, 'out');
