@@ -3,7 +3,6 @@ import { SealiftError } from '../errors.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
 import { Budget } from '../segments/budget.ts';
-import { longestSegmentBytes } from '../segments/chunker.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { SlabShelf } from '../segments/slabs.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
@@ -30,6 +29,8 @@ export interface HostSession extends AsyncDisposable {
 
 /** Objects on their way to the store at one time, for all jobs together. */
 const budgetBytes = 16 * 2 ** 20;
+/** Plaintext that is worked on at one time, for each thread: small segments fill it in numbers, a large one alone. */
+const atWorkBytes = 8 * 2 ** 20;
 
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
@@ -53,7 +54,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     cache: openIndexCache(state.cacheDir, store.address),
     pool,
     budget: new Budget(budgetBytes),
-    shelf: new SlabShelf(config.workers * longestSegmentBytes),
+    shelf: new SlabShelf(config.workers * atWorkBytes),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

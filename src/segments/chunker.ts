@@ -1,4 +1,5 @@
 import { hkdfSync } from 'node:crypto';
+import { endianness } from 'node:os';
 
 /**
  * Content-defined chunking with a keyed Gear hash (Xia et al., "FastCDC", USENIX ATC 2016, with normalised chunking):
@@ -47,6 +48,9 @@ export function gearTable(hostSecret: Uint8Array): Int32Array {
   const bytes = new DataView(hkdfSync('sha256', hostSecret, '', 'sealift/1/chunker', 1024));
   return Int32Array.from({ length: 256 }, (_, i) => bytes.getInt32(4 * i, true));
 }
+
+const littleEndian = endianness() === 'LE';
+const none = new Int32Array(0);
 
 /** The hash forgets a byte after 32 shifts, so hashing may begin this far before the first possible cut. */
 const memory = 32;
@@ -98,25 +102,14 @@ export class Cutter {
     let i = Math.min(Math.max(0, min - memory - length), end);
     const warm = Math.min(Math.max(i, min - 1 - length), end);
     for (; i < warm; i++) hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
-    const middle = Math.min(Math.max(i, normal - 1 - length), end);
-    for (const [limit, mask] of [
-      [middle, strict],
-      [end, loose],
+    const middle = Math.min(Math.max(warm, normal - 1 - length), end);
+    for (const [from, to, mask] of [
+      [warm, middle, strict],
+      [middle, end, loose],
     ] as const) {
-      // Four at a time, which is a third faster; the loop after it finds the exact place.
-      while (i + 4 <= limit) {
-        const a = ((hash << 1) + gear[bytes[i]!]!) | 0;
-        const b = ((a << 1) + gear[bytes[i + 1]!]!) | 0;
-        const c = ((b << 1) + gear[bytes[i + 2]!]!) | 0;
-        const d = ((c << 1) + gear[bytes[i + 3]!]!) | 0;
-        if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) break;
-        hash = d;
-        i += 4;
-      }
-      for (; i < limit; i++) {
-        hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
-        if ((hash & mask) === 0) return { count: i + 1, cut: true };
-      }
+      const found = find(gear, hash, mask, bytes.subarray(from, to));
+      if (found.count !== undefined) return { count: from + found.count, cut: true };
+      hash = found.hash;
     }
     this.#hash = hash;
     return { count: end, cut: length + end === max };
@@ -128,4 +121,43 @@ export class Cutter {
     this.#hash = 0;
     this.#sizes = sizesAt(this.#start);
   }
+}
+
+/**
+ * Rolls the hash over all of these bytes: how many there are up to the first after which the bits under the mask are
+ * zero, or, without one, the hash at their end. Four bytes are read at a time, which is nearly twice as fast as one.
+ */
+function find(
+  gear: Int32Array,
+  hashBefore: number,
+  mask: number,
+  bytes: Uint8Array,
+): { count?: number; hash: number } {
+  const { length } = bytes;
+  const odd = littleEndian ? Math.min(-bytes.byteOffset & 3, length) : length;
+  let hash = hashBefore;
+  let i = 0;
+  for (; i < odd; i++) {
+    hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
+    if ((hash & mask) === 0) return { count: i + 1, hash };
+  }
+  // Without a byte left there may be no place for a word to begin.
+  const words =
+    odd < length ? new Int32Array(bytes.buffer, bytes.byteOffset + odd, (length - odd) >>> 2) : none;
+  let word = 0;
+  for (; word < words.length; word++) {
+    const four = words[word]!;
+    const a = ((hash << 1) + gear[four & 255]!) | 0;
+    const b = ((a << 1) + gear[(four >>> 8) & 255]!) | 0;
+    const c = ((b << 1) + gear[(four >>> 16) & 255]!) | 0;
+    const d = ((c << 1) + gear[four >>> 24]!) | 0;
+    // The loop below finds the exact place.
+    if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) break;
+    hash = d;
+  }
+  for (i = odd + 4 * word; i < length; i++) {
+    hash = ((hash << 1) + gear[bytes[i]!]!) | 0;
+    if ((hash & mask) === 0) return { count: i + 1, hash };
+  }
+  return { hash };
 }

@@ -1,4 +1,6 @@
+import { release } from '../memory.ts';
 import { Budget } from './budget.ts';
+import { longestSegmentBytes } from './chunker.ts';
 
 /**
  * Memory that a segment is gathered in, handed to a worker thread and handed back by it: with no copy, and nothing for
@@ -14,36 +16,50 @@ export interface Slab {
 
 export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
+/** Room of slabs that lie on the shelf unused; more of them are given back to the system. */
+const keptBytes = 2 * longestSegmentBytes;
+
 /**
  * Slabs that are used again and again. Whoever gathers a segment has one at once (a stream that waited for one while
  * others hold theirs half-full could wait for ever); how much of full ones is worked on at a time is bounded.
  */
 export class SlabShelf {
-  readonly #free = new Map<number, Uint8Array<ArrayBuffer>[]>();
+  #free: Uint8Array<ArrayBuffer>[] = [];
   readonly #atWork: Budget;
 
-  /** `atWorkBytes`: of full slabs, by the room that they have, that may be worked on at a time. */
+  /** `atWorkBytes`: of segments in full slabs that may be worked on at a time. */
   constructor(atWorkBytes: number) {
     this.#atWork = new Budget(atWorkBytes);
   }
 
-  /** `sizeBytes`: of the longest segment that may come; the few sizes that there are do not serve each other. */
+  /**
+   * `sizeBytes`: of the longest segment that may come. Slabs of the other size are given back: a stream passes from
+   * the small ones to the large ones once, and does not return.
+   */
   take(sizeBytes: number): Uint8Array<ArrayBuffer> {
-    return this.#free.get(sizeBytes)?.pop() ?? new Uint8Array(sizeBytes);
+    const { fits = [], others = [] } = Object.groupBy(this.#free, ({ length }) =>
+      length === sizeBytes ? 'fits' : 'others',
+    );
+    for (const bytes of others) release(bytes);
+    this.#free = fits;
+    return this.#free.pop() ?? new Uint8Array(sizeBytes);
   }
 
-  /** Waits until a full slab of this size may be worked on. */
-  enter(sizeBytes: number): Promise<void> {
-    return this.#atWork.take(sizeBytes);
-  }
-
-  leave(sizeBytes: number): void {
-    this.#atWork.give(sizeBytes);
+  /** Waits until this slab may be worked on. Resolves with what gives its place up, once however often it is called. */
+  async enter({ bytes, length }: Slab): Promise<() => void> {
+    // What earlier segments filled stays in memory, too, so a large slab counts as a quarter full at least.
+    const weight = Math.max(length, bytes.length / 4);
+    await this.#atWork.take(weight);
+    let held = true;
+    return () => {
+      if (held) this.#atWork.give(weight);
+      held = false;
+    };
   }
 
   give(bytes: Uint8Array<ArrayBuffer>): void {
-    const free = this.#free.get(bytes.length) ?? [];
-    this.#free.set(bytes.length, free);
-    free.push(bytes);
+    const kept = this.#free.reduce((sum, { length }) => sum + length, 0);
+    if (kept + bytes.length <= keptBytes) this.#free.push(bytes);
+    else release(bytes);
   }
 }

@@ -70,15 +70,9 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
     return segment;
   }
 
-  /** Takes over the slab and its place on the shelf. A slab whose task fails is not seen again. */
-  async function store(plaintext: Slab): Promise<StoredSegment & { bytes: number }> {
+  /** Takes over the slab and its place at work. A slab whose task fails is not seen again. */
+  async function store(plaintext: Slab, leave: () => void): Promise<StoredSegment & { bytes: number }> {
     const bytes = plaintext.length;
-    const place = plaintext.bytes.length; // it cannot be asked when it is with a thread
-    let held = true;
-    const leave = (): void => {
-      if (held) shelf.leave(place);
-      held = false;
-    };
     try {
       const { id, slab } = await pool.run<'identify'>({ type: 'identify', slab: plaintext, idKey });
       let stored = reusable.get(id) ?? added.get(id);
@@ -113,8 +107,8 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       let slab: Uint8Array<ArrayBuffer> | undefined;
       let length = 0;
       const send = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
-        await shelf.enter(bytes.length);
-        const stored = store({ bytes, length });
+        const full = { bytes, length };
+        const stored = store(full, await shelf.enter(full));
         length = 0;
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);

@@ -2,14 +2,14 @@ import { Writable } from 'node:stream';
 import { callbackify } from 'node:util';
 import type { MessagePort } from 'node:worker_threads';
 import type { ProblemCode } from '../problems.ts';
-import { blockBytes, giveBlock, takeBlock } from './files-memory.ts';
+import { blockBytes, fillsMemory, giveBlock, takeBlock } from './files-memory.ts';
 
 /**
  * How the bytes of the tar, and what is to be said about it, cross from the worker to the main thread: in blocks that
  * are transferred. The worker may be `aheadBlocks` ahead; the main thread sends the memory of each block that it took
  * back, which grants one more.
  */
-export const aheadBlocks = 8;
+export const aheadBlocks = 4;
 /** Records without bytes to go with (a folder of a million sockets) are sent from this number on. */
 const crowdRecords = 1000;
 
@@ -76,9 +76,9 @@ export class BlockWriter extends Writable {
 
   readonly #writeLarge = callbackify(async (chunk: Buffer): Promise<void> => {
     // A piece of a large file fills its memory and goes over as it is; what would be copied is not.
-    if (chunk.length >= blockBytes / 2 && chunk.length === chunk.buffer.byteLength) {
+    if (chunk.length >= blockBytes / 2 && fillsMemory(chunk)) {
       await this.#sendBlock();
-      await this.#send(new Uint8Array(chunk.buffer as ArrayBuffer), false);
+      await this.#send(new Uint8Array(chunk.buffer as ArrayBuffer, chunk.byteOffset, chunk.length), false);
       return;
     }
     for (let at = 0; at < chunk.length;) {

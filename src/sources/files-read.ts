@@ -1,7 +1,7 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { blockBytes, takeBlock } from './files-memory.ts';
+import { blockBytes, takeBlock, takeWhole } from './files-memory.ts';
 import { type Trouble, becameOther, failure, problem } from './files-walk.ts';
 
 /** Larger files are read piece by piece, never whole. */
@@ -56,7 +56,7 @@ export const isSmall = (file: OpenFile): boolean => file.sizeBytes <= wholeBytes
 
 /** Exactly as many bytes as the file had when it was opened, or why there are none. */
 export function readWhole(file: OpenFile): { body: Buffer; trouble?: Trouble } | Trouble {
-  const body = Buffer.allocUnsafe(file.sizeBytes);
+  const body = takeWhole(file.sizeBytes);
   try {
     const filled = fill(file, body, 0);
     body.fill(0, filled);
@@ -73,7 +73,8 @@ export function* readPieces(file: OpenFile, report: (trouble: Trouble) => void):
   let broken: Trouble | undefined;
   let ended = false;
   while (at < file.sizeBytes) {
-    const piece = Buffer.from(takeBlock().buffer, 0, Math.min(blockBytes, file.sizeBytes - at));
+    const { buffer, byteOffset } = takeBlock();
+    const piece = Buffer.from(buffer, byteOffset, Math.min(blockBytes, file.sizeBytes - at));
     let filled = 0;
     try {
       if (broken === undefined && !ended) filled = fill(file, piece, at);

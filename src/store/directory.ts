@@ -54,10 +54,9 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     const path = join(root, key);
     const draft = join(temporary, randomUUID());
     try {
-      if (!mayExist && (await isThere(path))) return await confirmSame(path, bytes);
       const file = await open(draft, 'wx', 0o644);
       try {
-        await file.writeFile(bytes);
+        for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at)).bytesWritten;
         await file.datasync();
       } finally {
         await file.close();
@@ -65,18 +64,21 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       await publish(draft, path, mayExist);
       unsettled.add(dirname(path));
     } finally {
-      await rm(draft, { force: true });
+      await unlink(draft).catch(unlessAbsent);
     }
   }
 
-  /** Gives the draft its name. A prune may remove a folder that is empty just before it is to be filled. */
+  /**
+   * Gives the draft its name. The folder is made where it is missing: for the first object in it, or because a prune
+   * removed it just before it was to be filled.
+   */
   async function publish(draft: string, path: string, mayExist: boolean, attempts = 20): Promise<void> {
     try {
-      await makeFolders(root, dirname(path), unsettled);
-      if (mayExist || !(await publishNew(draft, path))) await rename(draft, path);
+      await (mayExist ? rename(draft, path) : publishNew(draft, path));
     } catch (error) {
       if (attempts === 1 || systemCode(error) !== 'ENOENT') throw error;
       await statRoot();
+      await makeFolders(root, dirname(path), unsettled);
       await publish(draft, path, mayExist, attempts - 1);
     }
   }
@@ -270,16 +272,17 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** Gives the draft its name unless somebody else just took it; false where the file system knows no hard links. */
-async function publishNew(draft: string, path: string): Promise<boolean> {
+/** Gives the draft its name, unless there is such an object: then it must be the same. */
+async function publishNew(draft: string, path: string): Promise<void> {
   try {
     await link(draft, path);
-    return true;
   } catch (error) {
-    if (['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'].includes(systemCode(error) ?? '')) return false;
-    if (systemCode(error) !== 'EEXIST') throw error;
-    await confirmSame(path, await readFile(draft));
-    return true;
+    const code = systemCode(error) ?? '';
+    // A file system that knows no hard links.
+    const linkless = ['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'].includes(code);
+    if (code !== 'EEXIST' && !linkless) throw error;
+    if (linkless && !(await isThere(path))) await rename(draft, path);
+    else await confirmSame(path, await readFile(draft));
   }
 }
 
