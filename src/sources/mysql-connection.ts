@@ -237,7 +237,7 @@ export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$
 
 const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
   {
-    says: /ERROR 1698|error: 1698|Access denied for user .*\(using password: NO\)/,
+    says: /(ERROR|error:) 1698(?!.* at line )|Access denied for user .*\(using password: NO\)/,
     code: 'source-denied',
     hint: 'no password was given: configure one, or let the system user log in by the socket (runAs, unix_socket)',
   },

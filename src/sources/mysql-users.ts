@@ -1,6 +1,15 @@
 import { SealiftError } from '../errors.ts';
 import { feedProcess, ToolFailure } from '../process.ts';
-import { ask, explain, literal, type Maker, quoted, type Server, sqlCommand } from './mysql-connection.ts';
+import {
+  ask,
+  explain,
+  literal,
+  type Maker,
+  makerOf,
+  quoted,
+  type Server,
+  sqlCommand,
+} from './mysql-connection.ts';
 
 /**
  * Users, roles and grants as SQL, which both makers' servers give by SHOW CREATE USER and SHOW GRANTS: mariadb-dump can
@@ -193,38 +202,71 @@ const unquote = (text: string): string =>
     ? text.slice(1, -1).replaceAll('``', '`')
     : text.slice(1, -1).replace(/\\([^])|'(')/g, '$1$2');
 
-/** Gives the rights, once the tables and routines are there that some are about; others are named and left out. */
+/**
+ * Gives the rights, once the tables and routines are there that some are about. What cannot be given is named and left
+ * out: rights on what is not there, PROXY by a login that has it not itself (as root has, and no other by ALL), and in
+ * MariaDB roles that were there before and that the login is no admin of.
+ */
 export async function giveGrants(
   server: Server,
   { grants }: SavedUsers,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const there = await objectsOf(server, signal);
-  const aim = new RegExp(
-    `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE (?:BODY )?)?(${name})\\.(${name}) (?:TO|FROM) `,
-  );
+  const { objects, proxies, givableRoles } = await whatCanBeGiven(server, signal);
   const missing = new Set<string>();
+  const foreign = new Set<string>();
   const wanted = grants.filter((statement) => {
-    const [, database, object] = aim.exec(statement) ?? [];
-    if (database === undefined || object === undefined) return true;
-    const whole = `${unquote(database)}.${unquote(object)}`;
-    if (there.has(whole)) return true;
-    missing.add(whole);
+    const [, database, object] = aboutAnObject.exec(statement) ?? [];
+    const whole = database && object && `${unquote(database)}.${unquote(object)}`;
+    if (whole !== undefined && !objects.has(whole)) {
+      missing.add(whole);
+      return false;
+    }
+    if (statement.startsWith('GRANT PROXY ') && !proxies) {
+      foreign.add('PROXY');
+      return false;
+    }
+    const [, given, standard] = aboutARole.exec(statement) ?? [];
+    const role = given ?? standard;
+    if (role === undefined || givableRoles?.has(unquote(role)) !== false) return true;
+    foreign.add(unquote(role));
     return false;
   });
   await run(server, wanted, signal);
-  const without = missing.size === 0 ? '' : `; none on what is not there: ${[...missing].join(', ')}`;
-  return [`grants loaded (${wanted.length} of ${grants.length}${without})`];
+  const notes = [
+    `grants loaded (${wanted.length} of ${grants.length})`,
+    missing.size === 0 ? '' : `none on what is not there: ${[...missing].join(', ')}`,
+    foreign.size === 0 ? '' : `none that this login is not allowed to pass on: ${[...foreign].join(', ')}`,
+  ];
+  return [notes.filter((note) => note !== '').join('; ')];
 }
 
-async function objectsOf(server: Server, signal: AbortSignal): Promise<Set<string>> {
-  const rows = await ask(
+const aboutAnObject = new RegExp(
+  `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE (?:BODY )?)?(${name})\\.(${name}) (?:TO|FROM) `,
+);
+
+const aboutARole = new RegExp(`^(?:GRANT (${name}) TO |SET DEFAULT ROLE (${name}) FOR )`);
+
+async function whatCanBeGiven(
+  server: Server,
+  signal: AbortSignal,
+): Promise<{ objects: Set<string>; proxies: boolean; givableRoles: Set<string> | undefined }> {
+  const [[version = ''] = [], ...rows] = await ask(
     server,
-    `SELECT table_schema, table_name FROM information_schema.tables
+    `SELECT VERSION();
+     SELECT table_schema, table_name FROM information_schema.tables
       UNION ALL SELECT routine_schema, routine_name FROM information_schema.routines`,
     signal,
   );
-  return new Set(rows.map((row) => row.join('.')));
+  const own = await ask(server, 'SHOW GRANTS', signal);
+  const proxying = /^GRANT PROXY ON (``@`%`|''@'%') TO .* WITH GRANT OPTION$/s;
+  const query = `SELECT role_name FROM information_schema.applicable_roles WHERE is_grantable = 'YES'`;
+  const roles = makerOf(version) === 'MariaDB' ? await ask(server, query, signal) : undefined;
+  return {
+    objects: new Set(rows.map((row) => row.join('.'))),
+    proxies: own.some(([row = '']) => proxying.test(row)),
+    givableRoles: roles && new Set(roles.map(([role = '']) => role)),
+  };
 }
 
 async function run(server: Server, statements: readonly string[], signal: AbortSignal): Promise<void> {

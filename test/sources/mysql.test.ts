@@ -800,7 +800,9 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('by the program: backed up as the plain configuration says, loaded with the password from MYSQL_PWD', async (t) => {
     const source = { name: 'web', kind: 'mysql', databases: ['everything', 'mixed'], host: server.socket };
-    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: other.password };
+    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: canary };
+    const login = `CREATE OR REPLACE USER loader@'%' IDENTIFIED BY ${literal(canary)}`;
+    await sql(other, 'mysql', `${login}; GRANT ALL ON *.* TO loader@'%' WITH GRANT OPTION`);
     const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [source] } }, env });
     const { snapshots } = await world.json<BackupSummary>('backup');
     assert.equal(snapshots[0]?.status, 'complete');
@@ -812,9 +814,13 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.equal(again.snapshots[0]?.newBytes, 0, 'nothing is new');
 
     await sql(other, 'mysql', 'DROP DATABASE IF EXISTS everything; DROP DATABASE IF EXISTS mixed');
-    const url = `mysql://${other.user}@127.0.0.1:${other.port}`;
+    const url = `mysql://loader@127.0.0.1:${other.port}`;
     const restored = await world.run('restore', 'latest', '--into', url, '--key', world.key);
     assert.equal(restored.status, 0, restored.stderr);
+    assert.match(
+      restored.stdout + restored.stderr,
+      /grants loaded \(\d+ of \d+\); none that this login is not allowed to pass on: (?=.*PROXY).*reader/,
+    );
     assert.deepEqual(await contentOf(other, 'everything'), await contentOf(server, 'everything'));
     const refused = await world.run('restore', 'latest', '--into', url, '--key', world.key);
     assert.equal(refused.status, 2, refused.stderr);
