@@ -18,10 +18,7 @@ const packageSets = {
     packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
     servers: /^(prosody|lua5\.\d)$/,
   },
-  recipes: {
-    packages: ['etcd-server', 'etcd-client', 'influxdb', 'influxdb-client'],
-    servers: /^(etcd|influxd)$/,
-  },
+  recipes: { packages: ['etcd-server', 'etcd-client', 'influxdb', 'git'], servers: /^(etcd|influxd)$/ },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
