@@ -50,7 +50,7 @@ jobs:
 #  system:
 #    schedule: "15 */2 * * *"
 #    sources:
-#      - { name: etc, kind: files, paths: [/etc], exclude: ["**/*.bak"] }
+#      - { name: machine, kind: system, paths: [/etc], exclude: ["**/*.bak"] }
 `;
 }
 

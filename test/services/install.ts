@@ -19,10 +19,7 @@ const packageSets = {
     servers: /^(prosody|lua5\.\d)$/,
   },
   examples: { packages: ['docker-compose', 'systemd'], servers: undefined },
-  recipes: {
-    packages: ['etcd-server', 'etcd-client', 'influxdb', 'influxdb-client'],
-    servers: /^(etcd|influxd)$/,
-  },
+  recipes: { packages: ['etcd-server', 'etcd-client', 'influxdb', 'git'], servers: /^(etcd|influxd)$/ },
   tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;

@@ -82,7 +82,7 @@ async function namesIn(tar: Buffer | undefined, below: string): Promise<Map<stri
   const parser = extract();
   parser.end(tar);
   for await (const entry of parser) {
-    const { name, mode = 0 } = entry.header;
+    const { name, mode } = entry.header;
     if (`/${name}`.startsWith(below))
       names.set(`/${name}`.slice(below.length + 1).replace(/\/$/, ''), mode.toString(8));
     entry.resume();
