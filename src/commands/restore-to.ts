@@ -3,6 +3,7 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
+import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -22,11 +23,13 @@ export async function restoreTo(
   const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
   const restored: string[] = [];
   const skipped: string[] = [];
+  const streams: RestoredStream[] = [];
   let bytes = 0;
   for (const item of items) {
     const root = severalJobs ? join(target, item.job) : target;
     if (item.kind === 'files') {
       const folder = join(root, item.source);
+      streams.push({ ...item, path: folder });
       await makeTarget(folder);
       const tree = await unpackTree(item.open(), folder, {
         signal: context.signal,
@@ -40,11 +43,12 @@ export async function restoreTo(
       skipped.push(...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`));
     } else {
       const file = join(root, item.name);
+      streams.push({ ...item, path: file });
       bytes += await writeFile(file, item.open());
       restored.push(file);
     }
   }
-  return { restored, skipped, bytes };
+  return { restored, skipped, bytes, nextSteps: nextSteps(streams) };
 }
 
 async function refuseFull(target: string): Promise<void> {

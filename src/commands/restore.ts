@@ -110,6 +110,7 @@ export async function restore(
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped) output.text(`${output.paint('warning', 'skipped')}   ${line}`);
   output.text(`${formatSize(report.bytes)} from ${snapshots.join(', ')}`);
+  for (const line of report.nextSteps ?? []) output.text(line);
   return outcome;
 }
 
@@ -118,6 +119,8 @@ export interface RestoreReport {
   readonly restored: readonly string[];
   readonly skipped: readonly string[];
   readonly bytes: number;
+  /** What is left to do by hand. */
+  readonly nextSteps?: readonly string[];
 }
 
 function requireOneTarget({ to, into, stdout }: RestoreOptions, json: boolean): void {

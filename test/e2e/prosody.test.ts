@@ -17,11 +17,12 @@ const greeting = 'hello from alice – ünï 😀';
 
 const passwords = { alice: randomBytes(9).toString('hex'), bob: randomBytes(9).toString('hex') };
 
+const contact = (jid: string, name: string) =>
+  `<query xmlns='jabber:iq:roster'><item jid='${jid}' name='${name}'><group>Friends</group></item></query>`;
+
 async function fill(server: ProsodyService): Promise<void> {
   for (const [name, password] of Object.entries(passwords))
     await server.ctl('register', name, server.host, password);
-  const contact = (jid: string, name: string) =>
-    `<query xmlns='jabber:iq:roster'><item jid='${jid}' name='${name}'><group>Friends</group></item></query>`;
   await using bob = await XmppClient.login(server, 'bob', passwords.bob);
   await bob.ask('set', contact('alice@localhost', 'Älice W.'));
   await bob.ask('set', contact('carol@example.org', 'Carol'));
