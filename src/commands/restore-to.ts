@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { formatSize } from '../output.ts';
+import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -25,10 +26,12 @@ export async function restoreTo(
   let skipped: string[] = [];
   let withoutSetuid: string[] = [];
   let [files, bytes] = [0, 0];
+  const streams: RestoredStream[] = [];
   for (const item of items) {
     const root = severalJobs ? join(target, item.job) : target;
     if (item.kind === 'files') {
       const folder = join(root, item.source);
+      streams.push({ ...item, path: folder });
       await makeTarget(folder);
       const options = {
         signal: context.signal,
@@ -46,13 +49,14 @@ export async function restoreTo(
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const file = join(root, item.name);
+      streams.push({ ...item, path: file });
       const size = await writeFile(file, item.open());
       files += 1;
       bytes += size;
       restored.push(`${file}  (${formatSize(size)})`);
     }
   }
-  return { restored, skipped, bytes, files, withoutSetuid };
+  return { restored, skipped, bytes, files, withoutSetuid, nextSteps: nextSteps(streams) };
 }
 
 const counted = (files: number): string => (files === 1 ? '1 file' : `${files} files`);

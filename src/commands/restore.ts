@@ -133,6 +133,8 @@ export interface RestoreReport {
   readonly files?: number;
   /** What came back without its setuid or setgid. */
   readonly withoutSetuid?: readonly string[];
+  /** What is left to do by hand. */
+  readonly nextSteps?: readonly string[];
 }
 
 interface Run {
@@ -163,6 +165,7 @@ function tell({ output, json, environment }: Context, report: RestoreReport, run
     `${counted}${formatSize(report.bytes)} from ${run.snapshots.join(', ')} in ${run.durationSeconds.toFixed(1)} s, ` +
       `${formatSize(run.fetchedBytes)} fetched`,
   );
+  for (const line of report.nextSteps ?? []) output.text(line);
 }
 
 function checkTarget(options: RestoreOptions, { json, environment }: Context): void {

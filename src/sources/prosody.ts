@@ -22,8 +22,8 @@ export function prosodySource(
     file: 'prosody.tar',
     config: config.config,
     data: config.data,
-    // What is about to be renamed.
-    exclude: ['**/*~'],
+    // What is about to be renamed, and the socket of its shell.
+    exclude: ['**/*~', 'prosody.sock'],
     databases: database?.kind === 'sqlite' ? [database] : [],
   });
   const parts = [tree, ...(database === undefined ? [] : [openDatabase(database)])];

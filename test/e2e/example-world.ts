@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { bucketStore } from '../support/world.ts';
 import { launcher, sealift, type CliResult } from '../support/cli.ts';
@@ -23,10 +22,9 @@ export interface ExampleMachine {
 const repository = join(import.meta.dirname, '../..');
 
 export async function exampleMachine(
-  _t: TestContext,
   root: string,
   example: string,
-  { binDir, edit = (text) => text }: { binDir: string; edit?: (text: string) => string },
+  { binDir, edit = (text) => text }: { binDir: string; edit?: ((text: string) => string) | undefined },
 ): Promise<ExampleMachine> {
   const { store } = await bucketStore();
   const below = (text: string) => text.replaceAll(/\/(etc|var|srv|run)(?=[/\s,\]}]|$)/gm, `${root}$&`);

@@ -1,9 +1,9 @@
-import { execFile, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { chmod, copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { chmod, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { chown, installServer, type InstalledServer, writeScript } from './installed-server.ts';
 import { freePorts } from './server-group.ts';
 import { withoutServices } from './services.ts';
 
@@ -14,14 +14,11 @@ export const ejabberdNeeds = {
     : process.geteuid?.() !== 0 && 'needs root, who may run ejabberdctl',
 };
 
-const limitMs = 60_000;
-
 /**
  * An ejabberd as Debian installs it, but below `root`: `root/etc/ejabberd`, `root/var/lib/ejabberd` and so on. Its
  * ports are on loopback; it has neither epmd nor the machine's cookie. Plain passwords are taken without TLS.
  */
-export interface EjabberdService extends AsyncDisposable {
-  readonly root: string;
+export interface EjabberdService extends InstalledServer {
   readonly config: string;
   readonly data: string;
   /** For the PATH: `ejabberdctl` of this server, and a `systemctl` that starts and stops it. */
@@ -31,8 +28,6 @@ export interface EjabberdService extends AsyncDisposable {
   readonly port: number;
   /** Runs ejabberdctl as the server's user; returns what it wrote, without the last line break. */
   ctl(...args: string[]): Promise<string>;
-  start(): Promise<void>;
-  stop(): Promise<void>;
   /** What installing the package lays down: a configuration, and a folder without a database. */
   install(): Promise<void>;
 }
@@ -40,8 +35,9 @@ export interface EjabberdService extends AsyncDisposable {
 export async function installEjabberd(root: string): Promise<EjabberdService> {
   const [port = 0, distributionPort = 0] = await freePorts(2);
   const [config, data] = [join(root, 'etc/ejabberd'), join(root, 'var/lib/ejabberd')];
-  const [logs, run, binDir] = [join(root, 'var/log/ejabberd'), join(root, 'run'), join(root, 'bin')];
+  const [logs, run, binDir] = [join(root, 'var/log/ejabberd'), join(root, 'run/ejabberd'), join(root, 'bin')];
   const pidFile = join(run, 'ejabberd.pid');
+  const log = join(logs, 'ejabberd.log');
   const ejabberdctl = join(binDir, 'ejabberdctl');
 
   const settings = [
@@ -71,64 +67,34 @@ export async function installEjabberd(root: string): Promise<EjabberdService> {
   };
 
   await chmod(root, 0o755);
-  for (const folder of [logs, run, binDir]) await mkdir(folder, { recursive: true });
+  await mkdir(logs, { recursive: true });
   await install();
+  const server = await installServer({
+    name: 'ejabberd',
+    binDir,
+    pidFile,
+    log,
+    // One that is told to stop before it has said this may never do so. Asking by `ejabberdctl status` would start an
+    // Erlang machine each time, which takes a second of processor time.
+    ready: `grep -qs 'is started in the node' ${log}`,
+    startCommand: `${ejabberdctl} start`,
+  });
   await chown('ejabberd:ejabberd', logs, run);
   const options = ['--config-dir', config, '--config', join(config, 'ejabberd.yml')];
   const places = ['--ctl-config', join(config, 'ejabberdctl.cfg'), '--spool', data, '--logs', logs];
-  const script = (path: string, lines: string) => writeFile(path, `#!/bin/bash\n${lines}\n`, { mode: 0o755 });
   // Debian's would use su, which changes HOME.
-  await script(
+  await writeScript(
     ejabberdctl,
     `[ $UID = 0 ] && exec setpriv --reuid=ejabberd --regid=ejabberd --init-groups -- "$0" "$@"
      exec /usr/sbin/ejabberdctl ${[...options, ...places].join(' ')} "$@"`,
-  );
-  // The client is an Erlang machine of its own: seconds for each call. And a server that is told to stop before it has
-  // said that it is started may never do so.
-  const log = join(logs, 'ejabberd.log');
-  const started = `grep -qs 'is started in the node' ${log}`;
-  await script(
-    join(binDir, 'systemctl'),
-    `case "$*" in
-       'start ejabberd') rm -f ${log}; ${ejabberdctl} start; until ${started}; do sleep 0.1; done ;;
-       'stop ejabberd') kill -TERM $(cat ${pidFile}); while [ -e ${pidFile} ]; do sleep 0.1; done ;;
-       *) exit 5 ;;
-     esac`,
   );
 
   const ctl = async (...args: string[]): Promise<string> => {
     const env = { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' };
     return (await promisify(execFile)(ejabberdctl, args, { env, cwd: '/' })).stdout.trimEnd();
   };
-  const pid = () => (existsSync(pidFile) ? Number(readFileSync(pidFile, 'utf8')) : 0);
-  const runs = () => pid() > 0 && existsSync(`/proc/${pid()}`);
-
-  // It daemonizes. The shell's stdin ends with this process, whatever ends it, and then it ends the server.
-  const watch = `read -r line; [ -s ${pidFile} ] && kill -9 "$(cat ${pidFile})"`;
-  const watcher = spawn('sh', ['-c', watch], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
-
-  const systemctl = async (verb: 'start' | 'stop') => {
-    const doing = promisify(execFile)(join(binDir, 'systemctl'), [verb, 'ejabberd'], { timeout: limitMs });
-    await doing.catch(async (error: unknown) => {
-      throw new Error(`ejabberd did not ${verb}: ${await readFile(log, 'utf8').catch(String)}`, {
-        cause: error,
-      });
-    });
-  };
-  const start = () => systemctl('start');
-  const stop = async () => {
-    if (runs()) await systemctl('stop');
-  };
-  return {
-    ...{ root, config, data, binDir, ejabberdctl, host: 'localhost', port, ctl, start, stop, install },
-    async [Symbol.asyncDispose]() {
-      if (runs()) process.kill(pid(), 'SIGKILL');
-      watcher.kill('SIGKILL');
-    },
-  };
+  return { ...server, config, data, binDir, ejabberdctl, host: 'localhost', port, ctl, install };
 }
-
-const chown = (owner: string, ...paths: string[]) => promisify(execFile)('chown', ['-R', owner, ...paths]);
 
 const ejabberdYml = (port: number) => `
 hosts:
@@ -154,8 +120,4 @@ modules:
   mod_admin_extra: {}
   mod_offline: {}
   mod_roster: {}
-  mod_vcard: {}
 `;
-
-/** Nothing that anybody knows. */
-export const newPassword = (): string => `p${randomBytes(9).toString('hex')}`;

@@ -1,0 +1,38 @@
+/** A stream as it was restored to disk: a file, or the folder that a tree was unpacked in. */
+export interface RestoredStream {
+  readonly snapshot: string;
+  readonly name: string;
+  readonly source: string;
+  readonly kind: string;
+  readonly path: string;
+}
+
+/**
+ * What is left to do by hand after `restore --to`, for what cannot be loaded into its server by sealift: lines for a
+ * terminal, the commands indented. docs/operations.md has the same with all that belongs to it.
+ */
+export function nextSteps(streams: readonly RestoredStream[]): string[] {
+  return streams.flatMap((stream) => {
+    const file = stream.name.slice(stream.source.length + 1);
+    switch (stream.kind === 'files' ? file : `${stream.kind} ${file}`) {
+      case 'ejabberd mnesia.backup':
+        return [
+          `To load ${stream.name} into a running ejabberd that is empty, with the same name of its node:`,
+          `  install -o ejabberd -m 600 ${quoted(stream.path)} /var/lib/ejabberd/mnesia.backup`,
+          '  ejabberdctl --no-timeout restore /var/lib/ejabberd/mnesia.backup',
+          '  rm /var/lib/ejabberd/mnesia.backup',
+        ];
+      case 'ejabberd.tar':
+      case 'prosody.tar':
+        return [
+          `To lay ${stream.name} down where it was, with its owners, while ${file.replace('.tar', '')} is stopped:`,
+          `  sealift restore ${stream.snapshot} --source ${stream.name} --stdout | tar -xC /`,
+        ];
+      default:
+        return [];
+    }
+  });
+}
+
+const quoted = (path: string): string =>
+  /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;

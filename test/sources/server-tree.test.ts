@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { test, type TestContext } from 'node:test';
+import type { DatabaseConfig, ProsodyConfig } from '../../src/config/config.ts';
+import { SealiftError } from '../../src/errors.ts';
+import { ejabberdSource } from '../../src/sources/ejabberd.ts';
+import { openSource } from '../../src/sources/open.ts';
+import { prosodySource } from '../../src/sources/prosody.ts';
+import type { Source } from '../../src/sources/source.ts';
+import { temporary } from '../support/temporary.ts';
+import { collect, newRun } from './run.ts';
+
+/** A machine with a Prosody; the names are full of characters that mean something in a glob. */
+function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {
+  const root = join(temporary(t), 'a[b]{c,d}*?');
+  const files = {
+    'etc/prosody/prosody.cfg.lua': 'VirtualHost "localhost"',
+    'etc/letsencrypt/archive/chat/fullchain1.pem': 'the certificate',
+    'etc/letsencrypt/archive/chat/privkey1.pem': 'the key',
+    'etc/default/prosody': 'A=1',
+    'var/lib/prosody/localhost/accounts/alice.dat': 'return {}',
+    'var/lib/prosody/localhost/accounts/bob.dat~': 'half of a new',
+    'var/lib/prosody/http_file_share/cat.jpg': 'a picture',
+  };
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  const link = (target: string, path: string) => {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    symlinkSync(target, join(root, path));
+  };
+  link('../../archive/chat/fullchain1.pem', 'etc/letsencrypt/live/chat/fullchain.pem');
+  link('../../archive/chat/privkey1.pem', 'etc/letsencrypt/live/chat/privkey.pem');
+  link(join(root, 'etc/letsencrypt/live/chat/fullchain.pem'), 'etc/prosody/certs/chat.crt');
+  link('../../letsencrypt/live/chat', 'etc/prosody/certs/folder');
+  link('../prosody.cfg.lua', 'etc/prosody/conf.d/same.cfg.lua');
+  link('/nowhere/at/all', 'etc/prosody/conf.d/dangling.cfg.lua');
+  link('../default/prosody', 'etc/prosody/defaults');
+  const config = {
+    name: 'chat',
+    kind: 'prosody',
+    config: join(root, 'etc/prosody'),
+    data: join(root, 'var/lib/prosody'),
+    database: undefined,
+  } as const;
+  return { root, config };
+}
+
+async function membersOf(source: Source, root: string, run = newRun()): Promise<string[]> {
+  const stream = (await source.streams(run)).find(({ kind }) => kind === 'files');
+  assert.ok(stream);
+  const tar = await collect(stream.open(run));
+  const list = execFileSync('tar', ['-t', '--quoting-style=literal'], { input: tar, encoding: 'utf8' });
+  const prefix = `${root.slice(1)}/`;
+  return list
+    .split('\n')
+    .filter((name) => name !== '' && !name.endsWith('/'))
+    .map((name) => name.replace(prefix, ''));
+}
+
+const never = (): Source => {
+  throw new Error('there is no database');
+};
+
+test('configuration, what its links lead to, and data are one tree, without half-written files', async (t) => {
+  const { root, config } = makeServer(t);
+  assert.deepEqual(await membersOf(prosodySource(config, never), root), [
+    'etc/default/prosody',
+    'etc/letsencrypt/archive/chat/fullchain1.pem',
+    'etc/letsencrypt/archive/chat/privkey1.pem',
+    'etc/letsencrypt/live/chat/fullchain.pem',
+    'etc/letsencrypt/live/chat/privkey.pem',
+    'etc/prosody/certs/chat.crt',
+    'etc/prosody/certs/folder',
+    'etc/prosody/conf.d/dangling.cfg.lua',
+    'etc/prosody/conf.d/same.cfg.lua',
+    'etc/prosody/defaults',
+    'etc/prosody/prosody.cfg.lua',
+    'var/lib/prosody/http_file_share/cat.jpg',
+    'var/lib/prosody/localhost/accounts/alice.dat',
+  ]);
+});
+
+test('a live SQLite database is never copied: named it is saved as what it is, unnamed it is a problem', async (t) => {
+  const { root, config } = makeServer(t);
+  const path = join(config.data, 'prosody.sqlite');
+  const db = new DatabaseSync(path);
+  t.after(() => db.close());
+  db.exec('PRAGMA journal_mode = wal; CREATE TABLE prosody (host TEXT); INSERT INTO prosody VALUES (1)');
+
+  const run = newRun();
+  const unnamed = await membersOf(prosodySource(config, never), root, run);
+  assert.deepEqual(
+    unnamed.filter((name) => name.includes('sqlite')),
+    [],
+  );
+  assert.ok(run.problems.some((problem) => /^unreadable: ".*prosody\.sqlite".*was left out/.test(problem)));
+
+  const database = { name: 'chat', kind: 'sqlite', path } as const;
+  const named = newRun();
+  const source = prosodySource({ ...config, database }, openSource);
+  assert.deepEqual(
+    (await membersOf(source, root, named)).filter((name) => name.includes('sqlite')),
+    [],
+  );
+  assert.deepEqual(
+    named.problems.filter((problem) => problem.startsWith('unreadable')),
+    [],
+  );
+  const streams = await source.streams(named);
+  assert.deepEqual(
+    streams.map(({ file, kind }) => [file, kind]),
+    [
+      ['prosody.tar', 'files'],
+      ['prosody.sqlite', 'sqlite'],
+    ],
+  );
+  const copy = join(root, 'copy.sqlite');
+  writeFileSync(copy, await collect(streams[1]!.open(named)));
+  using copied = new DatabaseSync(copy, { readOnly: true });
+  assert.equal(copied.prepare('SELECT count(*) AS n FROM prosody').get()?.['n'], 1);
+});
+
+test('a database that cannot be asked is a problem, and the tree is saved', async (t) => {
+  const { root, config } = makeServer(t);
+  const database = { name: 'chat', kind: 'sqlite', path: join(config.data, 'gone.sqlite') } as const;
+  const run = newRun();
+  const members = await membersOf(prosodySource({ ...config, database }, openSource), root, run);
+  assert.ok(members.includes('etc/prosody/prosody.cfg.lua'));
+  assert.ok(run.problems.some((problem) => /^source-failed: there is no .*gone\.sqlite/.test(problem)));
+});
+
+test('a server of which nothing is there is an error', async (t) => {
+  const gone = join(temporary(t), 'gone');
+  const config = { name: 'chat', kind: 'prosody', config: gone, data: gone, database: undefined } as const;
+  await assert.rejects(
+    prosodySource(config, never).streams(newRun()),
+    (error: unknown) => error instanceof SealiftError && error.code === 'source-unavailable',
+  );
+});
+
+test("of ejabberd's spool all is saved but what belongs to Mnesia or is made anew", async (t) => {
+  const { root, config } = makeServer(t);
+  for (const path of [
+    'schema.DAT',
+    'LATEST.LOG',
+    'passwd.DCD',
+    'roster.DCL',
+    'queue/q1',
+    'translations.cache',
+    'sealift-0123456789ab-x/mnesia.backup',
+    'upload/4f/schema.DAT',
+    'acme/live/chat.pem',
+    '.erlang.cookie',
+  ]) {
+    mkdirSync(dirname(join(config.data, path)), { recursive: true });
+    writeFileSync(join(config.data, path), path);
+  }
+  const run = newRun();
+  const ejabberd = {
+    ...config,
+    kind: 'ejabberd',
+    ejabberdctl: '/nowhere/ejabberdctl',
+    node: undefined,
+    runAs: undefined,
+  } as const;
+  const members = await membersOf(ejabberdSource(ejabberd, never), root, run);
+  assert.deepEqual(
+    members.filter((name) => name.startsWith('var/')).map((name) => name.replace('var/lib/prosody/', '')),
+    [
+      '.erlang.cookie',
+      'acme/live/chat.pem',
+      'http_file_share/cat.jpg',
+      'localhost/accounts/alice.dat',
+      'localhost/accounts/bob.dat~',
+      'upload/4f/schema.DAT',
+    ],
+  );
+  assert.ok(run.problems.some((problem) => problem.startsWith('source-failed: /nowhere/ejabberdctl is not')));
+});
