@@ -31,11 +31,15 @@ export type Reply =
 
 const compressionLevel = 1;
 
+/**
+ * Room for the worst case (ZSTD_compressBound): then zstd works in one pass on the input where it lies. With the default
+ * of 16 KiB it takes up to twice the time. What is not filled is never touched.
+ */
+const frameRoom = (plaintextBytes: number): number => plaintextBytes + (plaintextBytes >> 8) + 1024;
+
 function compress(plaintext: Uint8Array): Buffer {
   return zstdCompressSync(plaintext, {
-    // Room for the worst case (ZSTD_compressBound): then zstd works in one pass on the input where it lies. With the
-    // default of 16 KiB it takes up to twice the time. What is not filled is never touched.
-    chunkSize: plaintext.length + (plaintext.length >> 8) + 1024,
+    chunkSize: frameRoom(plaintext.length),
     pledgedSrcSize: plaintext.length,
     params: { [constants.ZSTD_c_compressionLevel]: compressionLevel, [constants.ZSTD_c_checksumFlag]: 1 },
   });
@@ -67,7 +71,7 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
     case 'seal': {
       const frame = compress(filled(task.slab));
       const object = sealBytes(task.seal, frame, paddingFor(frame.length));
-      release(frame);
+      release(frame, frameRoom(task.slab.length));
       return { object, sha256: createHash('sha256').update(object).digest('hex'), slab: task.slab };
     }
     case 'open': {
