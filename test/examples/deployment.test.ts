@@ -1,15 +1,26 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { promisify } from 'node:util';
 import { validate } from 'dockerfile-utils';
 import { parse } from 'yaml';
-import { needs, psql, theService, withoutServices } from '../services/services.ts';
-import { sealift } from '../support/cli.ts';
+import { startMariadb } from '../services/mariadb.ts';
+import { freshDatabase, needs, psql, theService, withoutServices } from '../services/services.ts';
 import { put, temporary } from '../support/temporary.ts';
-import { makeWorld, type BackupSummary } from '../support/world.ts';
+import { makeWorld, type BackupSummary, type World } from '../support/world.ts';
 
 /** What the tests cannot start (there is no Docker here, and no systemd to run) is checked by its own checkers. */
 const run = promisify(execFile);
@@ -97,16 +108,6 @@ test('the Dockerfile is valid, and copies nothing that .dockerignore keeps out',
   for (const private_ of ['keys', 'secrets', '.git']) assert.ok(ignored.includes(private_), private_);
 });
 
-test('the shipped configurations are valid', async (t) => {
-  const files = ['docker/sealift.yaml', ...readdirSync(examples).filter((name) => name.endsWith('.yaml'))];
-  for (const name of files) {
-    // Where it belongs to whoever runs the tests.
-    const file = put(join(temporary(t), 'sealift.yaml'), textOf(`examples/${name}`), 0o600);
-    const { status, stderr } = await sealift(['-c', file, 'config', 'check'], { cwd: checkout });
-    assert.equal(status, 0, `${name}: ${stderr}`);
-  }
-});
-
 test('systemd accepts the units', { skip }, async (t) => {
   const dir = temporary(t);
   for (const name of readdirSync(join(examples, 'systemd'))) {
@@ -125,48 +126,67 @@ test('systemd accepts the units', { skip }, async (t) => {
   assert.notDeepEqual(await ofOurs(), []);
 });
 
-suite('the role that the example makes', needs('postgres'), () => {
-  test('may read all of PostgreSQL, and is enough for a backup', async (t) => {
-    const { host, port, user, binDir } = theService('postgres');
+/** A source of the example's configuration, at another address. */
+function exampleSource(kind: string, change: object): object {
+  const example = parse(textOf('examples/docker/sealift.yaml')) as {
+    jobs: { databases: { sources: { kind: string }[] } };
+  };
+  return { ...example.jobs.databases.sources.find((source) => source.kind === kind), ...change };
+}
+
+/** Backs up with this source alone, and returns what the dump holds. */
+async function backUp(world: World, source: object, dump: string): Promise<string> {
+  world.setJobs({ databases: { schedule: '0 0 * * *', sources: [source] } });
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  assert.equal(snapshots[0]?.status, 'complete');
+  assert.deepEqual(snapshots[0].problems, [], 'it may see everything');
+  const to = join(world.dir, 'back');
+  const restored = await world.run('restore', '--source', dump, '--to', to, '--key', world.key);
+  assert.equal(restored.status, 0, restored.stderr);
+  return join(to, dump);
+}
+
+suite('what the example gives sealift', needs('postgres'), () => {
+  test('of PostgreSQL is a role that may read all, and is enough for a backup', async (t) => {
+    const { host, tcpHost, port, user, binDir } = theService('postgres');
     const world = await makeWorld(t, { jobs: {} });
-    const password = put(join(world.dir, 'password'), `p'a\\ss "word"`, 0o600);
+    const file = put(join(world.dir, 'password'), `p'a\\ss "word"`, 0o600);
     // The image sets no more than this; the rest is where the server is.
     const env = {
       PATH: `${binDir}:${process.env['PATH']}`,
       PGHOST: host,
       PGPORT: String(port),
       POSTGRES_USER: user,
-      BACKUP_PASSWORD_FILE: password,
+      BACKUP_PASSWORD_FILE: file,
     };
     await run('sh', [join(examples, 'docker/postgres-backup-role.sh')], { env });
     t.after(() => psql('postgres', 'REVOKE pg_read_all_data FROM backup; DROP ROLE backup'));
-    await psql('postgres', 'CREATE TABLE IF NOT EXISTS example_secret AS SELECT 42 AS answer');
-    t.after(() => psql('postgres', 'DROP TABLE example_secret'));
+    const database = await freshDatabase();
+    await psql(database, 'CREATE TABLE secret AS SELECT 42 AS answer');
 
-    const example = parse(textOf('examples/docker/sealift.yaml')) as {
-      jobs: { databases: { sources: { kind: string }[] } };
-    };
-    const source = example.jobs.databases.sources.find(({ kind }) => kind === 'postgres');
-    const { tcpHost } = theService('postgres');
-    const here = { ...source, host: tcpHost, port, databases: ['postgres'], password: { file: password } };
-    world.setJobs({ databases: { schedule: '0 0 * * *', sources: [here] } });
-    const { snapshots } = await world.json<BackupSummary>('backup');
-    assert.equal(snapshots[0]?.status, 'complete');
-    assert.deepEqual(snapshots[0].problems, []);
-    const restored = await world.run(
-      'restore',
-      '--source',
-      'xmpp/postgres.dump',
-      '--to',
-      'back',
-      '--key',
-      world.key,
-    );
-    assert.equal(restored.status, 0, restored.stderr);
-    const { stdout } = await run(join(binDir, 'pg_restore'), [
-      '--file=-',
-      join(world.dir, 'back/xmpp/postgres.dump'),
-    ]);
-    assert.match(stdout, /COPY public\.example_secret/);
+    const here = { host: tcpHost, port, databases: [database], password: { file } };
+    const dump = await backUp(world, exampleSource('postgres', here), `xmpp/${database}.dump`);
+    const { stdout } = await run(join(binDir, 'pg_restore'), ['--file=-', dump]);
+    assert.match(stdout, /COPY public\.secret/);
+  });
+
+  test('of MariaDB is a user that may read all, and is enough for a backup', async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'sealift-example-'));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rmSync(dir, { recursive: true, force: true }));
+    const { socket, tcpHost, port } = stack.use(await startMariadb(dir));
+    const world = await makeWorld(t, { jobs: {} });
+    const file = put(join(world.dir, 'password'), 'c0ffee\n', 0o600);
+    put(join(world.dir, '.my.cnf'), `[client]\nsocket=${socket}\n`);
+    const env = { PATH: process.env['PATH'], HOME: world.dir, BACKUP_PASSWORD_FILE: file };
+    const client = (sql: string) => run('mariadb', ['--user=root', '--execute', sql], { env });
+    await run('sh', [join(examples, 'docker/mariadb-backup-user.sh')], { env });
+    await client('CREATE DATABASE wiki; CREATE TABLE wiki.secret AS SELECT 42 AS answer');
+    await client("CREATE PROCEDURE wiki.greet() SELECT 'hello'");
+
+    const here = { host: tcpHost, port, password: { file } };
+    const dump = readFileSync(await backUp(world, exampleSource('mysql', here), 'web/wiki.sql'), 'utf8');
+    assert.match(dump, /INSERT INTO `secret` VALUES\s+\(42\)/);
+    assert.match(dump, /PROCEDURE `greet`/);
   });
 });
