@@ -4,7 +4,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
-import type { DatabaseConfig, ProsodyConfig } from '../../src/config/config.ts';
+import type { ProsodyConfig } from '../../src/config/config.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { ejabberdSource } from '../../src/sources/ejabberd.ts';
 import { openSource } from '../../src/sources/open.ts';
@@ -62,7 +62,7 @@ async function membersOf(source: Source, root: string, run = newRun()): Promise<
     .map((name) => name.replace(prefix, ''));
 }
 
-const never = (_: DatabaseConfig): Source => {
+const never = (): Source => {
   throw new Error('there is no database');
 };
 
