@@ -13,17 +13,18 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { openTemporary } from '../src/temporary.ts';
+import type { SystemUser } from '../src/process.ts';
+import { openTemporary, type Place, removePlaced } from '../src/temporary.ts';
 import { temporary } from './support/temporary.ts';
 
 const source = pathToFileURL(join(import.meta.dirname, '../src/temporary.ts')).href;
 
 /** A folder that a process left which was killed. */
-function leftBehind(owner: string): string {
+function leftBehind(owner: string, place?: Place): string {
   const code = `const { openTemporary } = await import(${JSON.stringify(source)});
-    const folder = await (await openTemporary(${JSON.stringify(owner)})).folder();
+    const folder = await (await openTemporary(${JSON.stringify(owner)})).folder(${JSON.stringify(place)});
     process.stdout.write(folder, () => process.kill(process.pid, 'SIGKILL'));`;
   const { stdout, signal } = spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
     encoding: 'utf8',
@@ -101,4 +102,45 @@ test('folders of programs whose names begin alike are left alone', async (t) => 
   t.after(() => rmSync(folder, { recursive: true }));
   await using _opened = await openTemporary(`test ${process.pid} g`);
   assert.ok(existsSync(folder));
+});
+
+/** A folder of a server that another user owns, where root can act as that user. */
+function serverFolder(t: TestContext): Place {
+  const within = temporary(t);
+  if (process.geteuid?.() !== 0) return { within, runAs: undefined };
+  const nobody: SystemUser = { name: 'nobody', uid: 65_534, gid: 65_534, groups: [], home: '/' };
+  chownSync(within, nobody.uid, nobody.gid);
+  return { within, runAs: nobody };
+}
+
+test('a folder in a place of a server is its private own, and goes at the end', async (t) => {
+  const place = serverFolder(t);
+  let folder = '';
+  {
+    await using opened = await openTemporary(`test ${process.pid} h`);
+    folder = await opened.folder(place);
+    const { mode, uid } = statSync(folder);
+    assert.deepEqual([dirname(folder), mode & 0o777], [place.within, 0o700]);
+    assert.equal(uid, statSync(place.within).uid);
+    writeFileSync(join(folder, 'plaintext'), 'secret');
+    // Removing it early and again at the end is the same.
+    const other = await opened.folder(place);
+    await removePlaced(other, place);
+    assert.ok(!existsSync(other));
+  }
+  assert.ok(!existsSync(folder));
+});
+
+test('what a killed process left in a place goes when the next one of the same owner uses it', async (t) => {
+  const place = serverFolder(t);
+  const [mine, other] = [
+    leftBehind(`test ${process.pid} i`, place),
+    leftBehind(`test ${process.pid} j`, place),
+  ];
+  const trap = join(place.within, `${basename(mine).slice(0, -8)}trap0000`);
+  symlinkSync(other, trap);
+  await using opened = await openTemporary(`test ${process.pid} i`);
+  await opened.folder(place);
+  assert.ok(!existsSync(mine));
+  assert.ok(existsSync(join(other, 'plaintext')));
 });

@@ -157,9 +157,10 @@ function failed(command: string, said: string, cause?: SealiftError): SealiftErr
 }
 
 /** On one line, short, and without control characters. */
-const printable = (text: string): string =>
-  text
+function printable(text: string): string {
+  const line = text
     .trim()
     .replace(/\s+/g, ' ')
-    .replace(/\p{Cc}/gu, '?')
-    .slice(0, 500);
+    .replace(/\p{Cc}/gu, '?');
+  return line.length > 500 ? `${line.slice(0, 250)} ... ${line.slice(-250)}` : line;
+}
