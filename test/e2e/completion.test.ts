@@ -88,7 +88,7 @@ for (const [shell, start] of Object.entries(shells)) {
       const offers = async (line: string, ...wanted: string[]) =>
         assert.deepEqual((await complete(line)).toSorted(), wanted.toSorted(), line);
       await offers('sealift keys ', 'generate', 'list', 'check', 'trust', 'help');
-      await offers('sealift restore --in', '--into');
+      await offers('sealift restore --in', '--include', '--into');
       await offers('sealift -c other.yaml list --job ', 'hourly', 'weekly');
       const folders = await complete('sealift restore --to a');
       assert.match(folders.join(), /^a\\? folder/);
