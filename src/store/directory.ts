@@ -72,14 +72,15 @@ export async function openDirectoryStore(root: string): Promise<Store> {
    * Gives the draft its name. The folder is made where it is missing: for the first object in it, or because a prune
    * removed it just before it was to be filled.
    */
-  async function publish(draft: string, path: string, mayExist: boolean, attempts = 20): Promise<void> {
+  async function publish(draft: string, path: string, mayExist: boolean, attempt = 0): Promise<void> {
     try {
+      if (attempt > 0) await makeFolders(root, dirname(path), unsettled);
       await (mayExist ? rename(draft, path) : publishNew(draft, path));
     } catch (error) {
-      if (attempts === 1 || systemCode(error) !== 'ENOENT') throw error;
+      // Node's recursive mkdir says ENOTDIR of a folder that it found and that went away meanwhile.
+      if (attempt === 20 || !['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) throw error;
       await statRoot();
-      await makeFolders(root, dirname(path), unsettled);
-      await publish(draft, path, mayExist, attempts - 1);
+      await publish(draft, path, mayExist, attempt + 1);
     }
   }
 
