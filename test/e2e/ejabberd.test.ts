@@ -13,11 +13,14 @@ import { exampleMachine } from './example-world.ts';
 const greeting = 'hello from alice – ünï "q" 😀';
 
 /** What the server's own tools tell. */
-const contentsOf = async ({ ctl, host }: EjabberdService): Promise<unknown> => ({
-  accounts: await ctl('registered_users', host),
-  roster: (await ctl('get_roster', 'ünï', host)).split('\n').toSorted(),
-  kept: await ctl('get_offline_count', 'ünï', host),
-});
+async function contentsOf({ ctl, host }: EjabberdService): Promise<unknown> {
+  const [accounts, roster = '', kept] = await Promise.all([
+    ctl('registered_users', host),
+    ctl('get_roster', 'ünï', host),
+    ctl('get_offline_count', 'ünï', host),
+  ]);
+  return { accounts, roster: roster.split('\n').toSorted(), kept };
+}
 
 test(
   'an ejabberd server comes back by the shipped example and the documented steps',
@@ -50,6 +53,19 @@ test(
     const machine = await exampleMachine(root, 'ejabberd.yaml', server);
     const backup = await machine.run('backup');
     assert.equal(backup.status, 0, backup.stdout + backup.stderr);
+
+    const to = await machine.run(
+      'restore',
+      '--job',
+      'chat',
+      '--to',
+      join(root, 'looked-at'),
+      '--key',
+      machine.key,
+    );
+    assert.equal(to.status, 0, to.stderr);
+    assert.match(to.stdout, /^ {2}ejabberdctl --no-timeout restore /m);
+    assert.match(readFileSync(join(root, 'looked-at/ejabberd/mnesia.txt'), 'utf8'), /<<"ünï">>/);
 
     await server.stop();
     for (const folder of [server.config, server.data]) rmSync(folder, { recursive: true });

@@ -41,8 +41,8 @@ export async function installEjabberd(root: string): Promise<EjabberdService> {
   const ejabberdctl = join(binDir, 'ejabberdctl');
 
   const settings = [
-    'ERL_OPTIONS="-env ERL_CRASH_DUMP_BYTES 0"',
-    'INET_DIST_INTERFACE=127.0.0.1',
+    // Loopback only. INET_DIST_INTERFACE would start one more Erlang machine for each call to say the same.
+    'ERL_OPTIONS="-env ERL_CRASH_DUMP_BYTES 0 -kernel inet_dist_use_interface {127,0,0,1}"',
     // With this there is no epmd, which would be shared with the machine.
     `ERL_DIST_PORT=${distributionPort}`,
     'ERLANG_NODE=ejabberd@localhost',
