@@ -140,6 +140,7 @@ test(
       'bin',
       'dist',
       'docs',
+      'examples',
       'keys',
       'package.json',
     ]);
