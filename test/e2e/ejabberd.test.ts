@@ -14,7 +14,7 @@ const greeting = 'hello from alice – ünï "q" 😀';
 
 /** What the server's own tools tell. */
 async function contentsOf({ ctl, host }: EjabberdService): Promise<unknown> {
-  const [accounts, roster = '', kept] = await Promise.all([
+  const [accounts, roster, kept] = await Promise.all([
     ctl('registered_users', host),
     ctl('get_roster', 'ünï', host),
     ctl('get_offline_count', 'ünï', host),
