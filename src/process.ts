@@ -5,8 +5,8 @@ import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { inBlocks } from './blocks.ts';
 import { SealiftError, systemCode } from './errors.ts';
-import { release } from './memory.ts';
 
 /**
  * Other programs, started without a shell, each as one promise or iterator that ends well only if the program did.
@@ -24,6 +24,11 @@ export interface Command {
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly runAs?: SystemUser | undefined;
   readonly cwd?: string | undefined;
+  /**
+   * Has it write in blocks of 256 KiB, where there is `stdbuf` (coreutils). By itself a program that uses C's stdio writes
+   * 4 KiB at a time to a pipe, and most of what reading it costs, here and there, is by the number of writes.
+   */
+  readonly buffered?: boolean | undefined;
   /** Written to standard input, which is otherwise empty. */
   readonly input?: string | undefined;
   /** Texts that are hidden in what it says on standard error, of which errors and logs are made. */
@@ -79,12 +84,15 @@ export async function* readProcess(
   command: Command,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
-  await using child = new Child(command, signal);
-  for await (const chunk of child.output()) {
-    yield chunk;
-    release(chunk);
-  }
+  const through = command.buffered === true ? await stdbuf() : [];
+  await using child = new Child(command, signal, { through });
+  yield* inBlocks(child.output());
   await child.succeeded();
+}
+
+async function stdbuf(): Promise<string[]> {
+  const path = await findProgram('stdbuf', searchPath());
+  return path === undefined ? [] : [path, '--output=256K'];
 }
 
 /** Runs a tool that says little: `tool-failed` if it writes more than 16 MiB. */
@@ -168,10 +176,12 @@ export async function systemUser(name: string, signal: AbortSignal): Promise<Sys
       if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) throw error;
       throw new SealiftError('config-invalid', `this machine has no user "${name}"`, { cause: error });
     });
-  const [user = '', , uid, gid, , home = '/'] = (await lookUp(['getent', 'passwd', '--', name])).stdout
-    .trim()
-    .split(':');
-  const groups = (await lookUp(['id', '-G', '--', user])).stdout.trim().split(' ').map(Number);
+  const [passwd, ids] = await Promise.all([
+    lookUp(['getent', 'passwd', '--', name]),
+    lookUp(['id', '-G', '--', name]),
+  ]);
+  const [user = '', , uid, gid, , home = '/'] = passwd.stdout.trim().split(':');
+  const groups = ids.stdout.trim().split(' ').map(Number);
   return { name: user, uid: Number(uid), gid: Number(gid), groups, home };
 }
 
@@ -218,7 +228,11 @@ class Child implements AsyncDisposable {
   constructor(
     command: Command,
     signal: AbortSignal,
-    { piped = false, leavesChildren = false }: { piped?: boolean; leavesChildren?: boolean } = {},
+    {
+      piped = false,
+      leavesChildren = false,
+      through = [],
+    }: { piped?: boolean; leavesChildren?: boolean; through?: readonly string[] } = {},
   ) {
     signal.throwIfAborted();
     this.program = basename(command.argv[0] ?? '');
@@ -226,7 +240,7 @@ class Child implements AsyncDisposable {
     this.#secrets = command.secrets ?? [];
     this.#leavesChildren = leavesChildren;
     this.#stderr = new Tail(this.#secrets);
-    const [file = '', ...args] = commandLine(command);
+    const [file = '', ...args] = commandLine({ ...command, argv: [...through, ...command.argv] });
     const input = piped || command.input !== undefined ? 'pipe' : 'ignore';
     this.#child = spawn(file, args, {
       cwd: command.cwd ?? '/',
@@ -314,8 +328,8 @@ class Child implements AsyncDisposable {
   }
 
   #failed(failure: ToolFailure): SealiftError {
-    // setpriv's own status for a program that it cannot find.
-    if (failure.status === 127 && failure.stderr.startsWith('setpriv: failed to execute'))
+    // The status of setpriv and stdbuf for a program that they cannot find.
+    if (failure.status === 127 && /^(setpriv|\S*stdbuf): failed to (execute|run)/.test(failure.stderr))
       return new SealiftError('tool-missing', `${this.program} is not installed`, { cause: failure });
     const words = printable(failure.stderr);
     return new SealiftError('tool-failed', words === '' ? failure.message : `${failure.message}: ${words}`, {

@@ -19,6 +19,8 @@ import {
 const bin = join(import.meta.dirname, 'fixtures/bin');
 const fixture = (name: string, ...args: string[]) => ({ argv: [join(bin, name), ...args] });
 const never = new AbortController().signal;
+/** A command of the shell that writes more than is read at a time. */
+const aBlock = 'head -c 300000 /dev/zero';
 const isRoot = process.geteuid?.() === 0;
 
 async function sizeOf(chunks: AsyncIterable<Uint8Array>): Promise<number> {
@@ -107,6 +109,24 @@ suite('reading a program', () => {
     });
   });
 
+  test('a program that is to write in blocks does, where there is stdbuf, and errors still name it', async () => {
+    const asked = { argv: ['/usr/bin/printenv', '_STDBUF_O'], buffered: true };
+    const said = await Array.fromAsync(readProcess(asked, never), String);
+    assert.equal(said.join(''), '262144\n');
+    const failing = (argv: string[]) => sizeOf(readProcess({ argv, buffered: true }, never));
+    await assert.rejects(failing(['false']), { code: 'tool-failed', message: 'false ended with status 1' });
+    await assert.rejects(failing(['/nowhere/tool']), { code: 'tool-missing' });
+    await assert.rejects(failing(['no-such-tool']), { code: 'tool-missing' });
+
+    const { PATH } = process.env;
+    process.env['PATH'] = '/nowhere';
+    try {
+      await assert.rejects(sizeOf(readProcess(asked, never)), { message: 'printenv ended with status 1' });
+    } finally {
+      process.env['PATH'] = PATH;
+    }
+  });
+
   test('a missing program is told from one that fails', async () => {
     const missing = failsWith('tool-missing', /sealift-no-such-tool is not installed/);
     await assert.rejects(output({ argv: ['sealift-no-such-tool'] }, never), missing);
@@ -134,7 +154,10 @@ suite('reading a program', () => {
 
   test('a reader that stops early ends the program', async () => {
     const mark = `600.${process.pid}1`;
-    for await (const _ of readProcess({ argv: ['sh', '-c', `echo; sleep ${mark} & sleep ${mark}`] }, never))
+    for await (const _ of readProcess(
+      { argv: ['sh', '-c', `${aBlock}; sleep ${mark} & sleep ${mark}`] },
+      never,
+    ))
       break;
     assert.ok(await allGone(mark));
   });
@@ -142,19 +165,20 @@ suite('reading a program', () => {
   test('an abort ends a program that ignores SIGTERM, with its children, and throws the reason', async () => {
     const abort = new AbortController();
     const reason = new Error('enough');
-    const chunks = readProcess(fixture('hangs'), abort.signal);
+    const mark = `hangs-${process.pid}`;
+    const chunks = readProcess(fixture('hangs', mark), abort.signal);
     await chunks.next();
     const startedAt = performance.now();
     abort.abort(reason);
     await assert.rejects(chunks.next(), reason);
     assert.ok(performance.now() - startedAt < 7000);
-    assert.ok(await allGone(join(bin, 'hangs')));
+    assert.ok(await allGone(mark));
   });
 
   test('an abort while the reader does something else ends the program at once', async () => {
     const abort = new AbortController();
     const mark = `600.${process.pid}2`;
-    const chunks = readProcess({ argv: ['sh', '-c', `echo; sleep ${mark}`] }, abort.signal);
+    const chunks = readProcess({ argv: ['sh', '-c', `${aBlock}; sleep ${mark}`] }, abort.signal);
     await chunks.next();
     abort.abort(new Error('enough'));
     assert.ok(await allGone(mark));

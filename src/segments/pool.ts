@@ -22,7 +22,8 @@ const tasksAhead = 2;
 
 /**
  * Worker threads that hash, compress, encrypt and open, so that the main thread only reads and cuts. Every job of the
- * process shares one pool. Threads start when they are first needed, or all at once before that by `start`.
+ * process shares one pool. A thread starts when those before it have all that they may have at hand (a source that one
+ * thread keeps up with has the other cores for itself); the first by `start`, before there is anything to do.
  */
 export class WorkerPool implements AsyncDisposable {
   readonly size: number;
@@ -43,12 +44,12 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   start(): void {
-    while (this.#begin() !== undefined);
+    if (this.#members.length === 0) this.#begin();
   }
 
   #dispatch(): void {
     while (this.#queue.length > 0) {
-      const member = this.#idlest();
+      const member = this.#member();
       const next = member && this.#queue.shift();
       if (!next) return;
       member.sent.push(next);
@@ -57,11 +58,9 @@ export class WorkerPool implements AsyncDisposable {
     }
   }
 
-  /** A thread with nothing to do, new if need be; else the one that has least at hand, if it has room. */
-  #idlest(): Member | undefined {
-    const [first] = this.#members.toSorted((a, b) => a.sent.length - b.sent.length);
-    if (first?.sent.length === 0) return first;
-    return this.#begin() ?? (first !== undefined && first.sent.length < tasksAhead ? first : undefined);
+  /** The first thread that has room, new if need be. */
+  #member(): Member | undefined {
+    return this.#members.find(({ sent }) => sent.length < tasksAhead) ?? this.#begin();
   }
 
   #begin(): Member | undefined {

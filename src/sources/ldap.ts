@@ -121,7 +121,7 @@ async function* dump(
   const argv = [slapcat, '-F', folder, '-g', '-n', String(database.number)];
   const what = describe(database);
   try {
-    yield* withEvidence(readProcess({ argv, runAs }, signal), what, wholeLdif);
+    yield* withEvidence(readProcess({ argv, runAs, buffered: true }, signal), what, wholeLdif);
   } catch (error) {
     if (!(error instanceof SealiftError && error.code === 'source-empty')) throw explain(error, what);
     throw new SealiftError('source-empty', error.message, {

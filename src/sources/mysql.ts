@@ -260,7 +260,7 @@ async function* dump(
   const what = `the dump of database ${JSON.stringify(name)}`;
   if (database !== undefined) yield Buffer.from(givesCharacterSet(database));
   try {
-    yield* withEvidence(readProcess(command(server, program, options), signal), what, {
+    yield* withEvidence(readProcess({ ...command(server, program, options), buffered: true }, signal), what, {
       begins: dumpBegins,
       ends: dumpEnds,
     });

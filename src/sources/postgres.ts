@@ -201,7 +201,7 @@ async function* dump(
   ];
   const what = `the dump of database ${JSON.stringify(database)}`;
   try {
-    yield* withEvidence(readProcess(command(server, argv), signal), what, wholeDump);
+    yield* withEvidence(readProcess({ ...command(server, argv), buffered: true }, signal), what, wholeDump);
   } catch (error) {
     throw explain(error, server, database);
   }

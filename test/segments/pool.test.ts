@@ -55,18 +55,18 @@ test('a thread that dies rejects the tasks that it has at hand, and later ones g
   assert.equal((await queued).id, segmentId(idKey, content));
 });
 
-test('the other threads do not notice the death of one', async (t) => {
+test('a thread has two tasks at hand before the next one starts, which does not notice when the first dies', async (t) => {
   const pool = freshPool(t, 2);
   const results = await Promise.allSettled([
     kill(pool),
     identify(pool),
-    kill(pool),
+    identify(pool),
     identify(pool),
     identify(pool),
   ]);
   assert.deepEqual(
     results.map(({ status }) => status),
-    ['rejected', 'fulfilled', 'rejected', 'fulfilled', 'fulfilled'],
+    ['rejected', 'rejected', 'fulfilled', 'fulfilled', 'fulfilled'],
   );
 });
 

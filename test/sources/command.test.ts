@@ -109,10 +109,9 @@ suite('a command', () => {
   test('that hangs ends with the signal', async () => {
     const abort = new AbortController();
     setTimeout(() => abort.abort(new Error('enough')), 200);
-    await assert.rejects(save({ argv: fixture('hangs') }, newRun(abort.signal)), /enough/);
-    const left = readdirSync('/proc').filter(
-      (pid) => /^\d+$/.test(pid) && cmdlineOf(pid).includes(`${bin}/hangs`),
-    );
+    const mark = `hangs-${process.pid}`;
+    await assert.rejects(save({ argv: fixture('hangs', mark) }, newRun(abort.signal)), /enough/);
+    const left = readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && cmdlineOf(pid).includes(mark));
     assert.deepEqual(left, []);
   });
 
