@@ -86,16 +86,18 @@ export async function publishHost(
   await store.replace(formatKey({ type: 'guide', host }), Buffer.from(guide), signal);
 }
 
-/** The place of a new snapshot in its job's chain, looked up just before the commit. */
+/** The place of this new snapshot in its job's chain, looked up just before the commit. */
 export async function nextInChain(
   session: HostSession,
-  job: string,
+  { snapshot, job }: { snapshot: string; job: string },
   known: HostContents,
   { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<Pick<Index, 'sequence' | 'previous'>> {
   const { store, host, state, trusted, cache } = session;
   const ids = await store.folders(snapshotsFolder(host), signal);
-  const added = ids.filter((id) => !known.listing.has(id) && parseSnapshotId(id)?.job === job);
+  const added = ids.filter(
+    (id) => id !== snapshot && !known.listing.has(id) && parseSnapshotId(id)?.job === job,
+  );
   const fresh: HostListing = new Map(
     await Promise.all(
       added.map(async (id) => {

@@ -161,7 +161,10 @@ async function saveJob(
     signal.throwIfAborted();
     const finishedAt = await store.now(signal);
     if ((finishedAt.getTime() - startedAt.getTime()) / 1000 > limitSeconds) throw tooLong(job, limitSeconds);
-    const chain = await nextInChain(session, job.name, stored, { log: context.log, signal });
+    const chain = await nextInChain(session, { snapshot, job: job.name }, stored, {
+      log: context.log,
+      signal,
+    });
     const index = composeIndex(session, job, saved, {
       snapshot,
       startedAt,

@@ -120,15 +120,16 @@ async function programs(
   what: keyof typeof programNames,
   signal: AbortSignal,
 ): Promise<[Program, ...Program[]]> {
-  const found: Program[] = [];
-  for (const name of programNames[what]) {
-    const path = await findProgram(name, directories);
-    if (path === undefined) continue;
-    const { stdout } = await output({ argv: [path, '--version'] }, signal);
-    const version = /(?:Distrib|from) (\d+[.\w]*)/.exec(stdout) ?? /Ver (\d+[.\w]*)/.exec(stdout);
-    found.push({ path, maker: makerOf(stdout), version: version?.[1] ?? '0' });
-  }
-  const [first, ...others] = found;
+  const found = await Promise.all(
+    programNames[what].map(async (name): Promise<Program | undefined> => {
+      const path = await findProgram(name, directories);
+      if (path === undefined) return undefined;
+      const { stdout } = await output({ argv: [path, '--version'] }, signal);
+      const version = /(?:Distrib|from) (\d+[.\w]*)/.exec(stdout) ?? /Ver (\d+[.\w]*)/.exec(stdout);
+      return { path, maker: makerOf(stdout), version: version?.[1] ?? '0' };
+    }),
+  );
+  const [first, ...others] = found.filter((program) => program !== undefined);
   if (first !== undefined) return [first, ...others];
   throw new SealiftError('tool-missing', `${programNames[what].join(' or ')} is not installed`, {
     hint: 'apt-get install mariadb-client',

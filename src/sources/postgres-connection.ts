@@ -122,6 +122,13 @@ async function programDirectories(): Promise<string[]> {
   return [...versions.map((version) => join(root, version, 'bin')), ...searchPath()];
 }
 
+/** The first program of that name, for what every version can do. */
+export async function anyProgram(server: Server, name: string): Promise<string> {
+  const path = await findProgram(name, server.directories);
+  if (path === undefined) throw notInstalled(name);
+  return path;
+}
+
 /** The first program of that name whose major version is at least that of the server. */
 export async function program(
   server: Server,
@@ -138,10 +145,7 @@ export async function program(
     if (parseInt(version, 10) >= serverMajor) return { path, version };
     newest = Math.max(newest, parseInt(version, 10));
   }
-  if (newest === 0)
-    throw new SealiftError('tool-missing', `${name} is not installed`, {
-      hint: 'apt-get install postgresql-client',
-    });
+  if (newest === 0) throw notInstalled(name);
   throw new SealiftError(
     'tool-too-old',
     `the server is PostgreSQL ${serverMajor}, but the newest ${name} here is ${newest}`,
@@ -150,6 +154,9 @@ export async function program(
     },
   );
 }
+
+const notInstalled = (name: string): SealiftError =>
+  new SealiftError('tool-missing', `${name} is not installed`, { hint: 'apt-get install postgresql-client' });
 
 /**
  * A connection string. The name of the database always stands in quotes in one, because the programs would take a
@@ -193,7 +200,7 @@ export async function ask(
   query: string,
   signal: AbortSignal,
 ): Promise<unknown> {
-  const { path } = await program(server, 'psql', signal);
+  const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, database), `--command=${query}`];
   try {
     const { stdout } = await output(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), signal);

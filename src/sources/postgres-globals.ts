@@ -1,6 +1,6 @@
 import { SealiftError } from '../errors.ts';
 import { feedProcess } from '../process.ts';
-import { ask, command, program, psqlOptions, type Server } from './postgres-connection.ts';
+import { anyProgram, ask, command, psqlOptions, type Server } from './postgres-connection.ts';
 
 /**
  * Loads roles and tablespaces. psql would carry out commands for this machine (`\!`) that stand in its input, and a
@@ -29,7 +29,7 @@ export async function loadGlobals(
     return false;
   });
 
-  const { path } = await program(server, 'psql', signal);
+  const path = await anyProgram(server, 'psql');
   const atOnce = wanted.some((statement) => statement.startsWith('CREATE TABLESPACE'))
     ? []
     : ['--single-transaction'];

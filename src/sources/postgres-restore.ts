@@ -7,7 +7,7 @@ import {
   conninfo,
   describe,
   explain,
-  program,
+  anyProgram,
   psqlOptions,
   reach,
   type Server,
@@ -220,7 +220,7 @@ async function run(
   statements: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { path } = await program(server, 'psql', signal);
+  const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, database), '--file=-'];
   const body = Buffer.from(statements.map((statement) => `${statement};\n`).join(''));
   await feedProcess(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), one(body), signal);
@@ -236,7 +236,7 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 async function dropAgain(server: Server, maintenance: string, name: string, { major }: Facts): Promise<void> {
   const force = major >= 13 ? ' WITH (FORCE)' : '';
   const signal = AbortSignal.timeout(60_000);
-  const { path } = await program(server, 'psql', signal);
+  const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, maintenance), `--command=DROP DATABASE ${quoted(name)}${force}`];
   await output(command(server, argv), signal);
 }

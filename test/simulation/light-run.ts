@@ -84,7 +84,7 @@ export async function lightRun(
   const finishedAt = await store.now(signal);
   if ((finishedAt.getTime() - startedAt.getTime()) / 1000 > limitSeconds)
     throw new SealiftError('run-limit', `job ${job.name} ran too long`);
-  const chain = await nextInChain(session, job.name, before, { log, signal });
+  const chain = await nextInChain(session, { snapshot, job: job.name }, before, { log, signal });
   const ids = [...recipients.ids];
   const index: Index = {
     format: 'sealift-index/1',
