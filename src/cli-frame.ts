@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import type { Command, CommanderError } from 'commander';
 import { SealiftError } from './errors.ts';
 
@@ -25,11 +24,6 @@ export function inherit(command: Command): void {
 
 export function count(_value: string, previous: number | undefined): number {
   return (previous ?? 0) + 1;
-}
-
-export function version(): string {
-  const file = new URL('../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 export const afterHelp = `

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { candidatesFor } from './cli-completion.ts';
-import { afterHelp, count, inherit, version } from './cli-frame.ts';
+import { afterHelp, count, inherit } from './cli-frame.ts';
 import type { AuditOptions } from './commands/audit.ts';
 import type { ApplyOptions } from './commands/bucket.ts';
 import type { Context, GlobalOptions, Outcome } from './commands/context.ts';
@@ -12,6 +12,7 @@ import type { ShowOptions } from './commands/show.ts';
 import type { VerifyOptions } from './commands/verify.ts';
 import type { InitOptions } from './commands/init.ts';
 import type { GenerateOptions } from './commands/keys.ts';
+import { toolVersion } from './version.ts';
 
 /**
  * Names, flags and help; no logic. A command's module is loaded when it runs, so that `--help` stays fast:
@@ -26,7 +27,7 @@ import type { GenerateOptions } from './commands/keys.ts';
 export function createProgram(execute: Execute): Command {
   const program = new Command('sealift')
     .description("Encrypted offsite backups for small servers that hold other people's data.")
-    .version(version(), '--version', 'print the version')
+    .version(toolVersion(), '--version', 'print the version')
     .option('-c, --config <file>', 'configuration file (see below for where it is looked for)')
     .option('--json', 'results, and errors, as JSON on stdout')
     .option('-q, --quiet', 'only warnings and errors, no progress')

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { standingOf, timeOf, tolerances } from '../policy/audit-facts.ts';
 import type { AuditedHost } from './audit-survey.ts';
 

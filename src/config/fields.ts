@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** What settings are made of. Messages continue "SETTING: ". */
 

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
 import type { Config } from './config.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { duration, magic, name, path, secret } from './fields.ts';
 
 /** The kinds of sources, and what each of them can be told. */

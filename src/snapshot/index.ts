@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import { problemKinds, type ProblemCode } from '../problems.ts';

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SqliteConfig } from '../config/config.ts';
 import { type ErrorCode, SealiftError, systemCode } from '../errors.ts';
@@ -111,8 +111,8 @@ export async function sqlite(
   directory: string,
   signal: AbortSignal,
 ): Promise<Facts> {
-  // The built program has no TypeScript in it.
-  const script = fileURLToPath(import.meta.url.replace(/sqlite\.(ts|js)$/, 'sqlite-copy.$1'));
+  // The same file name in the source tree (.ts) and in the package (.js).
+  const script = fileURLToPath(new URL(`./sqlite-copy${extname(import.meta.url)}`, import.meta.url));
   const argv = [process.execPath, '--disable-warning=ExperimentalWarning', script, JSON.stringify(task)];
   const { stdout } = await output({ argv, env: { SQLITE_TMPDIR: directory } }, signal);
   const outcome = JSON.parse(stdout) as Outcome;

@@ -102,7 +102,7 @@ test('the Dockerfile is valid, and copies nothing that .dockerignore keeps out',
     'bin',
     'docs',
     'tsconfig.json',
-    'tsconfig.build.json',
+    'build.ts',
   ])
     assert.ok(!ignored.includes(needed), needed);
   for (const private_ of ['keys', 'secrets', '.git']) assert.ok(ignored.includes(private_), private_);
