@@ -8,7 +8,7 @@ import { longestSegmentBytes } from './chunker.ts';
  * speed unless both sides are aligned.)
  */
 export interface Slab {
-  /** Address space for the longest segment; the system gives memory only to what is written. */
+  /** Address space for a long segment; the system gives memory only to what is written. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** How much of it is filled. */
   readonly length: number;
@@ -16,8 +16,14 @@ export interface Slab {
 
 export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
+/**
+ * Room that nine of ten segments do with, and that is tried first. V8 counts room as memory, filled or not, and collects
+ * garbage all the time where there is too much of it.
+ */
+const usualBytes = longestSegmentBytes / 2;
+
 /** Room of slabs that lie on the shelf unused; more of them are given back to the system. */
-const keptBytes = 2 * longestSegmentBytes;
+const keptBytes = 4 * usualBytes;
 
 /**
  * Slabs that are used again and again. Whoever gathers a segment has one at once (a stream that waited for one while
@@ -33,16 +39,25 @@ export class SlabShelf {
   }
 
   /**
-   * `sizeBytes`: of the longest segment that may come. Slabs of the other size are given back: a stream passes from
-   * the small ones to the large ones once, and does not return.
+   * `longestBytes`: of the longest segment that may come, though the slab may turn out too small for it. Slabs of
+   * another size are given back: a stream passes from the small ones to the large ones once, and does not return.
    */
-  take(sizeBytes: number): Uint8Array<ArrayBuffer> {
+  take(longestBytes: number): Uint8Array<ArrayBuffer> {
+    const sizeBytes = Math.min(longestBytes, usualBytes);
     const { fits = [], others = [] } = Object.groupBy(this.#free, ({ length }) =>
       length === sizeBytes ? 'fits' : 'others',
     );
     for (const bytes of others) release(bytes);
     this.#free = fits;
     return this.#free.pop() ?? new Uint8Array(sizeBytes);
+  }
+
+  /** A slab that is large enough for any segment, with what was gathered, in place of one that is not. */
+  enlarge({ bytes, length }: Slab): Uint8Array<ArrayBuffer> {
+    const larger = new Uint8Array(longestSegmentBytes);
+    larger.set(bytes.subarray(0, length));
+    this.give(bytes);
+    return larger;
   }
 
   /** Waits until this slab may be worked on. Resolves with what gives its place up, once however often it is called. */
@@ -59,7 +74,7 @@ export class SlabShelf {
 
   give(bytes: Uint8Array<ArrayBuffer>): void {
     const kept = this.#free.reduce((sum, { length }) => sum + length, 0);
-    if (kept + bytes.length <= keptBytes) this.#free.push(bytes);
+    if (bytes.length <= usualBytes && kept + bytes.length <= keptBytes) this.#free.push(bytes);
     else release(bytes);
   }
 }

@@ -120,6 +120,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
           total += bytes.length;
           for (const piece of cutter.push(bytes)) {
             slab ??= shelf.take(cutter.longestBytes);
+            if (length + piece.bytes.length > slab.length) slab = shelf.enlarge({ bytes: slab, length });
             slab.set(piece.bytes, length);
             length += piece.bytes.length;
             if (!piece.cut) continue;
