@@ -23,7 +23,7 @@ export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => byte
 const usualBytes = longestSegmentBytes / 2;
 
 /** Room of slabs that lie on the shelf unused; more of them are given back to the system. */
-const keptBytes = 4 * usualBytes;
+const keptBytes = usualBytes;
 
 /**
  * Slabs that are used again and again. Whoever gathers a segment has one at once (a stream that waited for one while
