@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { SlabShelf } from '../../src/segments/slabs.ts';
 
 const MiB = 2 ** 20;
+const slab = (roomBytes: number, length: number) => ({ bytes: new Uint8Array(roomBytes), length });
 
 test('a slab that turns out too small is replaced by one for any segment, with what it held', () => {
   const shelf = new SlabShelf(16 * MiB);
@@ -34,7 +35,6 @@ test('the shelf keeps slabs of one size, of 8 MiB together, and none of the larg
 
 test('what is worked on is bounded by bytes, and a large slab counts as a quarter full', async () => {
   const shelf = new SlabShelf(8 * MiB);
-  const slab = (roomBytes: number, length: number) => ({ bytes: new Uint8Array(roomBytes), length });
   const leave = await shelf.enter(slab(8 * MiB, 1));
   await shelf.enter(slab(4 * MiB, 4 * MiB));
   const entered: string[] = [];
