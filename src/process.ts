@@ -297,6 +297,8 @@ class Child implements AsyncDisposable {
         this.#signal.throwIfAborted();
         yield chunk;
       }
+      // A program that was ended for it ends its output, too.
+      this.#signal.throwIfAborted();
     } catch (error) {
       this.#signal.throwIfAborted();
       throw error;

@@ -185,6 +185,16 @@ suite('reading a program', () => {
     await assert.rejects(chunks.next(), /enough/);
   });
 
+  test('an abort between a block and a shorter last one throws the reason, though all has been read', async () => {
+    const abort = new AbortController();
+    const program = 'head -c 100 /dev/zero; sleep 0.2; head -c 262144 /dev/zero';
+    const chunks = readProcess({ argv: ['sh', '-c', program] }, abort.signal);
+    await chunks.next();
+    await delay(200);
+    abort.abort(new Error('enough'));
+    await assert.rejects(chunks.next(), /enough/);
+  });
+
   test('a signal that has already aborted starts nothing', async () => {
     await assert.rejects(output(fixture('ok'), AbortSignal.abort(new Error('before'))), /before/);
   });
