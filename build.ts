@@ -3,17 +3,16 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 
 /**
- * `npm run build`: `src` becomes `dist`, with the small libraries that every command loads in it. To start, Node then
- * opens a fifth of the files, which is a quarter of the time of a short command. The other libraries stay packages.
+ * `npm run build`: `src` becomes `dist`, with the development packages that it imports in it. To start, Node then opens a
+ * fourth of the files or less, and a short command takes a sixth less time. What `dependencies` names stays a package.
  */
 const root = import.meta.dirname;
-const bundled = ['yaml', 'zod'];
 const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   dependencies: Record<string, string>;
 };
 
 rmSync(join(root, 'dist'), { recursive: true, force: true });
-await build({
+const { metafile } = await build({
   absWorkingDir: root,
   // Each is started by its own name beside the others: the program, its threads, a child.
   entryPoints: [
@@ -35,8 +34,12 @@ await build({
     js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
   },
   logLevel: 'warning',
+  metafile: true,
 });
-const licences = bundled.map((name) => {
+const packages = Object.keys(metafile.inputs).flatMap(
+  (path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? [],
+);
+const licences = [...new Set(packages)].toSorted().map((name) => {
   const text = readFileSync(join(root, 'node_modules', name, 'LICENSE'), 'utf8');
   return `${name}, of which parts are in these files:\n\n${text.trim()}\n`;
 });

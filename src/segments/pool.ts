@@ -1,9 +1,9 @@
 import { Worker } from 'node:worker_threads';
 import { SealiftError } from '../errors.ts';
+import { sibling } from '../sibling.ts';
 import type { Reply, Results, Task } from './worker.ts';
 
-/** As compiled the worker is JavaScript, in a checkout TypeScript; `new URL` is not rewritten by the compiler. */
-const workerUrl = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
+const workerUrl = sibling(import.meta.url, 'worker');
 
 interface Pending {
   readonly task: Task;

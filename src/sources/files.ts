@@ -1,9 +1,10 @@
 import { on } from 'node:events';
 import { lstatSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
+import { sibling } from '../sibling.ts';
 import type { BlockMessage } from './files-blocks.ts';
 import { excluder } from './files-exclude.ts';
 import type { FilesTask } from './files-tree.ts';
@@ -54,8 +55,7 @@ function demandOnePath(name: string, paths: readonly string[]): void {
 async function* readTree(name: string, task: FilesTask, context: SourceContext): AsyncGenerator<Uint8Array> {
   const { signal } = context;
   signal.throwIfAborted();
-  // The same file name in the source tree (.ts) and in the package (.js).
-  const worker = new Worker(new URL(`./files-worker${extname(import.meta.url)}`, import.meta.url), {
+  const worker = new Worker(sibling(import.meta.url, 'files-worker'), {
     name: `files ${name}`,
     workerData: task,
   });

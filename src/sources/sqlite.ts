@@ -1,10 +1,11 @@
 import { createReadStream } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
-import { basename, extname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SqliteConfig } from '../config/config.ts';
 import { type ErrorCode, SealiftError, systemCode } from '../errors.ts';
 import { output } from '../process.ts';
+import { sibling } from '../sibling.ts';
 import { fileName, type Source, type SourceContext } from './source.ts';
 import type { Facts, Failure, Outcome, Task } from './sqlite-copy.ts';
 
@@ -111,8 +112,7 @@ export async function sqlite(
   directory: string,
   signal: AbortSignal,
 ): Promise<Facts> {
-  // The same file name in the source tree (.ts) and in the package (.js).
-  const script = fileURLToPath(new URL(`./sqlite-copy${extname(import.meta.url)}`, import.meta.url));
+  const script = fileURLToPath(sibling(import.meta.url, 'sqlite-copy'));
   const argv = [process.execPath, '--disable-warning=ExperimentalWarning', script, JSON.stringify(task)];
   const { stdout } = await output({ argv, env: { SQLITE_TMPDIR: directory } }, signal);
   const outcome = JSON.parse(stdout) as Outcome;
