@@ -24,7 +24,17 @@ suite('bytes in blocks', () => {
           lengthsOf(whole.length),
         );
       }),
-      { numRuns: 60 },
+      {
+        numRuns: 60,
+        examples: [
+          [[]],
+          [[1]],
+          [[blockBytes]],
+          [[blockBytes + 1]],
+          [[blockBytes - 1, 2]],
+          [[1, 2 * blockBytes]],
+        ],
+      },
     );
   });
 
