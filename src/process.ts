@@ -25,7 +25,7 @@ export interface Command {
   readonly runAs?: SystemUser | undefined;
   readonly cwd?: string | undefined;
   /**
-   * Has it write in blocks of 256 KiB, where there is `stdbuf` (coreutils). By itself a program that uses C's stdio writes
+   * Has it write in blocks of 256 KiB, where `stdbuf` (coreutils) works. By itself a program that uses C's stdio writes
    * 4 KiB at a time to a pipe, and most of what reading it costs, here and there, is by the number of writes.
    */
   readonly buffered?: boolean | undefined;
@@ -84,15 +84,21 @@ export async function* readProcess(
   command: Command,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
-  const through = command.buffered === true ? await stdbuf() : [];
+  const through = command.buffered === true ? await blockWriting(command, signal) : [];
   await using child = new Child(command, signal, { through });
   yield* inBlocks(child.output());
   await child.succeeded();
 }
 
-async function stdbuf(): Promise<string[]> {
-  const path = await findProgram('stdbuf', searchPath());
-  return path === undefined ? [] : [path, '--output=256K'];
+/** What a program is started through to write in blocks; nothing where that does not work for its user. */
+async function blockWriting({ runAs }: Command, signal: AbortSignal): Promise<string[]> {
+  const through = ['stdbuf', '--output=256K'];
+  const works = await output({ argv: [...through, 'true'], runAs }, signal).then(
+    () => true,
+    () => false,
+  );
+  signal.throwIfAborted();
+  return works ? through : [];
 }
 
 /** Runs a tool that says little: `tool-failed` if it writes more than 16 MiB. */
@@ -331,7 +337,7 @@ class Child implements AsyncDisposable {
 
   #failed(failure: ToolFailure): SealiftError {
     // The status of setpriv and stdbuf for a program that they cannot find.
-    if (failure.status === 127 && /^(setpriv|\S*stdbuf): failed to (execute|run)/.test(failure.stderr))
+    if (failure.status === 127 && /^(setpriv|stdbuf): failed to (execute|run)/.test(failure.stderr))
       return new SealiftError('tool-missing', `${this.program} is not installed`, { cause: failure });
     const words = printable(failure.stderr);
     return new SealiftError('tool-failed', words === '' ? failure.message : `${failure.message}: ${words}`, {

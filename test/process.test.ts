@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
@@ -124,6 +124,25 @@ suite('reading a program', () => {
       await assert.rejects(sizeOf(readProcess(asked, never)), { message: 'printenv ended with status 1' });
     } finally {
       process.env['PATH'] = PATH;
+    }
+  });
+
+  test('a stdbuf that is there and does not work does not keep a program from running', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-stdbuf-'));
+    const { PATH } = process.env;
+    try {
+      await writeFile(join(dir, 'stdbuf'), '#!/bin/sh\necho "failed to find libstdbuf.so" >&2\nexit 125\n', {
+        mode: 0o755,
+      });
+      process.env['PATH'] = `${dir}:${PATH}`;
+      const said = await Array.fromAsync(
+        readProcess({ argv: ['echo', 'dumped'], buffered: true }, never),
+        String,
+      );
+      assert.equal(said.join(''), 'dumped\n');
+    } finally {
+      process.env['PATH'] = PATH;
+      await rm(dir, { recursive: true });
     }
   });
 

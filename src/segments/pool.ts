@@ -58,9 +58,13 @@ export class WorkerPool implements AsyncDisposable {
     }
   }
 
-  /** The first thread that has room, new if need be. */
+  /** A thread that is idle, else the first that has room, else a new one. */
   #member(): Member | undefined {
-    return this.#members.find(({ sent }) => sent.length < tasksAhead) ?? this.#begin();
+    return (
+      this.#members.find(({ sent }) => sent.length === 0) ??
+      this.#members.find(({ sent }) => sent.length < tasksAhead) ??
+      this.#begin()
+    );
   }
 
   #begin(): Member | undefined {

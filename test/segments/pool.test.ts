@@ -70,6 +70,16 @@ test('a thread has two tasks at hand before the next one starts, which does not 
   );
 });
 
+test('a thread that has started and is idle comes first', async (t) => {
+  const pool = freshPool(t, 2);
+  await Promise.all(Array.from({ length: 4 }, () => identify(pool))); // so both have started
+  const results = await Promise.allSettled([kill(pool), identify(pool)]);
+  assert.deepEqual(
+    results.map(({ status }) => status),
+    ['rejected', 'fulfilled'],
+  );
+});
+
 test('closing rejects what waits and what is under way, and later tasks', async () => {
   const pool = new WorkerPool(1);
   const tasks = Promise.allSettled([identify(pool), identify(pool), identify(pool)]);
