@@ -18,9 +18,11 @@ export function giveBlock(memory: ArrayBuffer): void {
   if (memory.byteLength === memoryBytes) free.push(memory);
 }
 
-/** Memory for a whole file; what it holds is left over, too. */
+/** Memory for a whole file; what it holds is left over, too. Small files lie side by side in Node's pool. */
 export const takeWhole = (sizeBytes: number): Buffer =>
-  Buffer.allocUnsafe(leadBytes + sizeBytes).subarray(leadBytes);
+  sizeBytes < Buffer.poolSize >>> 1
+    ? Buffer.allocUnsafe(sizeBytes)
+    : Buffer.allocUnsafe(leadBytes + sizeBytes).subarray(leadBytes);
 
 /** Whether these bytes, taken here, fill their memory: then it can be handed on as it is. */
 export const fillsMemory = ({ buffer, length }: Uint8Array): boolean =>

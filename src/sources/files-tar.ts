@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Readable, type Writable } from 'node:stream';
 import { TarArchive } from 'archiver';
 import { type TarEntry, headerOf, padded } from './tar-records.ts';
@@ -18,10 +17,12 @@ const endBytes = 1024;
 export class TarWriter {
   readonly #archive = new TarArchive({ highWaterMark: 512 * 1024 });
   #position = 0;
+  #taken = (): void => undefined;
 
-  /** Everything comes out here. */
+  /** Everything comes out here, an error too: then what waits here does so for ever. */
   pipe(to: Writable): void {
     this.#archive.on('error', (error) => to.destroy(error));
+    this.#archive.on('entry', () => this.#taken());
     this.#archive.pipe(to);
   }
 
@@ -31,9 +32,10 @@ export class TarWriter {
     const place = { offset: this.#position, data: this.#position + bytes };
     this.#position = place.data + padded(entry.sizeBytes);
     const source = Buffer.isBuffer(body) ? body : Readable.from(body, { objectMode: false });
-    const taken = once(this.#archive, 'entry');
-    this.#archive.append(source, data);
-    await taken;
+    await new Promise<void>((resolve) => {
+      this.#taken = resolve;
+      this.#archive.append(source, data);
+    });
     return place;
   }
 

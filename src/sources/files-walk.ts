@@ -1,4 +1,4 @@
-import { type BigIntStats, closeSync, fstatSync, lstatSync, readdirSync } from 'node:fs';
+import { type BigIntStats, type Dirent, closeSync, fstatSync, lstatSync, readdirSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
@@ -11,14 +11,17 @@ export interface WalkPlan {
   readonly excluded: (path: string) => boolean;
 }
 
-export interface Found {
-  readonly kind: 'file' | 'directory' | 'symlink';
+export interface Location {
   /** Absolute. */
   readonly path: ByteName;
   /** For system calls, only until the walk goes on. */
   readonly at: ByteName;
-  readonly stats: BigIntStats;
 }
+
+/** What a file is like is asked of it when it is open: it may have been replaced by then, and once is enough. */
+export type Found =
+  | (Location & { readonly kind: 'file' })
+  | (Location & { readonly kind: 'directory' | 'symlink'; readonly stats: BigIntStats });
 
 export interface Trouble {
   readonly kind: 'problem';
@@ -30,8 +33,14 @@ interface Level {
   readonly folder: FolderHandle;
   readonly path: ByteName;
   readonly device: bigint;
-  readonly names: readonly ByteName[];
+  readonly names: readonly Name[];
   next: number;
+}
+
+interface Name {
+  readonly name: ByteName;
+  /** Known from the folder, which saves a look at it. */
+  readonly isFile: boolean;
 }
 
 /**
@@ -53,13 +62,14 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
     const first = yield* visit(root, root, undefined, waiting.delete(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-      const name = level.names[level.next];
+      const entry = level.names[level.next];
       level.next += 1;
-      if (name === undefined) {
+      if (entry === undefined) {
         closeSync(level.folder.fd);
         levels.pop();
         continue;
       }
+      const { name, isFile } = entry;
       const path = level.path === '/' ? `/${name}` : `${level.path}/${name}`;
       const isRoot = waiting.delete(path);
       if (!isRoot && plan.excluded(textOf(path))) continue;
@@ -69,8 +79,13 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
           path,
           'has a name that is not UTF-8; the exact bytes are saved beside it',
         );
+      const at = inside(level.folder, name);
+      if (isFile && !isRoot) {
+        yield { kind: 'file', path, at };
+        continue;
+      }
       const device = plan.oneFileSystem && !isRoot ? level.device : undefined;
-      const below = yield* visit(path, inside(level.folder, name), device, isRoot);
+      const below = yield* visit(path, at, device, isRoot);
       if (below !== undefined) levels.push(below);
     }
   } finally {
@@ -94,7 +109,7 @@ function* visit(
     return undefined;
   }
   if (stats.isDirectory()) return yield* enter(path, at, device, stats);
-  if (stats.isFile()) yield { kind: 'file', path, at, stats };
+  if (stats.isFile()) yield { kind: 'file', path, at };
   else if (stats.isSymbolicLink()) {
     if (isRoot)
       yield problem(
@@ -124,9 +139,7 @@ function* enter(
     folder = openFolder(at);
     const stats = fstatSync(folder.fd, { bigint: true });
     yield { kind: 'directory', path, at: folder.at, stats };
-    const names = elsewhere(stats)
-      ? []
-      : readdirSync(systemPath(folder.at), { encoding: 'latin1' }).toSorted();
+    const names = elsewhere(stats) ? [] : namesIn(folder);
     const level: Level = { folder, path, device: stats.dev, names, next: 0 };
     folder = undefined;
     return level;
@@ -137,6 +150,23 @@ function* enter(
   } finally {
     if (folder !== undefined) closeSync(folder.fd);
   }
+}
+
+/** In byte order. */
+function namesIn(folder: FolderHandle): Name[] {
+  const path = systemPath(folder.at);
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(path, { encoding: 'latin1', withFileTypes: true });
+  } catch {
+    // Where folders do not know the types, Node looks at each entry, and one that is gone by then is an error.
+    return readdirSync(path, { encoding: 'latin1' })
+      .toSorted()
+      .map((name) => ({ name, isFile: false }));
+  }
+  return entries
+    .map((entry) => ({ name: entry.name, isFile: entry.isFile() }))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '');
