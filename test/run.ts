@@ -92,7 +92,7 @@ async function runTests(argv: string[], env: NodeJS.ProcessEnv, reportPath: stri
     index % 2 === 0 ? `--test-reporter=${value}` : `--test-reporter-destination=${value}`,
   );
   const selection = files.length > 0 ? files : ['test/**/*.test.ts'];
-  const args = ['--test', '--test-concurrency=2', ...reporters, ...flags, ...selection];
+  const args = ['--test', '--test-concurrency=3', ...reporters, ...flags, ...selection];
   interruption.signal.throwIfAborted();
   const runner = spawn(process.execPath, args, {
     env,

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { launcher } from '../support/cli.ts';
+import { launcher, programEnv } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
 import { aboutProcess, watched } from './watched.ts';
@@ -93,7 +93,7 @@ test('a command that hangs ends at its time limit, alone, and one that works is 
     /^slow\/output: source slow took longer than its timeLimit of 1s/,
   );
   const line = `"${launcher}" -c ${world.configFile} restore --source good --stdout --key ${world.key} | tar -x -O`;
-  const env = { PATH: process.env['PATH'], HOME: world.dir };
+  const env = programEnv(world.dir);
   const back = execFileSync('bash', ['--norc', '-euo', 'pipefail', '-c', line], { env, encoding: 'utf8' });
   assert.equal(back, readFileSync('/etc/hostname', 'utf8'));
 });

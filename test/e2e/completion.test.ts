@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { launcher, sealift } from '../support/cli.ts';
+import { launcher, programEnv, sealift } from '../support/cli.ts';
 import { temporary } from '../support/temporary.ts';
 import { refuses } from './bad-input.ts';
 
@@ -13,7 +13,8 @@ type Complete = (line: string) => Promise<string[]>;
 
 async function stage(t: TestContext, shell: string): Promise<{ dir: string; env: Record<string, string> }> {
   const dir = temporary(t);
-  const env = { PATH: `${dirname(launcher)}:${process.env['PATH']}`, HOME: dir, LC_ALL: 'C.UTF-8' };
+  const { PATH, ...rest } = programEnv(dir);
+  const env = { ...rest, PATH: `${dirname(launcher)}:${PATH}`, LC_ALL: 'C.UTF-8' };
   const sources = [{ name: 'etc', kind: 'files', paths: ['/etc'] }];
   const jobs = { nightly: { schedule: '0 0 * * *', sources }, weekly: { schedule: '0 0 * * 0', sources } };
   const config = JSON.stringify({ store: { kind: 'directory', path: 'store' }, jobs });

@@ -7,10 +7,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
-import { launcher } from '../support/cli.ts';
+import { launcher, programEnv } from '../support/cli.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 
-const treeBytes = 32 * 2 ** 20;
+const treeBytes = 24 * 2 ** 20;
 
 /** A world whose one job takes long enough to be struck in the middle. */
 async function makeLargeWorld(t: Parameters<typeof makeWorld>[0], name: string): Promise<World> {
@@ -28,7 +28,7 @@ async function makeLargeWorld(t: Parameters<typeof makeWorld>[0], name: string):
   mkdirSync(join(world.dir, 'tree'));
   mkdirSync(join(world.dir, 'tmp'));
   using database = new DatabaseSync(join(world.dir, 'chat.db'));
-  database.exec('CREATE TABLE message (body BLOB); INSERT INTO message VALUES (randomblob(8000000))');
+  database.exec('CREATE TABLE message (body BLOB); INSERT INTO message VALUES (randomblob(4000000))');
   change(world, name);
   return world;
 }
@@ -46,7 +46,7 @@ async function strike(
   moment: () => Promise<void>,
 ): Promise<number | null> {
   const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
-    env: { PATH: process.env['PATH'], HOME: world.dir, TMPDIR: join(world.dir, 'tmp') },
+    env: { ...programEnv(world.dir), TMPDIR: join(world.dir, 'tmp') },
     stdio: 'ignore',
   });
   const exited = once(child, 'exit') as Promise<[number | null]>;

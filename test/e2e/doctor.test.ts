@@ -23,7 +23,7 @@ import { systemClock } from '../../src/clock.ts';
 import { exitStatusFor } from '../../src/errors.ts';
 import { freshBucket, freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { s3Proxy } from '../store/s3-proxy.ts';
-import { launcher, type CliResult } from '../support/cli.ts';
+import { launcher, programEnv, type CliResult } from '../support/cli.ts';
 import { makeKey } from '../support/keys.ts';
 import { put } from '../support/temporary.ts';
 import { inProcess } from '../support/in-process.ts';
@@ -395,8 +395,10 @@ suite('a bucket', needs('s3'), () => {
       exchange.answer(await exchange.ask());
     });
     setStore(world, { ...place.store, endpoint });
-    const env = { PATH: process.env['PATH'], HOME: world.dir };
-    const child = spawn(launcher, ['-c', world.configFile, 'doctor'], { env, stdio: 'ignore' });
+    const child = spawn(launcher, ['-c', world.configFile, 'doctor'], {
+      env: programEnv(world.dir),
+      stdio: 'ignore',
+    });
     const ended = new Promise((resolve) => child.on('close', resolve));
     await reading;
     assert.equal((await keysIn(place)).length, before.length + 1);

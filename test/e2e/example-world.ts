@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { bucketStore } from '../support/world.ts';
-import { launcher, sealift, type CliResult } from '../support/cli.ts';
+import { launcher, programEnv, sealift, type CliResult } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 
 /**
@@ -39,7 +39,8 @@ export async function exampleMachine(
     .replace('bucket: backups', `bucket: ${store.bucket}`);
   put(config, edit(there), 0o600);
 
-  const env = { PATH: `${binDir}:${process.env['PATH']}` };
+  const { PATH, ...rest } = programEnv(root);
+  const env = { ...rest, PATH: `${binDir}:${PATH}` };
   const run = (...args: string[]) => sealift(['-c', config, ...args], { cwd: root, env });
   const must = async (...args: string[]) => {
     const { status, stdout, stderr } = await run(...args);

@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { launcher, sealift } from '../support/cli.ts';
+import { launcher, programEnv, sealift } from '../support/cli.ts';
 import { until } from '../support/running.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import { refuses } from './bad-input.ts';
@@ -186,7 +186,7 @@ test('an interruption:', async (t) => {
   /** Starts a backup and sends the signal once this has been written down. */
   async function strike(signal: NodeJS.Signals, when: string): Promise<number | null> {
     const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
-      env: { PATH: process.env['PATH'], HOME: world.dir },
+      env: programEnv(world.dir),
       stdio: 'ignore',
     });
     const exited = once(child, 'exit') as Promise<[number | null]>;

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pseudoRandom } from '../support/bytes.ts';
-import { launcher } from '../support/cli.ts';
+import { launcher, programEnv } from '../support/cli.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { every2h, makeWorld, readJson, type BackupSummary, type Listing } from '../support/world.ts';
 
@@ -42,8 +42,7 @@ test('a rebuilt host goes on where the old one stopped', { skip }, async (t) => 
   const intoPlace = (stream: string): void => {
     const flags = `-c ${elsewhere}/sealift.yaml --source ${stream} --stdout --key ${elsewhere}/op.key.asc`;
     const line = `"${launcher}" restore latest ${flags} | tar -xpf - -C /`;
-    const env = { PATH: process.env['PATH'], HOME: elsewhere };
-    execFileSync('bash', ['--norc', '-euo', 'pipefail', '-c', line], { env });
+    execFileSync('bash', ['--norc', '-euo', 'pipefail', '-c', line], { env: programEnv(elsewhere) });
   };
 
   await t.test('its own files come back in one step', () => {

@@ -4,7 +4,13 @@ import { fileURLToPath } from 'node:url';
 export const launcher = fileURLToPath(new URL('../../bin/sealift', import.meta.url));
 
 const cache = process.env['NODE_COMPILE_CACHE'];
-const compileCache = cache === undefined ? {} : { NODE_COMPILE_CACHE: cache };
+
+/** What the program is started with: nothing of ours but the PATH and where compiled modules are kept. */
+export const programEnv = (home: string): Record<string, string> => ({
+  PATH: process.env['PATH'] ?? '',
+  HOME: home,
+  ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
+});
 
 export interface CliResult {
   readonly status: number | null;
@@ -12,14 +18,14 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** Runs the real program. Its environment holds nothing of ours but the PATH and where compiled modules are kept. */
+/** Runs the real program in `programEnv` and what is given. */
 export async function sealift(
   args: readonly string[],
   options: { cwd: string; env?: Record<string, string>; program?: string },
 ): Promise<CliResult> {
   const child = spawn(options.program ?? launcher, args, {
     cwd: options.cwd,
-    env: { PATH: process.env['PATH'], HOME: options.cwd, ...compileCache, ...options.env },
+    env: { ...programEnv(options.cwd), ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [stdout, stderr, status] = await Promise.all([

@@ -15,21 +15,25 @@ export interface InProcess {
   json<T>(...args: string[]): Promise<T>;
 }
 
-/** Runs commands of the real program in this process, with another clock: the product has no switch for time. */
+/**
+ * Runs commands of the real program in this process: with another clock, since the product has no switch for time, or to
+ * spare the start of a process.
+ */
 export function inProcess(
   t: Pick<TestContext, 'signal'>,
   world: Pick<World, 'dir' | 'configFile'>,
   clock: Clock,
+  env: Readonly<Record<string, string>> = {},
 ): InProcess {
   const run: InProcess['run'] = async (...args) => {
     let stdout = '';
     let outcome: Outcome = undefined;
-    const env = environment({ HOME: world.dir, PATH: process.env['PATH'] }, world.dir);
+    const surroundings = environment({ HOME: world.dir, PATH: process.env['PATH'], ...env }, world.dir);
     const program = createProgram(async (options, story) => {
       outcome = await story({
-        config: async () => loadConfig(options.config, env),
+        config: async () => loadConfig(options.config, surroundings),
         configPath: options.config,
-        environment: env,
+        environment: surroundings,
         log: createLog({ level: 'error', pretty: false, colour: false }),
         output: createOutput({ write: (text) => (stdout += text), colour: false }),
         json: true,

@@ -4,7 +4,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { launcher } from './cli.ts';
+import { launcher, programEnv } from './cli.ts';
 import type { World } from './world.ts';
 
 /** A `sealift daemon` of a world that runs until the test stops it. */
@@ -25,7 +25,7 @@ export function startDaemon(t: TestContext, world: World, ...args: string[]): Ru
   mkdirSync(temporary, { recursive: true });
   const child = spawn(launcher, ['-c', world.configFile, 'daemon', ...args], {
     cwd: world.dir,
-    env: { PATH: process.env['PATH'], HOME: world.dir, TMPDIR: temporary },
+    env: { ...programEnv(world.dir), TMPDIR: temporary },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   t.after(() => child.kill('SIGKILL'));

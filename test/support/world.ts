@@ -2,11 +2,16 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
 import { freshBucket, theService } from '../services/services.ts';
 import { sealift, type CliResult } from './cli.ts';
+import { inProcess } from './in-process.ts';
 import { temporary } from './temporary.ts';
 
-/** A host that was set up with the real program: configuration, state, an operator key, a store. */
+/**
+ * A host that was set up with the real commands: configuration, state, an operator key, a store. They run in the process
+ * of the test, which many a world makes faster; everything else is the program as people start it.
+ */
 export interface World {
   readonly dir: string;
   readonly configFile: string;
@@ -40,15 +45,9 @@ export async function makeWorld(t: TestContext, options: WorldOptions): Promise<
     return result.stdout;
   };
   mkdirSync(join(dir, 'store'));
-  await must(
-    'keys',
-    'generate',
-    '--user-id',
-    'Op <op@example.org>',
-    '--out',
-    join(dir, 'op'),
-    '--no-passphrase',
-  );
+  const setUp = inProcess(t, { dir, configFile }, systemClock, env);
+  const operator = ['--user-id', 'Op <op@example.org>', '--out', join(dir, 'op'), '--no-passphrase'];
+  await setUp.json('keys', 'generate', ...operator);
   // JSON is YAML.
   const setJobs = (jobs: object): void =>
     writeFileSync(
@@ -63,7 +62,7 @@ export async function makeWorld(t: TestContext, options: WorldOptions): Promise<
       { mode: 0o600 },
     );
   setJobs(options.jobs);
-  await must('init', '--recipient', join(dir, 'op', 'op.pub.asc'));
+  await setUp.json('init', '--recipient', join(dir, 'op', 'op.pub.asc'));
   return {
     dir,
     configFile,
