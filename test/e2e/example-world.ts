@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { startPostgres } from '../services/postgres.ts';
 import { bucketStore } from '../support/world.ts';
 import { launcher, programEnv, sealift, type CliResult } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
@@ -72,4 +73,29 @@ function stepsAfter(introduction: string): string {
   const [, steps] = /```sh\n(.*?)```/s.exec(text.slice(at)) ?? [];
   assert.ok(steps, 'no commands follow');
   return steps;
+}
+
+/**
+ * A new PostgreSQL server of the machine below `root`, at the socket where Debian's would be, and at `port` if that is
+ * given; ends with `stack`. `psql` runs SQL, with more options if need be, and returns what comes out.
+ */
+export async function databaseServer(
+  stack: AsyncDisposableStack,
+  root: string,
+  port?: number,
+): Promise<{ port: number; psql: (sql: string, ...options: string[]) => Promise<string> }> {
+  chmodSync(root, 0o755); // for PostgreSQL's user
+  mkdirSync(join(root, 'postgres'), { recursive: true });
+  const dir = mkdtempSync(join(root, 'postgres/'));
+  const server = stack.use(await startPostgres(dir, undefined, port));
+  const socket = join(root, 'run/postgresql/.s.PGSQL.5432');
+  mkdirSync(dirname(socket), { recursive: true });
+  rmSync(socket, { force: true });
+  symlinkSync(join(server.host, `.s.PGSQL.${server.port}`), socket);
+  const connection = ['--host', server.host, '--port', String(server.port), '--username', server.user];
+  const psql = async (sql: string, ...options: string[]): Promise<string> => {
+    const arguments_ = [...connection, '--no-psqlrc', '-qAt', '--command', sql, ...options];
+    return (await promisify(execFile)(join(server.binDir, 'psql'), arguments_)).stdout.trim();
+  };
+  return { port: server.port, psql };
 }

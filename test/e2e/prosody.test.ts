@@ -1,17 +1,14 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
-import { startPostgres } from '../services/postgres.ts';
 import { installProsody, prosodyNeeds, type ProsodyService } from '../services/prosody.ts';
 import { needs } from '../services/services.ts';
 import { temporary } from '../support/temporary.ts';
 import type { Listing } from '../support/world.ts';
 import { XmppClient } from '../support/xmpp.ts';
-import { exampleMachine } from './example-world.ts';
+import { databaseServer, exampleMachine } from './example-world.ts';
 
 const greeting = 'hello from alice – ünï 😀';
 
@@ -56,22 +53,6 @@ async function assertAllThere(server: ProsodyService): Promise<void> {
   assert.equal(readFileSync(join(server.data, 'http_file_share/cat.jpg'), 'utf8'), 'a picture');
 }
 
-/** A new PostgreSQL server, at the socket where Debian's would be; ends with `stack`. */
-async function databaseServer(stack: AsyncDisposableStack, root: string, name: string): Promise<Psql> {
-  const dir = join(root, 'postgres', name);
-  mkdirSync(dir, { recursive: true });
-  const { host, port, user, binDir } = stack.use(await startPostgres(dir));
-  const socket = join(root, 'run/postgresql/.s.PGSQL.5432');
-  mkdirSync(dirname(socket), { recursive: true });
-  rmSync(socket, { force: true });
-  symlinkSync(join(host, `.s.PGSQL.${port}`), socket);
-  const arguments_ = ['--host', host, '--port', String(port), '--username', user, '--no-psqlrc', '-qAt'];
-  return async (sql) =>
-    (await promisify(execFile)(join(binDir, 'psql'), [...arguments_, '--command', sql])).stdout.trim();
-}
-
-type Psql = (sql: string) => Promise<string>;
-
 interface Store {
   /** In Prosody's configuration. */
   readonly storage: (root: string) => string;
@@ -111,7 +92,7 @@ for (const [name, store] of Object.entries(stores))
       await using server = await installProsody(root, store.storage(root));
       await using machines = new AsyncDisposableStack();
       if (name === 'PostgreSQL') {
-        const psql = await databaseServer(machines, root, 'old');
+        const { psql } = await databaseServer(machines, root);
         await psql('CREATE ROLE prosody LOGIN');
         await psql('CREATE DATABASE prosody OWNER prosody');
       }
@@ -129,7 +110,7 @@ for (const [name, store] of Object.entries(stores))
       for (const folder of [server.config, server.data]) rmSync(folder, { recursive: true });
       // A new machine: the packages are installed, and their servers have nothing.
       await server.install();
-      if (name === 'PostgreSQL') await databaseServer(machines, root, 'new');
+      if (name === 'PostgreSQL') await databaseServer(machines, root);
       else await server.start();
 
       await machine.follow('A new machine gets its Prosody back');

@@ -32,7 +32,8 @@ export interface EjabberdService extends InstalledServer {
   install(): Promise<void>;
 }
 
-export async function installEjabberd(root: string): Promise<EjabberdService> {
+/** `settings`: lines for ejabberd.yml, beside those of `ejabberdYml`. */
+export async function installEjabberd(root: string, settings = ''): Promise<EjabberdService> {
   const [port = 0, distributionPort = 0] = await freePorts(2);
   const [config, data] = [join(root, 'etc/ejabberd'), join(root, 'var/lib/ejabberd')];
   const [logs, run, binDir] = [join(root, 'var/log/ejabberd'), join(root, 'run/ejabberd'), join(root, 'bin')];
@@ -40,7 +41,7 @@ export async function installEjabberd(root: string): Promise<EjabberdService> {
   const log = join(logs, 'ejabberd.log');
   const ejabberdctl = join(binDir, 'ejabberdctl');
 
-  const settings = [
+  const environment = [
     // Loopback only. INET_DIST_INTERFACE would start one more Erlang machine for each call to say the same.
     'ERL_OPTIONS="-env ERL_CRASH_DUMP_BYTES 0 -kernel inet_dist_use_interface {127,0,0,1}"',
     // With this there is no epmd, which would be shared with the machine.
@@ -57,9 +58,9 @@ export async function installEjabberd(root: string): Promise<EjabberdService> {
     await mkdir(join(config, 'modules.d'), { recursive: true });
     await mkdir(data, { recursive: true });
     await chmod(data, 0o700);
-    await writeFile(join(config, 'ejabberd.yml'), ejabberdYml(port), { mode: 0o600 });
+    await writeFile(join(config, 'ejabberd.yml'), ejabberdYml(port) + settings, { mode: 0o600 });
     await copyFile('/etc/ejabberd/inetrc', join(config, 'inetrc'));
-    await writeFile(join(root, 'etc/default/ejabberd'), settings);
+    await writeFile(join(root, 'etc/default/ejabberd'), environment);
     if (!existsSync(join(config, 'ejabberdctl.cfg')))
       await symlink('../default/ejabberd', join(config, 'ejabberdctl.cfg'));
     await chown('root:ejabberd', config);

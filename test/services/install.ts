@@ -13,7 +13,7 @@ const packageSets = {
   mysql: { packages: ['mariadb-server'], servers: /^(mariadbd|mysqld)$/ },
   redis: { packages: ['redis-server'], servers: /^redis-server$/ },
   ldap: { packages: ['slapd', 'ldap-utils'], servers: /^slapd$/ },
-  ejabberd: { packages: ['ejabberd'], servers: /^(beam\.smp|epmd)$/ },
+  ejabberd: { packages: ['ejabberd', 'erlang-p1-pgsql'], servers: /^(beam\.smp|epmd)$/ },
   prosody: {
     packages: ['prosody', 'lua-dbi-postgresql', 'lua-dbi-sqlite3'],
     servers: /^(prosody|lua5\.\d)$/,

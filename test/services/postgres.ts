@@ -18,10 +18,14 @@ export interface PostgresService {
   binDir: string;
 }
 
-/** A PostgreSQL server of the newest installed version, with all its files below `dir`, which must exist. */
+/**
+ * A PostgreSQL server of the newest installed version, with all its files below `dir`, which must exist; on a free port
+ * unless one is given.
+ */
 export async function startPostgres(
   dir: string,
   signal?: AbortSignal,
+  wantedPort?: number,
 ): Promise<PostgresService & AsyncDisposable> {
   // The server and initdb refuse to run as root.
   const owner = process.getuid?.() === 0 ? 'postgres' : undefined;
@@ -37,7 +41,7 @@ export async function startPostgres(
   const group = new ServerGroup(logDir, signal);
   try {
     const binDir = newestBinDir();
-    const [port = 0] = await freePorts(1);
+    const port = wantedPort ?? (await freePorts(1))[0]!;
     const user = 'postgres';
     const password = randomBytes(12).toString('hex');
 
