@@ -92,6 +92,7 @@ async function runTests(argv: string[], env: NodeJS.ProcessEnv, reportPath: stri
     index % 2 === 0 ? `--test-reporter=${value}` : `--test-reporter-destination=${value}`,
   );
   const selection = files.length > 0 ? files : ['test/**/*.test.ts'];
+  // Made for two cores: some files wait for a server or a clock while others work.
   const args = ['--test', '--test-concurrency=3', ...reporters, ...flags, ...selection];
   interruption.signal.throwIfAborted();
   const runner = spawn(process.execPath, args, {
