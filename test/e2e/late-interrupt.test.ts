@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { needs } from '../services/services.ts';
+import { s3Proxy } from '../store/s3-proxy.ts';
+import { launcher, programEnv } from '../support/cli.ts';
+import { bucketStore, every2h, makeWorld, type Listing } from '../support/world.ts';
+
+suite('Ctrl-C while the store takes the index', needs('s3'), () => {
+  for (const { jobs, status } of [
+    { jobs: ['only'], status: 0 },
+    { jobs: ['first', 'second'], status: 130 },
+  ])
+    test(`of ${jobs.join(' and ')} ends with ${status}, and that snapshot is there`, async (t) => {
+      const taken = Promise.withResolvers<void>();
+      const endpoint = await s3Proxy(t, async (exchange) => {
+        const answer = await exchange.ask();
+        if (exchange.method === 'PUT' && exchange.path.includes('index.json.gpg')) {
+          taken.resolve();
+          await delay(500); // until the signal is there
+        }
+        return exchange.answer(answer);
+      });
+      const { store } = await bucketStore();
+      const world = await makeWorld(t, { jobs: {}, store: { ...store, endpoint } });
+      writeFileSync(join(world.dir, 'file'), 'content');
+      const sources = [{ name: 's', kind: 'files', paths: [join(world.dir, 'file')] }];
+      world.setJobs(Object.fromEntries(jobs.map((job) => [job, { schedule: every2h, sources }])));
+
+      const child = spawn(launcher, ['-c', world.configFile, '--json', 'backup'], {
+        env: programEnv(world.dir),
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      const said = child.stdout.setEncoding('utf8').toArray();
+      const ended = once(child, 'exit') as Promise<[number | null]>;
+      await taken.promise;
+      child.kill('SIGINT');
+      assert.deepEqual(await ended, [status, null]);
+
+      const { snapshots } = await world.json<Listing>('list');
+      assert.deepEqual(
+        snapshots.map(({ job }) => job),
+        jobs.slice(0, 1),
+      );
+      assert.match((await said).join(''), new RegExp(`"snapshot":"${snapshots[0]!.snapshot}"`));
+    });
+});
