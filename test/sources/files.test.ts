@@ -282,6 +282,17 @@ test('a folder that is replaced by a symlink in the middle of the walk leads now
   assert.deepEqual(seen, ['directory /top', 'directory /top/a', 'file /top/a/mine', 'symlink /top/b']);
 });
 
+test('a file that is named itself, in a tree that is named too, is missed when it is gone', (t) => {
+  const from = scratch(t);
+  for (const name of ['a', 'b', 'c']) writeFileSync(join(from, name), name);
+  const told: string[] = [];
+  for (const found of walk({ paths: [from, join(from, 'c')], oneFileSystem: true, excluded: () => false })) {
+    told.push(found.kind === 'problem' ? found.code : `${found.kind} ${found.path.slice(from.length)}`);
+    if (told.at(-1) === 'file /a') rmSync(join(from, 'c'));
+  }
+  assert.deepEqual(told, ['directory ', 'file /a', 'file /b', 'unreadable']);
+});
+
 test('a folder that becomes a symlink between being seen and being opened is not opened', (t) => {
   const from = scratch(t);
   symlinkSync('/etc', join(from, 'link'));
