@@ -1,5 +1,5 @@
 import type { LifecycleRule } from '@aws-sdk/client-s3';
-import { formatDuration, parseDuration } from '../clock.ts';
+import { day, formatDuration, parseDuration } from '../clock.ts';
 import type { Config, S3Config } from '../config/config.ts';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
@@ -259,7 +259,7 @@ function actionsOf(rule: LifecycleRule): string {
   const { Expiration, NoncurrentVersionExpiration, AbortIncompleteMultipartUpload } = rule;
   const actions = [
     Expiration?.Days !== undefined && `delete after ${Expiration.Days}d`,
-    Expiration?.Date && `delete on ${Expiration.Date.toISOString().slice(0, 10)}`,
+    Expiration?.Date && `delete on ${day(Expiration.Date)}`,
     Expiration?.ExpiredObjectDeleteMarker && 'remove lone markers',
     NoncurrentVersionExpiration && `older versions after ${NoncurrentVersionExpiration.NoncurrentDays}d`,
     AbortIncompleteMultipartUpload && `uploads after ${AbortIncompleteMultipartUpload.DaysAfterInitiation}d`,

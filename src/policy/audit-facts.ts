@@ -1,3 +1,4 @@
+import { rfc3339 } from '../clock.ts';
 import { futureToleranceMs, type Limits } from './prune-plan.ts';
 import { graceSeconds } from './retention.ts';
 
@@ -221,7 +222,7 @@ export const unreadableEnd = (
 ): number => Math.max(startedMs, modifiedMs) + maxAgeMs;
 
 /** RFC 3339 in whole seconds. */
-export const timeOf = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+export const timeOf = (ms: number): string => rfc3339(new Date(ms));
 
 /** `1 object`, `3 objects`. */
 export const countOf = (count: number, one: string, many: string): string =>

@@ -1,5 +1,5 @@
 import type { DefaultRetention, LifecycleRule } from '@aws-sdk/client-s3';
-import { formatDuration } from '../clock.ts';
+import { day, formatDuration } from '../clock.ts';
 import type { Finding } from './audit-facts.ts';
 import type { Limits } from './prune-plan.ts';
 import { runLimitSeconds } from './retention.ts';
@@ -156,8 +156,7 @@ export function deletingLiveData(
     const tooEarly = date !== undefined || (Days !== undefined && Days * daySeconds < neededSeconds);
     const hosts = subject.hosts.filter((host) => canMatch(rule, snapshotsOf(host, subject)));
     if (rule.Status !== 'Enabled' || !tooEarly || hosts.length === 0) return [];
-    const when =
-      date === undefined ? `after ${plural(Days ?? 0, 'day')}` : `on ${date.toISOString().slice(0, 10)}`;
+    const when = date === undefined ? `after ${plural(Days ?? 0, 'day')}` : `on ${day(date)}`;
     const needed = `they are needed for ${formatDuration(neededSeconds)} (retention.maxAge and reuseWindow)`;
     return [
       {

@@ -1,3 +1,4 @@
+import { rfc3339 } from '../clock.ts';
 import { scheduleOf, type Schedule } from './cron.ts';
 
 /** What is due, from the schedule, what the store has and what was tried, at a given time. All times in ms since 1970. */
@@ -62,7 +63,7 @@ export function decideRun({ schedule, newestMs, lastTry, nowMs }: RunQuestion): 
   return { due: true, reason, nextMs: next, failures: 0 };
 }
 
-const time = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+const time = (ms: number): string => rfc3339(new Date(ms));
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`);
 
 /** 1, 2, 4, ... minutes up to an hour; in step with the interval where that is shorter than an hour. */

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { rfc3339 } from '../clock.ts';
 import { namePattern } from '../config/fields.ts';
 
 /**
@@ -28,10 +29,7 @@ export const randomTag = (): string =>
   Array.from({ length: 6 }, () => base32[randomInt(base32.length)]).join('');
 
 export function formatSnapshotId({ startedAt, job, random }: SnapshotId): string {
-  return `${startedAt
-    .toISOString()
-    .replace(/\.\d+Z$/, 'Z')
-    .replace(/[-:]/g, '')}-${job}-${random}`;
+  return `${rfc3339(startedAt).replace(/[-:]/g, '')}-${job}-${random}`;
 }
 
 /** The parts of a snapshot id, or undefined for anything else (an impossible date included). */

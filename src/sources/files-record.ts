@@ -1,3 +1,4 @@
+import { rfc3339 } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { type ByteName, base64Of, bytesOf, fromBase64, isText, textOf } from './byte-name.ts';
 import type { EntryRecord } from './files-blocks.ts';
@@ -29,7 +30,7 @@ export function recordOf(entry: TarEntry, { offset, data }: Place): EntryRecord 
     mode: entry.mode,
     uid: entry.uid,
     gid: entry.gid,
-    mtime: rfc3339(entry.mtimeNs),
+    mtime: timeOf(entry.mtimeNs),
     ...(target === undefined ? {} : { target: textOf(target) }),
     ...(target === undefined || isText(target) ? {} : { rawTarget: base64Of(target) }),
   };
@@ -80,8 +81,8 @@ export function entryIn(record: { readonly [key: string]: unknown }): TreeEntry 
   };
 }
 
-function rfc3339(timeNs: bigint): string {
+function timeOf(timeNs: bigint): string {
   const latestMs = 253_402_300_799_000; // the end of 9999, after which the form has no room
   const ms = Math.min(Math.max(Number(timeNs / 1_000_000n), -62_135_596_800_000), latestMs);
-  return `${new Date(ms).toISOString().slice(0, 'YYYY-MM-DDThh:mm:ss'.length)}Z`;
+  return rfc3339(new Date(ms));
 }

@@ -1,4 +1,4 @@
-import { type BigIntStats, type Dirent, closeSync, fstatSync, lstatSync, readdirSync } from 'node:fs';
+import { type BigIntStats, closeSync, fstatSync, lstatSync, readdirSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
@@ -33,11 +33,11 @@ interface Level {
   readonly folder: FolderHandle;
   readonly path: ByteName;
   readonly device: bigint;
-  readonly names: readonly Name[];
+  readonly entries: readonly Entry[];
   next: number;
 }
 
-interface Name {
+interface Entry {
   readonly name: ByteName;
   /** Known from the folder, which saves a look at it. */
   readonly isFile: boolean;
@@ -62,7 +62,7 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
     const first = yield* visit(root, root, undefined, waiting.delete(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-      const entry = level.names[level.next];
+      const entry = level.entries[level.next];
       level.next += 1;
       if (entry === undefined) {
         closeSync(level.folder.fd);
@@ -139,8 +139,8 @@ function* enter(
     folder = openFolder(at);
     const stats = fstatSync(folder.fd, { bigint: true });
     yield { kind: 'directory', path, at: folder.at, stats };
-    const names = elsewhere(stats) ? [] : namesIn(folder);
-    const level: Level = { folder, path, device: stats.dev, names, next: 0 };
+    const entries = elsewhere(stats) ? [] : entriesOf(folder);
+    const level: Level = { folder, path, device: stats.dev, entries, next: 0 };
     folder = undefined;
     return level;
   } catch (error) {
@@ -152,21 +152,18 @@ function* enter(
   }
 }
 
-/** In byte order. */
-function namesIn(folder: FolderHandle): Name[] {
-  const path = systemPath(folder.at);
-  let entries: Dirent[];
+/** By name, in byte order. */
+function entriesOf({ at }: FolderHandle): Entry[] {
+  const path = systemPath(at);
+  let entries: Entry[];
   try {
-    entries = readdirSync(path, { encoding: 'latin1', withFileTypes: true });
+    const found = readdirSync(path, { encoding: 'latin1', withFileTypes: true });
+    entries = found.map((entry) => ({ name: entry.name, isFile: entry.isFile() }));
   } catch {
     // Where folders do not know the types, Node looks at each entry, and one that is gone by then is an error.
-    return readdirSync(path, { encoding: 'latin1' })
-      .toSorted()
-      .map((name) => ({ name, isFile: false }));
+    entries = readdirSync(path, { encoding: 'latin1' }).map((name) => ({ name, isFile: false }));
   }
-  return entries
-    .map((entry) => ({ name: entry.name, isFile: entry.isFile() }))
-    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return entries.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '');

@@ -13,8 +13,8 @@ type Complete = (line: string) => Promise<string[]>;
 
 async function stage(t: TestContext, shell: string): Promise<{ dir: string; env: Record<string, string> }> {
   const dir = temporary(t);
-  const { PATH, ...rest } = programEnv(dir);
-  const env = { ...rest, PATH: `${dirname(launcher)}:${PATH}`, LC_ALL: 'C.UTF-8' };
+  const PATH = `${dirname(launcher)}:${process.env['PATH']}`;
+  const env = { ...programEnv(dir), PATH, LC_ALL: 'C.UTF-8' };
   const sources = [{ name: 'etc', kind: 'files', paths: ['/etc'] }];
   const jobs = { nightly: { schedule: '0 0 * * *', sources }, weekly: { schedule: '0 0 * * 0', sources } };
   const config = JSON.stringify({ store: { kind: 'directory', path: 'store' }, jobs });

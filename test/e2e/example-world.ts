@@ -40,8 +40,7 @@ export async function exampleMachine(
     .replace('bucket: backups', `bucket: ${store.bucket}`);
   put(config, edit(there), 0o600);
 
-  const { PATH, ...rest } = programEnv(root);
-  const env = { ...rest, PATH: `${binDir}:${PATH}` };
+  const env = { ...programEnv(root), PATH: `${binDir}:${process.env['PATH']}` };
   const run = (...args: string[]) => sealift(['-c', config, ...args], { cwd: root, env });
   const must = async (...args: string[]) => {
     const { status, stdout, stderr } = await run(...args);
