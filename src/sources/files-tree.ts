@@ -5,7 +5,7 @@ import { excluder } from './files-exclude.ts';
 import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
 import { nameInTar, recordOf } from './files-record.ts';
 import type { TarWriter } from './files-tar.ts';
-import { type Location, type Trouble, walk } from './files-walk.ts';
+import { type Found, type Trouble, walk } from './files-walk.ts';
 import type { TarEntry } from './tar-records.ts';
 
 export interface FilesTask {
@@ -13,8 +13,6 @@ export interface FilesTask {
   readonly exclude: readonly string[];
   readonly oneFileSystem: boolean;
 }
-
-const nothing = Buffer.alloc(0);
 
 type Owners = Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'uname' | 'gname' | 'mtimeNs'>;
 
@@ -29,35 +27,36 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
 
   for (const found of walk({ ...task, excluded: excluder(task.exclude) })) {
     if (found.kind === 'problem') await report(found);
-    else if (found.kind === 'file') await addFile(found);
-    else if (found.kind === 'symlink') await addSymlink(found, found.stats);
-    else await add(found, found.stats, { kind: 'directory', sizeBytes: 0 }, nothing);
+    else if (found.kind === 'directory')
+      await add(found, { kind: 'directory', sizeBytes: 0 }, Buffer.alloc(0));
+    else if (found.kind === 'symlink') await addSymlink(found);
+    else await addFile(found);
   }
 
-  async function addSymlink(location: Location, stats: BigIntStats): Promise<void> {
-    const target = readTarget(location.path, location.at);
+  async function addSymlink(found: Found): Promise<void> {
+    const target = readTarget(found.path, found.at);
     if (typeof target !== 'string') return report(target);
-    return add(location, stats, { kind: 'symlink', target, sizeBytes: 0 }, nothing);
+    return add(found, { kind: 'symlink', target, sizeBytes: 0 }, Buffer.alloc(0));
   }
 
-  async function addFile(location: Location): Promise<void> {
-    const file = openFile(location.path, location.at);
+  async function addFile(found: Found): Promise<void> {
+    const inode = found.stats.nlink > 1n ? `${found.stats.dev}:${found.stats.ino}` : undefined;
+    const first = inode === undefined ? undefined : firstNames.get(inode);
+    if (first !== undefined)
+      return add(found, { kind: 'link', target: first, sizeBytes: 0 }, Buffer.alloc(0));
+    const file = openFile(found.path, found.at);
     if ('kind' in file) return report(file);
-    const { stats } = file;
     try {
-      const inode = stats.nlink > 1n ? `${stats.dev}:${stats.ino}` : undefined;
-      const first = inode === undefined ? undefined : firstNames.get(inode);
-      if (first !== undefined)
-        return await add(location, stats, { kind: 'link', target: first, sizeBytes: 0 }, nothing);
-      const saved = await addContent(location, file);
-      if (saved && inode !== undefined) firstNames.set(inode, nameInTar(location.path));
+      const saved = await addContent({ ...found, stats: file.stats }, file);
+      if (saved && inode === `${file.stats.dev}:${file.stats.ino}`)
+        firstNames.set(inode, nameInTar(found.path));
     } finally {
       closeSync(file.fd);
     }
     return undefined;
   }
 
-  async function addContent(location: Location, file: OpenFile): Promise<boolean> {
+  async function addContent(found: Found, file: OpenFile): Promise<boolean> {
     const kind = { kind: 'file', sizeBytes: file.sizeBytes } as const;
     if (isSmall(file)) {
       const read = readWhole(file);
@@ -65,14 +64,13 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
         await report(read);
         return false;
       }
-      await add(location, file.stats, kind, read.body);
+      await add(found, kind, read.body);
       if (read.trouble !== undefined) await report(read.trouble);
       return true;
     }
     const troubles: Trouble[] = [];
     await add(
-      location,
-      file.stats,
+      found,
       kind,
       readPieces(file, (trouble) => troubles.push(trouble)),
     );
@@ -81,12 +79,11 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
   }
 
   async function add(
-    { path }: Location,
-    stats: BigIntStats,
+    found: Found,
     what: Pick<TarEntry, 'kind' | 'target' | 'sizeBytes'>,
     body: Buffer | Iterable<Buffer>,
   ): Promise<void> {
-    const entry = { ...what, name: nameInTar(path), ...owners(stats) };
+    const entry = { ...what, name: nameInTar(found.path), ...owners(found.stats) };
     const place = await tar.add(entry, body);
     await blocks.record(recordOf(entry, place));
   }

@@ -11,17 +11,14 @@ export interface WalkPlan {
   readonly excluded: (path: string) => boolean;
 }
 
-export interface Location {
+export interface Found {
+  readonly kind: 'file' | 'directory' | 'symlink';
   /** Absolute. */
   readonly path: ByteName;
   /** For system calls, only until the walk goes on. */
   readonly at: ByteName;
+  readonly stats: BigIntStats;
 }
-
-/** What a file is like is asked of it when it is open: it may have been replaced by then, and once is enough. */
-export type Found =
-  | (Location & { readonly kind: 'file' })
-  | (Location & { readonly kind: 'directory' | 'symlink'; readonly stats: BigIntStats });
 
 export interface Trouble {
   readonly kind: 'problem';
@@ -33,14 +30,8 @@ interface Level {
   readonly folder: FolderHandle;
   readonly path: ByteName;
   readonly device: bigint;
-  readonly entries: readonly Entry[];
+  readonly names: readonly ByteName[];
   next: number;
-}
-
-interface Entry {
-  readonly name: ByteName;
-  /** Known from the folder, which saves a look at it. */
-  readonly isFile: boolean;
 }
 
 /**
@@ -62,14 +53,13 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
     const first = yield* visit(root, root, undefined, waiting.delete(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-      const entry = level.entries[level.next];
+      const name = level.names[level.next];
       level.next += 1;
-      if (entry === undefined) {
+      if (name === undefined) {
         closeSync(level.folder.fd);
         levels.pop();
         continue;
       }
-      const { name, isFile } = entry;
       const path = level.path === '/' ? `/${name}` : `${level.path}/${name}`;
       const isRoot = waiting.delete(path);
       if (!isRoot && plan.excluded(textOf(path))) continue;
@@ -79,13 +69,8 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
           path,
           'has a name that is not UTF-8; the exact bytes are saved beside it',
         );
-      const at = inside(level.folder, name);
-      if (isFile && !isRoot) {
-        yield { kind: 'file', path, at };
-        continue;
-      }
       const device = plan.oneFileSystem && !isRoot ? level.device : undefined;
-      const below = yield* visit(path, at, device, isRoot);
+      const below = yield* visit(path, inside(level.folder, name), device, isRoot);
       if (below !== undefined) levels.push(below);
     }
   } finally {
@@ -109,7 +94,7 @@ function* visit(
     return undefined;
   }
   if (stats.isDirectory()) return yield* enter(path, at, device, stats);
-  if (stats.isFile()) yield { kind: 'file', path, at };
+  if (stats.isFile()) yield { kind: 'file', path, at, stats };
   else if (stats.isSymbolicLink()) {
     if (isRoot)
       yield problem(
@@ -139,8 +124,10 @@ function* enter(
     folder = openFolder(at);
     const stats = fstatSync(folder.fd, { bigint: true });
     yield { kind: 'directory', path, at: folder.at, stats };
-    const entries = elsewhere(stats) ? [] : entriesOf(folder);
-    const level: Level = { folder, path, device: stats.dev, entries, next: 0 };
+    const names = elsewhere(stats)
+      ? []
+      : readdirSync(systemPath(folder.at), { encoding: 'latin1' }).toSorted();
+    const level: Level = { folder, path, device: stats.dev, names, next: 0 };
     folder = undefined;
     return level;
   } catch (error) {
@@ -150,20 +137,6 @@ function* enter(
   } finally {
     if (folder !== undefined) closeSync(folder.fd);
   }
-}
-
-/** By name, in byte order. */
-function entriesOf({ at }: FolderHandle): Entry[] {
-  const path = systemPath(at);
-  let entries: Entry[];
-  try {
-    const found = readdirSync(path, { encoding: 'latin1', withFileTypes: true });
-    entries = found.map((entry) => ({ name: entry.name, isFile: entry.isFile() }));
-  } catch {
-    // Where folders do not know the types, Node looks at each entry, and one that is gone by then is an error.
-    entries = readdirSync(path, { encoding: 'latin1' }).map((name) => ({ name, isFile: false }));
-  }
-  return entries.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '');

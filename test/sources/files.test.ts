@@ -282,6 +282,24 @@ test('a folder that is replaced by a symlink in the middle of the walk leads now
   assert.deepEqual(seen, ['directory /top', 'directory /top/a', 'file /top/a/mine', 'symlink /top/b']);
 });
 
+test('what took the place of a file before its turn came is saved as what it is', (t) => {
+  const from = scratch(t);
+  for (const name of ['a', 'to-folder', 'to-link']) writeFileSync(join(from, name), name);
+  const seen: string[] = [];
+  for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false })) {
+    if (found.kind === 'problem') assert.fail(found.text);
+    seen.push(`${found.kind} ${found.path.slice(from.length)}`);
+    if (!found.path.endsWith('/a')) continue;
+    rmSync(join(from, 'to-folder'));
+    mkdirSync(join(from, 'to-folder'));
+    writeFileSync(join(from, 'to-folder', 'precious'), 'precious');
+    rmSync(join(from, 'to-link'));
+    symlinkSync('a', join(from, 'to-link'));
+  }
+  const there = ['directory /to-folder', 'file /to-folder/precious', 'symlink /to-link'];
+  assert.deepEqual(seen, ['directory ', 'file /a', ...there]);
+});
+
 test('a file that is named itself, in a tree that is named too, is missed when it is gone', (t) => {
   const from = scratch(t);
   for (const name of ['a', 'b', 'c']) writeFileSync(join(from, name), name);
