@@ -334,6 +334,23 @@ async function whileReading(
   return backup;
 }
 
+test('of memory that is used again nothing comes into the backup of a file that shrank', (t) => {
+  // Once from Node's pool of small buffers, once from memory of its own, both full of something else.
+  t.mock.method(Buffer, 'allocUnsafe', (size: number) => Buffer.alloc(size, 'secret'));
+  for (const sizeBytes of [3000, 500_000]) {
+    const path = join(scratch(t), 'file');
+    writeFileSync(path, Buffer.alloc(sizeBytes, 'x'));
+    const file = openFile(path, path);
+    assert.ok('fd' in file);
+    truncateSync(path, 10);
+    const read = readWhole(file);
+    closeSync(file.fd);
+    assert.ok('body' in read);
+    assert.ok(read.body.equals(Buffer.concat([Buffer.alloc(10, 'x'), Buffer.alloc(sizeBytes - 10)])));
+    assert.match(read.trouble?.text ?? '', /shrank/);
+  }
+});
+
 test('a file that shrinks while it is read is padded and noted', async (t) => {
   const backup = await whileReading(t, (large) => truncateSync(large, 20 * megabyte + 5));
   assert.deepEqual(backup.codes(), ['file-changed']);
