@@ -33,8 +33,8 @@ export async function backup(context: Context, names: readonly string[]): Promis
     const failed = failures.map(({ job, error: { code, message, hint } }) => ({ job, code, message, hint }));
     context.output.jsonLine({ type: 'summary', snapshots: results, failed });
   }
-  // Who interrupts when the last commit has been asked for gets what there is: all of it.
-  if (context.signal.aborted && results.length < jobs.length) throw context.signal.reason;
+  // A signal that came when the last job was as good as done interrupted nothing.
+  if (failures.some(({ error }) => error === context.signal.reason)) throw context.signal.reason;
   // Several jobs failed in the same way: that is what happened. Otherwise the whole was done in part.
   const [first] = failures;
   if (first && results.length === 0 && failures.every(({ error }) => error.code === first.error.code))

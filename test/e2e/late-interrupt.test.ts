@@ -11,11 +11,13 @@ import { launcher, programEnv } from '../support/cli.ts';
 import { bucketStore, every2h, makeWorld, type Listing } from '../support/world.ts';
 
 suite('Ctrl-C while the store takes the index', needs('s3'), () => {
+  const fails = { before: ['false'] };
   for (const { jobs, status } of [
-    { jobs: ['only'], status: 0 },
-    { jobs: ['first', 'second'], status: 130 },
+    { jobs: { only: {} }, status: 0 },
+    { jobs: { first: {}, second: {} }, status: 130 },
+    { jobs: { failing: fails, last: {} }, status: 3 },
   ])
-    test(`of ${jobs.join(' and ')} ends with ${status}, and that snapshot is there`, async (t) => {
+    test(`of ${Object.keys(jobs).join(' and ')} ends with ${status}, and that snapshot is there`, async (t) => {
       const taken = Promise.withResolvers<void>();
       const endpoint = await s3Proxy(t, async (exchange) => {
         const answer = await exchange.ask();
@@ -29,7 +31,11 @@ suite('Ctrl-C while the store takes the index', needs('s3'), () => {
       const world = await makeWorld(t, { jobs: {}, store: { ...store, endpoint } });
       writeFileSync(join(world.dir, 'file'), 'content');
       const sources = [{ name: 's', kind: 'files', paths: [join(world.dir, 'file')] }];
-      world.setJobs(Object.fromEntries(jobs.map((job) => [job, { schedule: every2h, sources }])));
+      world.setJobs(
+        Object.fromEntries(
+          Object.entries(jobs).map(([name, job]) => [name, { schedule: every2h, sources, ...job }]),
+        ),
+      );
 
       const child = spawn(launcher, ['-c', world.configFile, '--json', 'backup'], {
         env: programEnv(world.dir),
@@ -44,7 +50,10 @@ suite('Ctrl-C while the store takes the index', needs('s3'), () => {
       const { snapshots } = await world.json<Listing>('list');
       assert.deepEqual(
         snapshots.map(({ job }) => job),
-        jobs.slice(0, 1),
+        Object.entries(jobs)
+          .filter(([, job]) => job !== fails)
+          .map(([name]) => name)
+          .slice(0, 1),
       );
       assert.match((await said).join(''), new RegExp(`"snapshot":"${snapshots[0]!.snapshot}"`));
     });
