@@ -16,9 +16,10 @@ import { mysqlSource } from '../../src/sources/mysql.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { withoutServices } from '../services/services.ts';
+import { canary, watchForCanary } from '../support/canary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
 
-const canary = 'canary:\\pass"word\'#%n\\n; =';
+const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
 const oddNames = [
   'with space',
   'we=ird',
@@ -254,7 +255,7 @@ suite('mysql', { skip: withoutServices }, () => {
       server,
       'mysql',
       `CREATE ROLE reader; CREATE ROLE \`odd "r'o;le\`; GRANT SELECT ON everything.* TO reader; GRANT reader TO \`odd "r'o;le\`;
-       CREATE USER owner@'%' IDENTIFIED BY ${literal(canary)}; GRANT ALL ON everything.* TO owner@'%'; GRANT ALL ON \`with space\`.* TO owner@'%';
+       CREATE USER owner@'%' IDENTIFIED BY ${literal(oddPassword)}; GRANT ALL ON everything.* TO owner@'%'; GRANT ALL ON \`with space\`.* TO owner@'%';
        CREATE USER \`o'dd; \\\`\`u\`@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')
          REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 5 ACCOUNT LOCK;
        GRANT PROCESS ON *.* TO \`o'dd; \\\`\`u\`@localhost WITH GRANT OPTION; GRANT reader TO owner@'%' WITH ADMIN OPTION;
@@ -529,7 +530,7 @@ suite('mysql', { skip: withoutServices }, () => {
   });
 
   test('a login with rights on one database saves it, and tells what it cannot see', async () => {
-    const password = new Secret(() => canary);
+    const password = new Secret(() => oddPassword);
     const run = newRun();
     const own = await save(overTcp({ user: 'owner', password, databases: ['with space'] }), run);
     assert.deepEqual(
@@ -561,7 +562,7 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('a plain login loads what it may, and is told why views of others are not its to make', async () => {
     await sql(server, 'mysql', `CREATE DATABASE theirs; GRANT ALL ON theirs.* TO owner@'%'`);
-    const password = new Secret(() => canary);
+    const password = new Secret(() => oddPassword);
     const url = `mysql://owner@127.0.0.1:${server.port}/theirs`;
     await loadMysql(url, [await saveOne('with space')], loading({ password }));
     await assert.rejects(
@@ -630,28 +631,19 @@ suite('mysql', { skip: withoutServices }, () => {
   });
 
   test('a password with every odd character works, and is in no argument, environment, message or detail', async () => {
-    const seen: string[] = [];
-    const watch = setInterval(() => {
-      for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)))
-        for (const file of ['cmdline', 'environ'])
-          try {
-            const text = readFileSync(`/proc/${pid}/${file}`, 'latin1');
-            if (text.includes('canary')) seen.push(text);
-          } catch {
-            // The process has ended meanwhile.
-          }
-    }, 3);
+    const seen = watchForCanary();
     const run = newRun();
     const saving = (database: string) =>
-      save(overTcp({ user: 'owner', password: new Secret(() => canary), databases: [database] }), run).catch(
-        (error: unknown) => error,
-      );
+      save(
+        overTcp({ user: 'owner', password: new Secret(() => oddPassword), databases: [database] }),
+        run,
+      ).catch((error: unknown) => error);
     const there = await saving('with space');
     const failure = await saving('big');
-    clearInterval(watch);
+    const found = seen();
     assert.ok(Array.isArray(there), String(there));
     assert.ok(failure instanceof SealiftError && failure.code === 'source-denied');
-    assert.deepEqual(seen, []);
+    assert.deepEqual(found, []);
     const told = JSON.stringify([
       run.details,
       run.texts,
@@ -659,7 +651,7 @@ suite('mysql', { skip: withoutServices }, () => {
       failure.hint,
       String(failure.cause),
     ]);
-    assert.ok(!told.includes('canary'));
+    assert.ok(!told.includes(canary));
   });
 
   test('a password in ~/.my.cnf logs in where none is configured, and does not win over one that is', async () => {
@@ -677,7 +669,7 @@ suite('mysql', { skip: withoutServices }, () => {
       await save(
         overTcp({
           user: 'owner',
-          password: new Secret(() => canary),
+          password: new Secret(() => oddPassword),
           databases: ['with space'],
           users: false,
         }),
@@ -800,8 +792,8 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('by the program: backed up as the plain configuration says, loaded with the password from MYSQL_PWD', async (t) => {
     const source = { name: 'web', kind: 'mysql', databases: ['everything', 'mixed'], host: server.socket };
-    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: canary };
-    const login = `CREATE OR REPLACE USER loader@'%' IDENTIFIED BY ${literal(canary)}`;
+    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: oddPassword };
+    const login = `CREATE OR REPLACE USER loader@'%' IDENTIFIED BY ${literal(oddPassword)}`;
     await sql(other, 'mysql', `${login}; GRANT ALL ON *.* TO loader@'%' WITH GRANT OPTION`);
     const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [source] } }, env });
     const { snapshots } = await world.json<BackupSummary>('backup');

@@ -20,8 +20,9 @@ import type { SourceContext, SourceStream } from '../../src/sources/source.ts';
 import { type PostgresService, startPostgres } from '../services/postgres.ts';
 import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
+import { canary, watchForCanary } from '../support/canary.ts';
 
-const canary = 'canary:\\pass"word\'%';
+const oddPassword = `${canary}:\\pass"word'%`;
 const oddNames = [
   'with space',
   'we=ird',
@@ -235,7 +236,7 @@ suite('postgres', { skip: withoutServices }, () => {
     const signal = new AbortController().signal;
     server = await startPostgres(await newDirectory(0o755), signal);
     other = await startPostgres(await newDirectory(0o755), signal);
-    await psql(server, 'postgres', `CREATE ROLE owner LOGIN PASSWORD '${canary.replaceAll("'", "''")}'`);
+    await psql(server, 'postgres', `CREATE ROLE owner LOGIN PASSWORD '${oddPassword.replaceAll("'", "''")}'`);
     await psql(server, 'postgres', `CREATE ROLE "odd ""r'o;le" IN ROLE owner`);
     await psql(server, 'postgres', `COMMENT ON ROLE owner IS E'it''s; a \\\\ \\\\! comment -- "'`);
     for (const name of oddNames) {
@@ -369,7 +370,7 @@ suite('postgres', { skip: withoutServices }, () => {
 
   test('a login that is no superuser saves roles without passwords, and loads without owners', async () => {
     await psql(server, 'postgres', `ALTER ROLE owner CREATEDB`);
-    const password = new Secret(() => canary);
+    const password = new Secret(() => oddPassword);
     const run = newRun();
     const saved = await save(overTcp({ user: 'owner', password, databases: ['postgres'] }), run);
     assert.deepEqual(run.problems, ['globals-without-passwords']);
@@ -441,7 +442,7 @@ suite('postgres', { skip: withoutServices }, () => {
   test('tables that may not be read fail the stream', async () => {
     const config = overTcp({
       user: 'owner',
-      password: new Secret(() => canary),
+      password: new Secret(() => oddPassword),
       databases: ['big'],
       globals: false,
     });
@@ -449,27 +450,17 @@ suite('postgres', { skip: withoutServices }, () => {
   });
 
   test('a password with every odd character works, and is in no argument, environment, message or detail', async () => {
-    const seen: string[] = [];
-    const watch = setInterval(() => {
-      for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)))
-        for (const file of ['cmdline', 'environ'])
-          try {
-            const text = readFileSync(`/proc/${pid}/${file}`, 'latin1');
-            if (text.includes('canary')) seen.push(text);
-          } catch {
-            // The process has ended meanwhile.
-          }
-    }, 3);
+    const seen = watchForCanary();
     const run = newRun();
     const config = overTcp({
       user: 'owner',
-      password: new Secret(() => canary),
+      password: new Secret(() => oddPassword),
       databases: ['postgres', 'big'],
     });
     const failure = await save(config, run).catch((error: unknown) => error);
-    clearInterval(watch);
+    const found = seen();
     assert.ok(failure instanceof SealiftError && failure.code === 'source-denied');
-    assert.deepEqual(seen, []);
+    assert.deepEqual(found, []);
     const told = JSON.stringify([
       run.details,
       run.problems,
@@ -477,7 +468,7 @@ suite('postgres', { skip: withoutServices }, () => {
       failure.hint,
       String(failure.cause),
     ]);
-    assert.ok(!told.includes('canary'));
+    assert.ok(!told.includes(canary));
   });
 
   test(
