@@ -8,7 +8,7 @@ import { benchRetention } from './retention.ts';
 import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
- * `npm run bench [tar|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program, measured side by side
+ * `npm run bench [tar|restore|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program, measured side by side
  * with what one would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
  * the programs of PostgreSQL and MariaDB.
  */
@@ -31,14 +31,19 @@ interface Row {
   readonly ours: string;
   readonly theirs?: string;
   readonly ratio: number;
-  readonly limit: { readonly atLeast: number } | { readonly atMost: number };
+  /** None is set for what is measured only to be known. */
+  readonly limit?: { readonly atLeast: number } | { readonly atMost: number };
 }
 
 function report({ what, ours, theirs = '', ratio, limit }: Row): void {
+  table.push([what, ours, theirs, ratio.toFixed(2), ...(limit ? judge(ratio, limit) : [])]);
+  process.stderr.write(`${table.at(-1)!.join('  ')}\n`);
+}
+
+function judge(ratio: number, limit: NonNullable<Row['limit']>): [wanted: string, verdict: string] {
   const met = 'atLeast' in limit ? ratio >= limit.atLeast : ratio <= limit.atMost;
   const wanted = 'atLeast' in limit ? `>= ${limit.atLeast}` : `<= ${limit.atMost}`;
-  table.push([what, ours, theirs, ratio.toFixed(2), wanted, met ? 'met' : 'MISSED']);
-  process.stderr.write(`${table.at(-1)!.join('  ')}\n`);
+  return [wanted, met ? 'met' : 'MISSED'];
 }
 
 function setJobs(sources: object[]): void {
@@ -89,7 +94,7 @@ async function prepare(): Promise<void> {
   emptyStore();
   await measure(`${sealift} keys generate --user-id 'Op <op@example.org>' --out ${dir}/op --no-passphrase`);
   await measure(`${sealift} init --recipient ${dir}/op/op.pub.asc`);
-  await measure(`gpg --batch --quiet --homedir ${gnupgHome} --import ${dir}/op/op.pub.asc`);
+  await measure(`gpg --batch --quiet --homedir ${gnupgHome} --import ${dir}/op/op.key.asc`);
 }
 
 const benches: Record<string, () => Promise<void>> = {
@@ -106,6 +111,30 @@ const benches: Record<string, () => Promise<void>> = {
       ratio: theirs / ours,
       limit: { atLeast: 0.6 },
     });
+    rmSync(file);
+  },
+
+  async restore() {
+    const file = join(dir, 'mixed');
+    writeMixed(file, 2 * GiB, root);
+    setJobs([{ name: 'mixed', kind: 'files', paths: [file] }]);
+    await fullBackup();
+    await measure(`< ${file} ${byHand}`);
+    const restore = `exec ${sealift} restore --stdout --key ${dir}/op/op.key.asc > /dev/null`;
+    const open = `gpg --batch --quiet --homedir ${gnupgHome} -d ${dir}/by-hand.gpg | zstd -q -d > /dev/null`;
+    const { a, b } = await alternate(
+      rounds,
+      () => measure(restore, { MALLOC_MMAP_THRESHOLD_: '1048576' }),
+      () => measure(open),
+    );
+    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+    report({
+      what: '2 GiB mixed stream back to standard output',
+      ours: `${ours.toFixed(2)} s`,
+      theirs: `${theirs.toFixed(2)} s`,
+      ratio: ours / theirs,
+    });
+    await measure(`gpgconf --homedir ${gnupgHome} --kill all`);
     rmSync(file);
   },
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import type { SampledObject } from '../policy/audit-rules.ts';
-import { keyIdOf, sealedFor } from '../seal/open.ts';
+import { keyIdOf, sealedFor } from '../seal/packets.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey } from '../snapshot/object-key.ts';

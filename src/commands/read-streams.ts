@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { SealiftError } from '../errors.ts';
-import type { SessionKeyFinder } from '../seal/open.ts';
+import type { SessionKeyFinder } from '../seal/session-key.ts';
 import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
 import { createSegmentReader } from '../segments/reader.ts';

@@ -1,5 +1,7 @@
+import type { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { SealiftError, systemCode } from '../errors.ts';
+import { release } from '../memory.ts';
 import { textOf } from '../sources/byte-name.ts';
 import { readTar } from '../sources/tar-reader.ts';
 import type { RestoreItem } from './restore.ts';
@@ -39,8 +41,16 @@ export async function fileToStdout(items: readonly RestoreItem[], signal: AbortS
 }
 
 async function write(body: AsyncIterable<Uint8Array>): Promise<void> {
-  await pipeline(body, process.stdout, { end: false }).catch((error: unknown) => {
+  await pipeline(released(body, process.stdout), process.stdout, { end: false }).catch((error: unknown) => {
     if (systemCode(error) !== 'EPIPE') throw error;
     throw new SealiftError('restore-failed', 'whoever read standard output stopped before its end');
   });
+}
+
+/** Gives the memory of each chunk back when the next one is asked for, if nothing waits to be written then. */
+async function* released(body: AsyncIterable<Uint8Array>, target: Writable): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    yield chunk;
+    if (target.writableLength === 0) release(chunk);
+  }
 }

@@ -3,6 +3,7 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
+import { release } from '../memory.ts';
 import { formatSize } from '../output.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { unpackTree } from '../sources/unpack.ts';
@@ -88,6 +89,7 @@ async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise
       for await (const chunk of body) {
         await handle.writeFile(chunk);
         bytes += chunk.length;
+        release(chunk);
       }
       await handle.sync();
     } finally {

@@ -4,7 +4,7 @@ import type { PrivateKey } from 'openpgp';
 import { messageOf, SealiftError } from '../errors.ts';
 import { askHidden, readPassphraseFile } from '../prompt.ts';
 import { findWithGpg } from '../seal/gpg.ts';
-import { findWithPrivateKeys, type SessionKeyFinder } from '../seal/open.ts';
+import { findWithPrivateKeys, type SessionKeyFinder } from '../seal/session-key.ts';
 import { unlockPrivateKeys } from '../seal/private-key.ts';
 import type { Context } from './context.ts';
 

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { SealiftError, systemCode } from '../errors.ts';
-import type { SessionKeyFinder } from './open.ts';
+import type { SessionKeyFinder } from './session-key.ts';
 
 /**
  * Finds session keys through the system's gpg, so that the key may lie in its key ring, behind its agent's passphrase

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { SealiftError } from '../errors.ts';
+import { transferable } from '../memory.ts';
 import { sibling } from '../sibling.ts';
 import type { Reply, Results, Task } from './worker.ts';
 
@@ -54,7 +55,8 @@ export class WorkerPool implements AsyncDisposable {
       if (!next) return;
       member.sent.push(next);
       const { task } = next;
-      member.worker.postMessage(task, 'slab' in task ? [task.slab.bytes.buffer] : []);
+      const bytes = 'slab' in task ? task.slab.bytes : task.object;
+      member.worker.postMessage(task, transferable(bytes));
     }
   }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mapAhead } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
-import { sealPackets, type SessionKeyFinder } from '../seal/open.ts';
+import { sealPackets } from '../seal/packets.ts';
+import type { SessionKeyFinder } from '../seal/session-key.ts';
 import type { WorkerPool } from './pool.ts';
 import { piecesOf, type ByteRange } from './ranges.ts';
 import type { StoredSegment } from './writer.ts';

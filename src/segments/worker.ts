@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
-import { release } from '../memory.ts';
+import { release, transferable } from '../memory.ts';
 import { sealBytes, type Seal } from '../seal/message.ts';
+import { openBytes } from '../seal/open.ts';
 import { longestSegmentBytes } from './chunker.ts';
 import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
@@ -75,17 +76,16 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
       return { object, sha256: createHash('sha256').update(object).digest('hex'), slab: task.slab };
     }
     case 'open': {
-      // OpenPGP.js is large, and a thread that only seals does without it.
-      const { openBytes } = await import('../seal/open.ts');
       const content = await openBytes(task.object, task.sessionKey);
       const chunkSize = Math.max(
         1024,
         Math.min(longestSegmentBytes, frameContentSize(content) ?? 4 * content.length),
       );
+      release(task.object);
       try {
-        return {
-          plaintext: zstdDecompressSync(content, { maxOutputLength: longestSegmentBytes, chunkSize }),
-        };
+        const plaintext = zstdDecompressSync(content, { maxOutputLength: longestSegmentBytes, chunkSize });
+        release(content, content.buffer.byteLength);
+        return { plaintext };
       } catch (error) {
         throw new SealiftError('verify-failed', `the object holds no segment: ${messageOf(error)}`, {
           cause: error,
@@ -95,16 +95,11 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
   }
 }
 
-/** What need not be copied to the main thread: memory that nothing else lies in (Node pools what is small). */
-const transferable = (value: Results[Task['type']]): ArrayBuffer[] =>
-  [
+const inMemory = (value: Results[Task['type']]): ArrayBuffer[] =>
+  transferable(
     'slab' in value ? value.slab.bytes : undefined,
     'object' in value ? value.object : undefined,
     'plaintext' in value ? value.plaintext : undefined,
-  ].flatMap((bytes) =>
-    bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
-      ? [bytes.buffer]
-      : [],
   );
 
 /** Tasks are answered in the order in which they came. */
@@ -114,7 +109,7 @@ parentPort?.on('message', (task: Task) => {
   last = last
     .then(() => perform(task))
     .then(
-      (value) => port.postMessage({ ok: true, value } satisfies Reply, transferable(value)),
+      (value) => port.postMessage({ ok: true, value } satisfies Reply, inMemory(value)),
       (error: unknown) => {
         const code = error instanceof SealiftError ? error.code : 'failed';
         port.postMessage({ ok: false, code, message: messageOf(error) } satisfies Reply);

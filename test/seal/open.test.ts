@@ -3,7 +3,9 @@ import { suite, test } from 'node:test';
 import * as fc from 'fast-check';
 import * as openpgp from 'openpgp';
 import { SealiftError } from '../../src/errors.ts';
-import { findWithPrivateKeys, openBytes, sealPackets } from '../../src/seal/open.ts';
+import { openBytes, openOurForm } from '../../src/seal/open.ts';
+import { sealPackets } from '../../src/seal/packets.ts';
+import { findWithPrivateKeys } from '../../src/seal/session-key.ts';
 import { unlockPrivateKeys } from '../../src/seal/private-key.ts';
 import { sealBytes } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
@@ -128,6 +130,49 @@ test('what is no message to public keys is refused', async () => {
     Buffer.from([0xc1, 0xff, 0xff]),
   ])
     assert.throws(() => sealPackets(bytes), { code: 'verify-failed' });
+});
+
+const KiB64 = 65_536;
+const around = (size: number): number[] => Array.from({ length: 70 }, (_, i) => size - 60 + i);
+
+suite('without OpenPGP.js', () => {
+  test('what was sealed by us is opened, of every size', () => {
+    for (const size of [0, 1, 2, 15, 16, 17, 4096, ...around(KiB64), ...around(2 * KiB64), 1_000_003]) {
+      const bytes = pseudoRandom(size, size);
+      const opened = openOurForm(sealBytes(seal, bytes), seal.sessionKey);
+      assert.ok(opened && bytes.equals(opened), `${size} bytes`);
+    }
+  });
+
+  test('nothing is opened that was changed', () => {
+    for (let at = seal.packets.length; at < object.length; at++)
+      assert.equal(openOurForm(flipped(at, at % 8), seal.sessionKey), undefined, `byte ${at}`);
+    for (const other of [object.subarray(0, -1), Buffer.concat([object, Buffer.alloc(1)])])
+      assert.equal(openOurForm(other, seal.sessionKey), undefined);
+    assert.equal(openOurForm(object, new Uint8Array(32)), undefined);
+  });
+
+  test('nothing of another form is opened, which is left to it', async () => {
+    const binary = Buffer.from(content);
+    const zlib = { preferredCompressionAlgorithm: openpgp.enums.compression.zlib };
+    const forms = [
+      { name: 'a file name', message: { binary, filename: 'rows', date: new Date(0) } },
+      { name: 'a date', message: { binary, filename: '' } },
+      { name: 'text', message: { binary, filename: '', date: new Date(0), format: 'text' as const } },
+      { name: 'compressed', message: { binary, filename: '', date: new Date(0) }, config: zlib },
+    ];
+    for (const { name, message, config } of forms) {
+      const encrypted = await openpgp.encrypt({
+        message: await openpgp.createMessage(message),
+        sessionKey: { data: seal.sessionKey, algorithm: 'aes256' },
+        encryptionKeys: [ada.publicKey],
+        format: 'binary',
+        ...(config && { config }),
+      });
+      assert.equal(openOurForm(encrypted, seal.sessionKey), undefined, name);
+      assert.ok(content.equals(await openBytes(encrypted, seal.sessionKey)), name);
+    }
+  });
 });
 
 test('a wrong session key opens nothing', async () => {

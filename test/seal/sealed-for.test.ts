@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sealBytes } from '../../src/seal/message.ts';
-import { keyIdOf, sealedFor } from '../../src/seal/open.ts';
+import { keyIdOf, sealedFor } from '../../src/seal/packets.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
 import { sealAt } from './sealed.ts';
 

@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { findWithPrivateKeys } from '../../src/seal/open.ts';
+import { findWithPrivateKeys } from '../../src/seal/session-key.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { Budget } from '../../src/segments/budget.ts';
 import { gearTable, longestSegmentBytes } from '../../src/segments/chunker.ts';
