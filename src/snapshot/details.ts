@@ -26,9 +26,12 @@ export interface DetailsRecord {
 }
 
 const roomBytes = 2 ** 20;
+/** Characters of lines that go on together: a piece that goes through all the steps of a stream costs more than a line. */
+const togetherLength = 64 * 1024;
 
 export class DetailsWriter {
   readonly #stream = new PassThrough({ highWaterMark: roomBytes });
+  #lines = '';
 
   /** The bytes, to be stored while lines are still being added. */
   get body(): AsyncIterable<Uint8Array> {
@@ -37,12 +40,16 @@ export class DetailsWriter {
 
   /** Adds a line; resolves when there is room for the next. */
   async add(record: DetailsRecord): Promise<void> {
-    if (this.#stream.destroyed || this.#stream.write(`${JSON.stringify(record)}\n`)) return;
+    this.#lines += `${JSON.stringify(record)}\n`;
+    if (this.#lines.length < togetherLength) return;
+    const lines = this.#lines;
+    this.#lines = '';
+    if (this.#stream.destroyed || this.#stream.write(lines)) return;
     await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')]);
   }
 
   end(): void {
-    this.#stream.end();
+    this.#stream.end(this.#lines);
   }
 
   /** Gives up: whoever waits for room goes on, whoever reads gets the error. */

@@ -1,4 +1,4 @@
-/** Memory that carries the tar from the worker to the main thread, which sends it back to be filled again. */
+/** Memory that carries the content of files from the thread that reads them to the main thread, which sends it back. */
 export const blockBytes = 1024 * 1024;
 
 /**
@@ -14,16 +14,4 @@ const free: ArrayBuffer[] = [];
 export const takeBlock = (): Uint8Array<ArrayBuffer> =>
   new Uint8Array(free.pop() ?? new ArrayBuffer(memoryBytes), leadBytes, blockBytes);
 
-export function giveBlock(memory: ArrayBuffer): void {
-  if (memory.byteLength === memoryBytes) free.push(memory);
-}
-
-/** Memory for a whole file; what it holds is left over, too. Small files lie side by side in Node's pool. */
-export const takeWhole = (sizeBytes: number): Buffer =>
-  sizeBytes < Buffer.poolSize >>> 1
-    ? Buffer.allocUnsafe(sizeBytes)
-    : Buffer.allocUnsafe(leadBytes + sizeBytes).subarray(leadBytes);
-
-/** Whether these bytes, taken here, fill their memory: then it can be handed on as it is. */
-export const fillsMemory = ({ buffer, length }: Uint8Array): boolean =>
-  buffer.byteLength === leadBytes + length;
+export const giveBlock = (memory: ArrayBuffer): void => void free.push(memory);

@@ -1,11 +1,11 @@
 import { type BigIntStats, closeSync, constants, fstatSync, openSync, readSync, readlinkSync } from 'node:fs';
 import { messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { blockBytes, takeBlock, takeWhole } from './files-memory.ts';
+import { blockBytes, takeBlock } from './files-memory.ts';
 import { type Trouble, becameOther, failure, problem } from './files-walk.ts';
 
 /** Larger files are read piece by piece, never whole. */
-const wholeBytes = 1024 * 1024;
+const wholeBytes = blockBytes;
 
 export interface OpenFile {
   readonly fd: number;
@@ -54,25 +54,25 @@ export function readTarget(path: ByteName, at: ByteName): ByteName | Trouble {
 
 export const isSmall = (file: OpenFile): boolean => file.sizeBytes <= wholeBytes;
 
-/** Exactly as many bytes as the file had when it was opened, or why there are none. */
-export function readWhole(file: OpenFile): { body: Buffer; trouble?: Trouble } | Trouble {
-  const body = takeWhole(file.sizeBytes);
+/** Fills `body`, which is as long as the file was when it was opened. Returns what is to be said, and whether it was read at all. */
+export function readWhole(file: OpenFile, body: Buffer): { read: boolean; trouble: Trouble | undefined } {
   try {
     const filled = fill(file, body, 0);
     body.fill(0, filled);
-    const trouble = changed(file, filled);
-    return trouble === undefined ? { body } : { body, trouble };
+    return { read: true, trouble: changed(file, filled) };
   } catch (error) {
-    return failure(file.path, error);
+    return { read: false, trouble: failure(file.path, error) };
   }
 }
 
 /** The same for a large file. Its size is announced by then, so what cannot be read is zeros and said so. */
-export function* readPieces(file: OpenFile, report: (trouble: Trouble) => void): Generator<Buffer> {
-  let at = 0;
+export function* readPieces(
+  file: OpenFile,
+  report: (trouble: Trouble) => void,
+): Generator<Buffer<ArrayBuffer>> {
   let broken: Trouble | undefined;
   let ended = false;
-  while (at < file.sizeBytes) {
+  for (let at = 0; at < file.sizeBytes; at += blockBytes) {
     const { buffer, byteOffset } = takeBlock();
     const piece = Buffer.from(buffer, byteOffset, Math.min(blockBytes, file.sizeBytes - at));
     let filled = 0;
@@ -88,10 +88,9 @@ export function* readPieces(file: OpenFile, report: (trouble: Trouble) => void):
     }
     ended ||= filled < piece.length;
     piece.fill(0, filled);
-    yield piece;
-    at += piece.length;
+    yield piece; // and its memory, which is gone then
   }
-  const trouble = broken ?? changed(file, ended ? undefined : at);
+  const trouble = broken ?? changed(file, ended ? undefined : file.sizeBytes);
   if (trouble !== undefined) report(trouble);
 }
 

@@ -1,7 +1,6 @@
 import { rfc3339 } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { type ByteName, base64Of, bytesOf, fromBase64, isText, textOf } from './byte-name.ts';
-import type { EntryRecord } from './files-blocks.ts';
 import type { Place } from './files-tar.ts';
 import { type TarEntry, blockBytes } from './tar-records.ts';
 
@@ -15,6 +14,11 @@ export interface TreeEntry extends TarEntry, Place {
 export const nameInTar = (path: ByteName): ByteName => (path === '/' ? '.' : path.slice(1));
 
 const pathOf = (name: ByteName): ByteName => (name === '.' ? '/' : `/${name}`);
+
+export interface EntryRecord {
+  readonly type: 'entry';
+  readonly [key: string]: unknown;
+}
 
 export function recordOf(entry: TarEntry, { offset, data }: Place): EntryRecord {
   const path = pathOf(entry.name);

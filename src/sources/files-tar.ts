@@ -16,7 +16,8 @@ const endBytes = 1024;
  */
 export class TarWriter {
   readonly #archive = new TarArchive({ highWaterMark: 512 * 1024 });
-  #position = 0;
+  /** Where the next entry begins. */
+  position = 0;
   #taken = (): void => undefined;
 
   /** Everything comes out here, an error too: then what waits here does so for ever. */
@@ -27,10 +28,10 @@ export class TarWriter {
   }
 
   /** Resolves when the entry has been taken, at the speed of what is written to. `body` must have the announced size. */
-  async add(entry: TarEntry, body: Buffer | Iterable<Buffer>): Promise<Place> {
+  async add(entry: TarEntry, body: Buffer | AsyncIterable<Buffer>): Promise<Place> {
     const { data, bytes } = headerOf(entry);
-    const place = { offset: this.#position, data: this.#position + bytes };
-    this.#position = place.data + padded(entry.sizeBytes);
+    const place = { offset: this.position, data: this.position + bytes };
+    this.position = place.data + padded(entry.sizeBytes);
     const source = Buffer.isBuffer(body) ? body : Readable.from(body, { objectMode: false });
     await new Promise<void>((resolve) => {
       this.#taken = resolve;
@@ -42,6 +43,6 @@ export class TarWriter {
   /** Resolves with the size of the tar. */
   async end(): Promise<number> {
     await this.#archive.finalize();
-    return this.#position + endBytes;
+    return this.position + endBytes;
   }
 }

@@ -1,10 +1,9 @@
 import { type BigIntStats, closeSync, existsSync, readFileSync } from 'node:fs';
 import type { ByteName } from './byte-name.ts';
-import type { BlockWriter } from './files-blocks.ts';
 import { excluder } from './files-exclude.ts';
+import type { TreeFeed, TreeItem } from './files-feed.ts';
 import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
-import { nameInTar, recordOf } from './files-record.ts';
-import type { TarWriter } from './files-tar.ts';
+import { nameInTar } from './files-record.ts';
 import { type Found, type Trouble, walk } from './files-walk.ts';
 import type { TarEntry } from './tar-records.ts';
 
@@ -16,36 +15,30 @@ export interface FilesTask {
 
 type Owners = Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'uname' | 'gname' | 'mtimeNs'>;
 
-/** Walks the paths and writes what is there, with a record of each entry and each problem. */
-export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: FilesTask): Promise<void> {
+/** Walks the paths and feeds what is there, and what is to be said about it. */
+export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
   const firstNames = new Map<string, ByteName>();
   const users = namesIn('/etc/passwd');
   const groups = namesIn('/etc/group');
 
-  const report = (trouble: Trouble): Promise<void> =>
-    blocks.record({ type: 'problem', code: trouble.code, text: trouble.text });
-
   for (const found of walk({ ...task, excluded: excluder(task.exclude) })) {
-    if (found.kind === 'problem') await report(found);
-    else if (found.kind === 'directory')
-      await add(found, { kind: 'directory', sizeBytes: 0 }, Buffer.alloc(0));
+    if (found.kind === 'problem') await feed.add(found);
+    else if (found.kind === 'directory') await feed.add(entry(found, { kind: 'directory' }));
     else if (found.kind === 'symlink') await addSymlink(found);
     else await addFile(found);
   }
 
   async function addSymlink(found: Found): Promise<void> {
     const target = readTarget(found.path, found.at);
-    if (typeof target !== 'string') return report(target);
-    return add(found, { kind: 'symlink', target, sizeBytes: 0 }, Buffer.alloc(0));
+    await feed.add(typeof target === 'string' ? entry(found, { kind: 'symlink', target }) : target);
   }
 
   async function addFile(found: Found): Promise<void> {
     const inode = found.stats.nlink > 1n ? `${found.stats.dev}:${found.stats.ino}` : undefined;
     const first = inode === undefined ? undefined : firstNames.get(inode);
-    if (first !== undefined)
-      return add(found, { kind: 'link', target: first, sizeBytes: 0 }, Buffer.alloc(0));
+    if (first !== undefined) return feed.add(entry(found, { kind: 'link', target: first }));
     const file = openFile(found.path, found.at);
-    if ('kind' in file) return report(file);
+    if ('kind' in file) return feed.add(file);
     try {
       const saved = await addContent({ ...found, stats: file.stats }, file);
       if (saved && inode === `${file.stats.dev}:${file.stats.ino}`)
@@ -57,35 +50,28 @@ export async function writeTree(tar: TarWriter, blocks: BlockWriter, task: Files
   }
 
   async function addContent(found: Found, file: OpenFile): Promise<boolean> {
-    const kind = { kind: 'file', sizeBytes: file.sizeBytes } as const;
+    const { sizeBytes } = file;
+    const item = entry(found, { kind: 'file', sizeBytes });
     if (isSmall(file)) {
-      const read = readWhole(file);
-      if ('kind' in read) {
-        await report(read);
-        return false;
-      }
-      await add(found, kind, read.body);
-      if (read.trouble !== undefined) await report(read.trouble);
-      return true;
+      const { read, trouble } = readWhole(file, await feed.room(sizeBytes));
+      if (read) await feed.add(item, sizeBytes);
+      if (trouble !== undefined) await feed.add(trouble);
+      return read;
     }
     const troubles: Trouble[] = [];
-    await add(
-      found,
-      kind,
+    await feed.addPieces(
+      item,
       readPieces(file, (trouble) => troubles.push(trouble)),
     );
-    for (const trouble of troubles) await report(trouble);
+    for (const trouble of troubles) await feed.add(trouble);
     return true;
   }
 
-  async function add(
-    found: Found,
-    what: Pick<TarEntry, 'kind' | 'target' | 'sizeBytes'>,
-    body: Buffer | Iterable<Buffer>,
-  ): Promise<void> {
-    const entry = { ...what, name: nameInTar(found.path), ...owners(found.stats) };
-    const place = await tar.add(entry, body);
-    await blocks.record(recordOf(entry, place));
+  function entry(
+    { path, stats }: Found,
+    what: Pick<TarEntry, 'kind' | 'target'> & { readonly sizeBytes?: number },
+  ): TreeItem {
+    return { kind: 'entry', entry: { sizeBytes: 0, ...what, name: nameInTar(path), ...owners(stats) } };
   }
 
   function owners(stats: BigIntStats): Owners {

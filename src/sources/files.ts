@@ -5,8 +5,8 @@ import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { sibling } from '../sibling.ts';
-import type { BlockMessage } from './files-blocks.ts';
 import { excluder } from './files-exclude.ts';
+import type { FeedMessage } from './files-feed.ts';
 import type { FilesTask } from './files-tree.ts';
 import type { Source, SourceContext } from './source.ts';
 
@@ -59,8 +59,19 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
     name: `files ${name}`,
     workerData: task,
   });
+  const feed = feedOf(worker, signal);
+  let entries = 0;
   try {
-    const entries = yield* takeBlocks(name, worker, context);
+    // Loaded while the thread starts.
+    const { packTree } = await import('./files-pack.ts');
+    yield* packTree(feed, {
+      entry: (record) => {
+        entries += 1;
+        return context.detail({ ...record, source: name });
+      },
+      problem: ({ code, text }) => context.problem(code, text),
+      done: ({ block }) => worker.postMessage(block?.buffer, block === undefined ? [] : [block.buffer]),
+    });
     if (entries === 0)
       throw new SealiftError('source-empty', `Nothing of the files of "${name}" could be read`);
   } catch (error) {
@@ -76,25 +87,10 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
   }
 }
 
-/** Returns the number of entries. */
-async function* takeBlocks(
-  name: string,
-  worker: Worker,
-  context: SourceContext,
-): AsyncGenerator<Uint8Array, number, undefined> {
-  let entries = 0;
-  for await (const [message] of on(worker, 'message', { signal: context.signal, close: ['exit'] })) {
-    const { block, records, last } = message as BlockMessage;
-    for (const record of records) {
-      if (record.type === 'problem') context.problem(record.code, record.text);
-      else {
-        entries += 1;
-        await context.detail({ ...record, type: 'entry', source: name });
-      }
-    }
-    if (block !== undefined) yield block;
-    if (last) return entries;
-    worker.postMessage(block?.buffer, block === undefined ? [] : [block.buffer]);
-  }
-  throw new Error('the thread that reads them ended before its time');
+/** Listens at once, so that nothing is missed. */
+function feedOf(worker: Worker, signal: AbortSignal): AsyncIterator<FeedMessage> {
+  const events = on(worker, 'message', { signal, close: ['exit'] });
+  return (async function* () {
+    for await (const [message] of events) yield message as FeedMessage;
+  })();
 }

@@ -75,12 +75,12 @@ export class Backup {
   /** One more block. */
   async take(): Promise<void> {
     const { value, done } = await this.chunks.next();
-    if (done !== true) this.#taken.push(value.slice());
+    if (done !== true) this.#taken.push(new Uint8Array(value));
   }
 
   async rest(): Promise<Buffer> {
     for (let next = await this.chunks.next(); next.done !== true; next = await this.chunks.next())
-      this.#taken.push(next.value.slice());
+      this.#taken.push(new Uint8Array(next.value));
     return this.tar;
   }
 
