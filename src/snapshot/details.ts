@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import { SealiftError } from '../errors.ts';
 
@@ -45,17 +44,29 @@ export class DetailsWriter {
     const lines = this.#lines;
     this.#lines = '';
     if (this.#stream.destroyed || this.#stream.write(lines)) return;
-    await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')]);
+    await this.#drained();
   }
 
   end(): void {
     this.#stream.end(this.#lines);
+    this.#lines = '';
   }
 
   /** Gives up: whoever waits for room goes on, whoever reads gets the error. */
   abort(error: Error): void {
     this.#stream.on('error', () => undefined);
     this.#stream.destroy(error);
+  }
+
+  #drained(): Promise<void> {
+    const stream = this.#stream;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const go = (): void => {
+      stream.off('drain', go).off('close', go);
+      resolve();
+    };
+    stream.on('drain', go).on('close', go);
+    return promise;
   }
 }
 

@@ -33,7 +33,7 @@ export async function* packTree(
   }
 }
 
-/** Resolves with the size of the tar. Where `blocks` has failed it may wait for ever. */
+/** Resolves with the size of the tar. Says nothing more once `blocks` is gone, and may wait for ever then. */
 async function pack(
   feed: AsyncIterator<FeedMessage>,
   blocks: TarBlocks,
@@ -60,6 +60,7 @@ async function pack(
     let at = 0;
     let inPieces = false;
     for (const item of message.items) {
+      if (blocks.destroyed) return tar.position;
       if (item.kind === 'problem') {
         options.problem(item);
         continue;
@@ -67,10 +68,12 @@ async function pack(
       const { entry } = item;
       const end = at + entry.sizeBytes;
       inPieces = end > content.length;
-      const body = inPieces ? contentFrom(message, entry.sizeBytes) : content.subarray(at, end);
+      const place = await tar.add(
+        entry,
+        inPieces ? contentFrom(message, entry.sizeBytes) : content.subarray(at, end),
+      );
       at = end;
-      const place = await tar.add(entry, body);
-      await options.entry(recordOf(entry, place));
+      if (!blocks.destroyed) await options.entry(recordOf(entry, place));
     }
     if (!inPieces) doneAt(tar.position, message);
   }

@@ -2,6 +2,7 @@ import { type BigIntStats, closeSync, existsSync, readFileSync } from 'node:fs';
 import type { ByteName } from './byte-name.ts';
 import { excluder } from './files-exclude.ts';
 import type { TreeFeed, TreeItem } from './files-feed.ts';
+import { blockBytes } from './files-memory.ts';
 import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
 import { nameInTar } from './files-record.ts';
 import { type Found, type Trouble, walk } from './files-walk.ts';
@@ -37,6 +38,8 @@ export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
     const inode = found.stats.nlink > 1n ? `${found.stats.dev}:${found.stats.ino}` : undefined;
     const first = inode === undefined ? undefined : firstNames.get(inode);
     if (first !== undefined) return feed.add(entry(found, { kind: 'link', target: first }));
+    // Nothing is waited for between looking at a file and reading it.
+    await feed.room(Math.min(Number(found.stats.size), blockBytes));
     const file = openFile(found.path, found.at);
     if ('kind' in file) return feed.add(file);
     try {

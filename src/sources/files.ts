@@ -59,6 +59,7 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
     name: `files ${name}`,
     workerData: task,
   });
+  worker.on('error', () => undefined); // is heard below, but nobody listens there any more after an abort
   const feed = feedOf(worker, signal);
   let entries = 0;
   try {
@@ -72,6 +73,7 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
       problem: ({ code, text }) => context.problem(code, text),
       done: ({ block }) => worker.postMessage(block?.buffer, block === undefined ? [] : [block.buffer]),
     });
+    signal.throwIfAborted();
     if (entries === 0)
       throw new SealiftError('source-empty', `Nothing of the files of "${name}" could be read`);
   } catch (error) {

@@ -72,3 +72,16 @@ test('giving up when nobody reads is no error of its own', async () => {
   await delay(5);
   await assert.rejects(collect(writer.body), { message: 'the backup failed' });
 });
+
+test('waiting for room many times leaves no listeners behind', async () => {
+  const warnings: Error[] = [];
+  const warn = (warning: Error): unknown => warnings.push(warning);
+  process.on('warning', warn);
+  const writer = new DetailsWriter();
+  const reading = collect(writer.body);
+  for (let i = 0; i < 40; i++) await writer.add({ type: 'entry', text: 'x'.repeat(2 ** 21) });
+  writer.end();
+  await reading;
+  process.off('warning', warn);
+  assert.deepEqual(warnings, []);
+});

@@ -536,6 +536,41 @@ test('an aborted backup throws the reason and leaves no thread and no open file'
   }
 });
 
+test('nothing is told of a tree after its consumer has turned away', async (t) => {
+  const from = scratch(t);
+  for (let index = 0; index < 3000; index += 1) writeFileSync(join(from, `f${index}`), 'x'.repeat(1000));
+  const backup = await Backup.start(from);
+  await backup.take();
+  await backup.chunks.return!();
+  const { length } = backup.entries;
+  await sleep(300);
+  assert.equal(backup.entries.length, length);
+});
+
+test('no file is open and measured while the thread waits for the consumer', async (t) => {
+  const from = scratch(t);
+  const names = Array.from({ length: 300 }, (_, index) => join(from, `f${index}`));
+  for (const name of names) writeFileSync(name, Buffer.alloc(100_000, 'x'));
+  const backup = await Backup.start(from);
+  await backup.take();
+  await sleep(300);
+  for (const name of names) appendFileSync(name, 'more');
+  await backup.rest();
+  assert.deepEqual(backup.codes(), []);
+});
+
+test('a reading thread that dies after the abort does not take the process with it', (t) => {
+  const from = scratch(t);
+  writeFileSync(join(from, 'large'), Buffer.alloc(32 * megabyte));
+  const script = join(import.meta.dirname, 'files-abort.ts');
+  const dies = `data:text/javascript,${encodeURIComponent(`
+    import { isMainThread } from 'node:worker_threads';
+    if (!isMainThread) setTimeout(() => { throw new Error('the thread dies'); }, 600);
+  `)}`;
+  const told = execFileSync(process.execPath, ['--import', dies, script, from], { encoding: 'utf8' });
+  assert.equal(told, 'enough\n');
+});
+
 test('no more than a few MiB are read ahead of the consumer', async (t) => {
   const from = scratch(t);
   for (let index = 0; index < 100; index += 1) writeFileSync(join(from, `f${index}`), Buffer.alloc(megabyte));
