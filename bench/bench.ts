@@ -13,8 +13,9 @@ import { alternate, measure, median, type Run } from './measure.ts';
  * the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
-/** As the package ships it; the launcher sets the same option and variable. */
-const program = `${process.execPath} --disable-warning=ExperimentalWarning ${join(root, 'dist', 'main.js')}`;
+/** As the package ships it; the launcher sets the same options and variable. */
+const options = '--disable-warning=ExperimentalWarning --max-semi-space-size=8';
+const program = `${process.execPath} ${options} ${join(root, 'dist', 'main.js')}`;
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
