@@ -8,7 +8,10 @@ export function release(bytes: Uint8Array, memoryBytes = bytes.byteLength): void
   if (buffer instanceof ArrayBuffer && buffer.byteLength === memoryBytes) buffer.transfer(0);
 }
 
-/** What of these can be handed to another thread without a copy: memory that nothing else lies in (Node pools what is small). */
+/**
+ * What of these can be handed to another thread without a copy: memory that nothing else lies in (Node pools what is
+ * small).
+ */
 export const transferable = (...all: readonly (Uint8Array | undefined)[]): ArrayBuffer[] =>
   all.flatMap((bytes) =>
     bytes?.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength

@@ -39,9 +39,9 @@ const blockBytes = 16;
 const pieceBytes = 64 * 1024;
 
 /**
- * AES-256 in CFB mode with a zero initialisation vector, backwards: the plaintext of a block is its ciphertext XOR what the
- * cipher makes of the block of ciphertext before it. Those are all known, so the cipher takes many at a time (ECB). In its CFB mode OpenSSL
- * takes one after the other, and 1.6 times as long for the whole.
+ * AES-256 in CFB mode with a zero initialisation vector, backwards (RFC 4880, 13.9): the plaintext of a block is its
+ * ciphertext XOR what the cipher makes of the block of ciphertext before it. Those are all known, so the cipher takes many
+ * at a time (ECB); in its CFB mode OpenSSL takes one after the other, and 1.6 times as long for the whole.
  */
 function decrypt(sessionKey: Uint8Array, ciphertext: Uint8Array): Buffer {
   const cipher = createCipheriv('aes-256-ecb', sessionKey, null).setAutoPadding(false);

@@ -125,8 +125,8 @@ export class Cutter {
 
 /**
  * Rolls the hash over all of these bytes: how many there are up to the first after which the bits under the mask are
- * zero, or, without one, the hash at their end. Eight bytes at a time are a
- * fifth faster than four, and those nearly twice as fast as one.
+ * zero, or, without one, the hash at their end. Eight bytes at a time are a fifth faster than four, and those nearly twice
+ * as fast as one.
  */
 function find(
   gear: Int32Array,

@@ -54,7 +54,10 @@ export function readTarget(path: ByteName, at: ByteName): ByteName | Trouble {
 
 export const isSmall = (file: OpenFile): boolean => file.sizeBytes <= wholeBytes;
 
-/** Fills `body`, which is as long as the file was when it was opened. Returns what is to be said, and whether it was read at all. */
+/**
+ * Fills `body`, which is as long as the file was when it was opened. Returns whether it was read at all, and what is to be
+ * said about it.
+ */
 export function readWhole(file: OpenFile, body: Buffer): { read: boolean; trouble: Trouble | undefined } {
   try {
     const filled = fill(file, body, 0);
