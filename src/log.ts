@@ -1,4 +1,5 @@
 import { pino, type Logger, type SerializedError } from 'pino';
+import { clearLastLine } from './last-line.ts';
 import { printable } from './output.ts';
 
 /** Logs go to stderr: readable lines on a terminal, JSON lines (pino's) everywhere else. */
@@ -29,9 +30,10 @@ const secretNames = [
 
 export function createLog(options: LogOptions): Log {
   const sink = options.sink ?? stderr();
-  const stream = options.pretty
-    ? { write: (line: string) => void sink.write(`${prettyLine(line, options.colour)}\n`) }
-    : { write: (line: string) => void sink.write(line) };
+  const write = (line: string): void => {
+    clearLastLine();
+    sink.write(options.pretty ? `${prettyLine(line, options.colour)}\n` : line);
+  };
   return pino(
     {
       level: options.level,
@@ -43,7 +45,7 @@ export function createLog(options: LogOptions): Log {
         censor: '[redacted]',
       },
     },
-    stream,
+    { write },
   );
 }
 

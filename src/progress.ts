@@ -1,4 +1,5 @@
 import { Presets, SingleBar } from 'cli-progress';
+import { drawOnLastLine, lastLineIsTaken } from './last-line.ts';
 import { formatSize } from './output.ts';
 
 /** How a long command tells how far it is. */
@@ -58,12 +59,19 @@ export function startProgress(options: ProgressOptions): Progress {
         newBytes: added,
         ...(known ? { totalBytes } : {}),
       });
-    } else if (drawing) bar.update(done, facts());
+    } else if (lastLineIsTaken()) return;
+    else if (drawing) bar.update(done, facts());
     else {
       drawing = true;
       bar.start(totalBytes ?? 0, done, facts());
     }
   };
+  /** It comes back with the next second. */
+  const hide = (): void => {
+    if (drawing) bar.stop();
+    drawing = false;
+  };
+  drawOnLastLine(hide);
   const timer = setInterval(show, patienceMs);
   timer.unref();
   return {
@@ -77,7 +85,7 @@ export function startProgress(options: ProgressOptions): Progress {
     },
     [Symbol.dispose]() {
       clearInterval(timer);
-      if (drawing) bar.stop();
+      hide();
     },
   };
 }

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { SealiftError } from './errors.ts';
+import { takeLastLine } from './last-line.ts';
 import { readGuarded } from './permissions.ts';
 
 /** Asks on the terminal without showing what is typed. Throws `usage` where there is no terminal to ask on. */
@@ -11,6 +12,10 @@ export async function askHidden(question: string, signal: AbortSignal): Promise<
     });
   }
   signal.throwIfAborted();
+  return takeLastLine(() => ask(question, signal));
+}
+
+async function ask(question: string, signal: AbortSignal): Promise<string> {
   // readline echoes to its output; the question itself is written past it.
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 });

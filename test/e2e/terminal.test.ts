@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { freshDatabase, needs, psql, theService } from '../services/services.ts';
+import { launcher, programEnv } from '../support/cli.ts';
+import { screenOf } from '../support/screen.ts';
+import { every2h, makeWorld } from '../support/world.ts';
+
+const source = (name: string, shell: string) => ({ name, kind: 'command', shell, file: name });
+
+test('what is logged while a bar is drawn stands on the terminal in lines of its own', async (t) => {
+  const world = await makeWorld(t, { jobs: {} });
+  const sources = [
+    source('slow', 'sleep 1.5; echo yes'),
+    source('broken', 'false'),
+    source('last', 'sleep 1.5; echo'),
+  ];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  const command = `${launcher} -c ${world.configFile} backup`;
+  const env = { ...programEnv(world.dir), TERM: 'xterm', COLUMNS: '200' };
+  const { stdout } = await promisify(execFile)('script', ['-qc', `stty cols 200; ${command}`, '/dev/null'], {
+    env,
+  });
+  assert.match(stdout, /backing up j/, 'a bar was drawn');
+  const lines = screenOf(stdout).filter((line) => line !== '');
+  assert.match(lines[0] ?? '', /^[\d:]{8} error: broken\/broken failed and is not in the snapshot: [^·]*$/);
+  assert.match(lines[1] ?? '', /^\d{8}T\d{6}Z-j-\w{6}  partial$/);
+  assert.doesNotMatch(lines.join('\n'), /backing up/);
+});
+
+suite('a question', needs('postgres'), () => {
+  test('stays on the terminal as long as it is not answered, and no bar takes its place', async (t) => {
+    const { tcpHost, port, host, user: admin } = theService('postgres');
+    const database = await freshDatabase();
+    const user = `user_${database}`;
+    await psql(
+      'postgres',
+      `CREATE ROLE ${user} LOGIN PASSWORD 'secret'; CREATE DATABASE ${user} OWNER ${user}`,
+    );
+    await psql(database, 'CREATE TABLE t AS SELECT 1 AS one');
+    const pg = { name: 'pg', kind: 'postgres', databases: [database], globals: false, host, port };
+    const world = await makeWorld(t, {
+      jobs: { j: { schedule: every2h, sources: [{ ...pg, user: admin }] } },
+    });
+    assert.equal((await world.run('backup')).status, 0);
+
+    const url = `postgres://${user}@${tcpHost}:${port}/${user}`;
+    const command = `${launcher} -c ${world.configFile} restore --key ${world.key} --into ${url}`;
+    const child = spawn('script', ['-qec', `stty cols 200; ${command}`, '/dev/null'], {
+      env: { ...programEnv(world.dir), TERM: 'xterm' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    let sent = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (sent += text));
+    while (!sent.includes('Password of')) await delay(20);
+    await delay(2500);
+    assert.equal(screenOf(sent).at(-1), 'Password of the database user:');
+    child.stdin.end('secret\n');
+    const [status] = (await once(child, 'close')) as [number];
+    assert.equal(status, 0, sent);
+    assert.match(screenOf(sent).join('\n'), /restored .*loaded/);
+  });
+});
