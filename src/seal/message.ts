@@ -1,5 +1,6 @@
 import { createCipheriv, createHash, randomFillSync } from 'node:crypto';
 import { release } from '../memory.ts';
+import { literalTag, seipdTag } from './packets.ts';
 
 /**
  * What seals the segments of one run: a random session key, held only in memory, and the PKESK packets that carry it
@@ -20,12 +21,12 @@ export interface Seal {
  * of the content. The tests open the result with gpg, sq and OpenPGP.js.
  */
 export function sealBytes(seal: Seal, ...content: readonly Uint8Array[]): Buffer {
-  const literal = 6 + content.reduce((sum, { length }) => sum + length, 0);
+  const literal = literalHeader.length + content.reduce((sum, { length }) => sum + length, 0);
   const encrypted = prefixBytes + packetHeaderBytes + literal + mdcBytes;
   const start = seal.packets.length;
   const object = Buffer.allocUnsafeSlow(start + packetHeaderBytes + 1 + encrypted);
   object.set(seal.packets);
-  let at = writePacketHeader(object, start, 18, 1 + encrypted);
+  let at = writePacketHeader(object, start, seipdTag, 1 + encrypted);
   object[at++] = 1; // version of the packet
 
   const cipher = createCipheriv('aes-256-cfb', seal.sessionKey, Buffer.alloc(16));
@@ -37,23 +38,26 @@ export function sealBytes(seal: Seal, ...content: readonly Uint8Array[]): Buffer
     release(encryptedBytes);
   };
   // The random prefix, its last two bytes repeated, takes the place of an initialisation vector.
-  const head = Buffer.alloc(prefixBytes + packetHeaderBytes + 6);
+  const head = Buffer.alloc(prefixBytes + packetHeaderBytes + literalHeader.length);
   randomFillSync(head, 0, 16);
   head.copy(head, 16, 14, 16);
-  const kind = writePacketHeader(head, prefixBytes, 11, literal);
-  head[kind] = 0x62; // binary; the bytes after it are an empty name and no date
+  literalHeader.copy(head, writePacketHeader(head, prefixBytes, literalTag, literal));
   write(head);
   for (const part of content)
     for (let from = 0; from < part.length; from += pieceBytes) write(part.subarray(from, from + pieceBytes));
-  const trailer = Buffer.from([0xd3, 20]);
-  write(trailer);
+  write(mdcHeader);
   cipher.update(mdc.digest()).copy(object, at);
   return object;
 }
 
-const prefixBytes = 18;
+/** The random prefix and the repetition of its last two bytes (RFC 4880, 5.13). */
+export const prefixBytes = 18;
+/** Binary, with no name and no date (RFC 4880, 5.9). */
+export const literalHeader = Buffer.from([0x62, 0, 0, 0, 0, 0]);
+/** What the SHA-1 of the modification detection code stands behind (RFC 4880, 5.14). */
+export const mdcHeader = Buffer.from([0xd3, 20]);
+export const mdcBytes = mdcHeader.length + 20;
 const packetHeaderBytes = 6;
-const mdcBytes = 22;
 /** Small enough for the allocator to use the same memory again and again. */
 const pieceBytes = 64 * 1024;
 

@@ -1,6 +1,7 @@
 import { createCipheriv, createHash } from 'node:crypto';
 import { SealiftError, messageOf } from '../errors.ts';
 import { release } from '../memory.ts';
+import { literalHeader, mdcBytes, mdcHeader, prefixBytes } from './message.ts';
 import { literalTag, packetAt, sealPackets, seipdTag } from './packets.ts';
 
 /**
@@ -23,16 +24,10 @@ export function openOurForm(object: Uint8Array, sessionKey: Uint8Array): Uint8Ar
   if (!Buffer.concat([mdcHeader, hash]).equals(mdc)) return undefined;
   const literal = packetAt(data, prefixBytes);
   const isLast = literal?.tag === literalTag && literal.end === data.length - mdcBytes;
-  if (!isLast || !data.subarray(literal.body).subarray(0, 6).equals(literalHeader)) return undefined;
+  if (!isLast || !data.subarray(literal.body).subarray(0, literalHeader.length).equals(literalHeader))
+    return undefined;
   return data.subarray(literal.body + literalHeader.length, literal.end);
 }
-
-/** The random prefix and the repetition of its last two bytes (RFC 4880, 5.13). */
-const prefixBytes = 18;
-const mdcBytes = 22;
-const mdcHeader = Buffer.from([0xd3, 20]);
-/** Binary, with no name and no date (RFC 4880, 5.9). */
-const literalHeader = Buffer.from([0x62, 0, 0, 0, 0, 0]);
 
 const blockBytes = 16;
 /** Whole blocks, and few enough bytes to stay in the processor's cache. */
