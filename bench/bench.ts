@@ -8,8 +8,8 @@ import { benchRetention } from './retention.ts';
 import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
- * `npm run bench [tar|restore|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program, measured side by side
- * with what one would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
+ * `npm run bench [demo|tar|restore|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program,
+ * measured side by side with what one would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
  * the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
@@ -99,6 +99,16 @@ async function prepare(): Promise<void> {
 }
 
 const benches: Record<string, () => Promise<void>> = {
+  async demo() {
+    const stage = mkdtempSync(join(tmpdir(), 'sbd-'));
+    const runs: Run[] = [];
+    for (let round = 0; round < rounds; round++)
+      runs.push(await measure(`${process.execPath} ${join(root, 'demo', 'demo.ts')}`, { TMPDIR: stage }));
+    const seconds = secondsOf(runs);
+    report({ what: 'npm run demo', ours: `${seconds.toFixed(1)} s`, ratio: seconds, limit: { atMost: 20 } });
+    rmSync(stage, { recursive: true });
+  },
+
   async tar() {
     const file = join(dir, 'mixed');
     writeMixed(file, 2 * GiB, root);

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { cpSync, mkdirSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { launcher, sealift } from './support/cli.ts';
+import { checkoutLauncher, launcher, sealift } from './support/cli.ts';
 import { put, temporary } from './support/temporary.ts';
 
 test('--help names the commands and the exit codes, on stdout, and ends with 0', async (t) => {
@@ -88,7 +88,7 @@ test('output that is no terminal has no colours', async (t) => {
 test('the launcher works through links, from any folder, and with a name with spaces', async (t) => {
   const dir = join(temporary(t), 'a folder');
   mkdirSync(dir);
-  symlinkSync(launcher, join(dir, 'absolute link'));
+  symlinkSync(checkoutLauncher, join(dir, 'absolute link'));
   symlinkSync('absolute link', join(dir, 'relative'));
   symlinkSync(dir, `${dir}2`);
   for (const program of [join(dir, 'absolute link'), join(dir, 'relative'), `${dir}2/relative`]) {

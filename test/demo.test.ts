@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism, loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -18,13 +18,11 @@ interface Run {
   /** The folder that it kept. */
   readonly folder: string;
   readonly home: string;
-  readonly seconds: number;
 }
 
 /** Runs the demo as a stranger would, somewhere else, with an empty home and a temporary folder of its own. */
 async function runDemo(t: TestContext, env: Record<string, string> = {}): Promise<Run> {
   const home = temporary(t);
-  const startedMs = performance.now();
   const child = spawn(process.execPath, [demo], {
     cwd: home,
     env: { PATH: process.env['PATH'], HOME: home, TMPDIR: tmpdir(), ...env },
@@ -37,11 +35,11 @@ async function runDemo(t: TestContext, env: Record<string, string> = {}): Promis
   const [stdout, stderr, status] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
   const folder = /(?:^ {2}| is in )(\/.*sealift-demo-\w{6})$/m.exec(stderr + stdout)?.[1] ?? '';
   t.after(() => folder !== '' && rmSync(folder, { recursive: true, force: true }));
-  return { status, stdout, stderr, folder, home, seconds: (performance.now() - startedMs) / 1000 };
+  return { status, stdout, stderr, folder, home };
 }
 
 test('the demo runs to its end and says what it proved', async (t) => {
-  const { status, stdout, stderr, folder, home, seconds } = await runDemo(t);
+  const { status, stdout, stderr, folder, home } = await runDemo(t);
   assert.equal(status, 0, stdout + stderr);
   assert.equal(stderr, '');
   const facts = [
@@ -70,7 +68,6 @@ test('the demo runs to its end and says what it proved', async (t) => {
     [],
     'no agent is left',
   );
-  assert.ok(seconds < 20 * crowding(), `it took ${seconds} s`);
 });
 
 test('a demo that fails says so', async (t) => {
@@ -94,9 +91,6 @@ function commandLines(): string[] {
       }
     });
 }
-
-/** How many processes wait for each processor: on a machine that is busy otherwise, everything takes that much longer. */
-const crowding = (): number => Math.max(1, (loadavg()[0] ?? 0) / availableParallelism());
 
 function hasGpg(): boolean {
   try {

@@ -8,14 +8,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { inspect } from 'node:util';
+import { buildInto } from '../build.ts';
 import { installMissing } from './services/install.ts';
 import { startPostgres } from './services/postgres.ts';
 import { startRgw } from './services/rgw.ts';
 import { service, variableOf, withoutServices, type ServiceKind } from './services/services.ts';
+
+const root = join(import.meta.dirname, '..');
 
 /** Servers of which each test file starts its own. */
 const ownServers = ['mysql', 'redis', 'ldap', 'ejabberd', 'prosody', 'recipes'] as const;
@@ -42,8 +45,13 @@ async function main(argv: string[]): Promise<number> {
   await using directory = await temporaryDirectory();
   await using servers = await startServers(directory);
   const reportPath = join(directory.path, 'report.tap');
-  // The program is started some hundreds of times: it is compiled once.
-  const env = { ...process.env, ...servers.env, NODE_COMPILE_CACHE: join(directory.path, 'compiled') };
+  const env = {
+    ...process.env,
+    ...servers.env,
+    SEALIFT_TEST_PROGRAM: await buildProgram(join(directory.path, 'program')),
+    // The program is started some hundreds of times: it is compiled once.
+    NODE_COMPILE_CACHE: join(directory.path, 'compiled'),
+  };
   const status = await runTests(argv, env, reportPath);
   // Without a file to run, the runner ends before it opens its report.
   const report = existsSync(reportPath) ? readFileSync(reportPath, 'utf8') : '';
@@ -85,6 +93,15 @@ async function startServers(directory: TemporaryDirectory) {
   return { env, [Symbol.asyncDispose]: () => servers.disposeAsync() };
 }
 
+/** What is shipped, laid out as in the package; the path of its launcher. */
+async function buildProgram(folder: string): Promise<string> {
+  await buildInto(join(folder, 'dist'));
+  for (const name of ['bin', 'package.json'])
+    await cp(join(root, name), join(folder, name), { recursive: true });
+  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
+  return join(folder, 'bin', 'sealift');
+}
+
 async function runTests(argv: string[], env: NodeJS.ProcessEnv, reportPath: string): Promise<number> {
   const flags = argv.filter((argument) => argument.startsWith('-'));
   const files = argv.filter((argument) => !argument.startsWith('-')).map((file) => resolve(file));
@@ -95,11 +112,7 @@ async function runTests(argv: string[], env: NodeJS.ProcessEnv, reportPath: stri
   // Made for two cores: some files wait for a server or a clock while others work.
   const args = ['--test', '--test-concurrency=3', ...reporters, ...flags, ...selection];
   interruption.signal.throwIfAborted();
-  const runner = spawn(process.execPath, args, {
-    env,
-    cwd: join(import.meta.dirname, '..'),
-    stdio: 'inherit',
-  });
+  const runner = spawn(process.execPath, args, { env, cwd: root, stdio: 'inherit' });
   // Ctrl-C reaches the runner by itself; a signal sent to this process alone does not.
   interruption.signal.addEventListener('abort', () => runner.kill('SIGTERM'), { once: true });
   const [status] = (await once(runner, 'exit')) as [number | null];

@@ -15,7 +15,7 @@ export async function watched(
   const self = child.pid ?? 0;
   while (child.exitCode === null && child.signalCode === null) {
     // Before it becomes the program, the launcher asks for the version of Node.js, in its caller's environment.
-    if (aboutProcess(self, 'cmdline').includes('main.ts')) look(below(self), self);
+    if (/main\.[jt]s/.test(aboutProcess(self, 'cmdline'))) look(below(self), self);
     await delay(2);
   }
   const [stdout = '', stderr = ''] = (await texts).map((chunks) => Buffer.concat(chunks).toString());

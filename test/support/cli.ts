@@ -1,7 +1,11 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-export const launcher = fileURLToPath(new URL('../../bin/sealift', import.meta.url));
+/** Of the checkout, where the sources run as they are. */
+export const checkoutLauncher = fileURLToPath(new URL('../../bin/sealift', import.meta.url));
+
+/** Of the program as it is shipped, where the run of the tests has built it. */
+export const launcher = process.env['SEALIFT_TEST_PROGRAM'] ?? checkoutLauncher;
 
 const cache = process.env['NODE_COMPILE_CACHE'];
 
