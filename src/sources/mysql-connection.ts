@@ -138,6 +138,9 @@ async function programs(
 
 export const makerOf = (version: string): Maker => (version.includes('MariaDB') ? 'MariaDB' : 'MySQL');
 
+/** The package with a maker's programs. */
+export const clientOf: Readonly<Record<Maker, string>> = { MariaDB: 'mariadb-client', MySQL: 'mysql-client' };
+
 /**
  * The dump program for a server: of the same maker if there is one. Throws `tool-too-old` for one that does not know
  * what such a server may hold, and would leave it out or fail half-way.
@@ -150,7 +153,7 @@ export async function dumpProgram(
 ): Promise<Program> {
   const found = await programs(server.directories, 'dump', signal);
   const program = found.find((one) => one.maker === maker) ?? found[0];
-  const install = maker === 'MariaDB' ? 'mariadb-client' : 'mysql-client';
+  const install = clientOf[maker];
   if (maker === 'MariaDB' && program.maker === 'MySQL')
     throw new SealiftError(
       'tool-missing',

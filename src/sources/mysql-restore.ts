@@ -14,7 +14,7 @@ import {
   sqlCommand,
   type Surroundings,
 } from './mysql-connection.ts';
-import { giveGrants, makeAccounts, readUsers } from './mysql-users.ts';
+import { giveGrants, makeAccounts, readUsers, refuseLooserRights } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import type { Loader, LoadStream } from './source.ts';
 
@@ -69,6 +69,8 @@ export async function loadMysql(
   for (const dump of dumps)
     targets.push(await look(server, facts, database ?? databaseOf(dump.file), dump, options));
   const saved = users === undefined || database !== undefined ? undefined : await readUsers(users.open());
+
+  if (saved !== undefined) await refuseLooserRights(server, saved, signal);
 
   const lines: string[] = [];
   const soFar = () => (lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`);
@@ -277,8 +279,12 @@ function withMore(error: unknown, more: string): unknown {
 
 const advice: { says: RegExp; hint: string }[] = [
   {
+    says: /ERROR 1419/,
+    hint: 'the server writes a binary log, and then triggers and functions need SUPER: load it as an administrator, or SET GLOBAL log_bin_trust_function_creators = ON meanwhile',
+  },
+  {
     says: /SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER/,
-    hint: 'its views, triggers, routines or events belong to other users: load it as a user with the right SUPER or SET USER',
+    hint: 'its views, triggers, routines or events belong to other users: load it as a user with the right SUPER or SET USER (MySQL: SET_ANY_DEFINER)',
   },
   {
     says: /max_allowed_packet|ERROR 1153/,

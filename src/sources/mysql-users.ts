@@ -2,6 +2,7 @@ import { SealiftError } from '../errors.ts';
 import { feedProcess, ToolFailure } from '../process.ts';
 import {
   ask,
+  describe,
   explain,
   literal,
   type Maker,
@@ -62,7 +63,11 @@ export async function* saveUsers(
 
 const accountsOf = async (server: Server, maker: Maker, signal: AbortSignal): Promise<Account[]> => {
   const isRole = maker === 'MariaDB' ? 'is_role' : "'N'";
-  const rows = await ask(server, `SELECT user, host, ${isRole} FROM mysql.user ORDER BY 1, 2`, signal);
+  const rows = await ask(
+    server,
+    `SELECT user, host, ${isRole} FROM mysql.user ORDER BY HEX(user), HEX(host)`,
+    signal,
+  );
   return rows.map(([user = '', host = '', role]) => ({ user, host, isRole: role === 'Y' }));
 };
 
@@ -167,6 +172,30 @@ function sqlStatements(sql: string): string[] {
   return found;
 }
 
+/**
+ * A right on everything but some databases (MySQL's partial revokes) is one on everything to a server that does not take
+ * them. Throws `restore-failed`, before anything is loaded.
+ */
+export async function refuseLooserRights(
+  server: Server,
+  { grants }: SavedUsers,
+  signal: AbortSignal,
+): Promise<void> {
+  const parts = new RegExp(`^REVOKE [^]* FROM (${name})@(${name})$`);
+  const users = grants.flatMap((statement) => {
+    const [, user, host] = parts.exec(statement) ?? [];
+    return user === undefined || host === undefined ? [] : [`${unquote(user)}@${unquote(host)}`];
+  });
+  if (users.length === 0) return;
+  const [[, setting] = []] = await ask(server, "SHOW GLOBAL VARIABLES LIKE 'partial_revokes'", signal);
+  if (setting === 'ON') return;
+  throw new SealiftError(
+    'restore-failed',
+    `${describe(server)} takes back no rights in part, as the saved one did from ${[...new Set(users)].join(', ')}`,
+    { hint: 'let it, and load again: SET PERSIST partial_revokes = ON' },
+  );
+}
+
 /** Makes the accounts, and gives those that exist the saved properties. The login itself keeps its own. */
 export async function makeAccounts(
   server: Server,
@@ -183,13 +212,19 @@ export async function makeAccounts(
   const wanted = accounts.flatMap((statement) => {
     const login = loginOf(statement);
     if (login === undefined || !there.has(login)) return [statement];
-    if (login !== me) return [statement.replace(/^CREATE USER IF NOT EXISTS /, 'ALTER USER ')];
+    if (login !== me) return [alteration(statement)];
     lines.push(`user ${login} keeps its password: this restore is logged in as it`);
     return [];
   });
   await run(server, wanted, signal);
   return [...lines, `users and roles loaded (${wanted.length} of ${accounts.length})`];
 }
+
+/** In MySQL, a method of logging in that is altered without its `AS` makes the password expire. */
+const alteration = (creation: string): string =>
+  creation
+    .replace(/^CREATE USER IF NOT EXISTS /, 'ALTER USER ')
+    .replace(new RegExp(`^ALTER USER ${account} IDENTIFIED WITH '[^']*'(?! AS )`), "$& AS ''");
 
 /** `user@host` of a statement that makes a user. */
 function loginOf(statement: string): string | undefined {
@@ -259,7 +294,7 @@ async function whatCanBeGiven(
     signal,
   );
   const own = await ask(server, 'SHOW GRANTS', signal);
-  const proxying = /^GRANT PROXY ON (``@`%`|''@'%') TO .* WITH GRANT OPTION$/s;
+  const proxying = /^GRANT PROXY ON (``@`%`|''@'%'|``@``) TO .* WITH GRANT OPTION$/s;
   const query = `SELECT role_name FROM information_schema.applicable_roles WHERE is_grantable = 'YES'`;
   const roles = makerOf(version) === 'MariaDB' ? await ask(server, query, signal) : undefined;
   return {

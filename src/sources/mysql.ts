@@ -4,6 +4,7 @@ import { readProcess } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import {
   ask,
+  clientOf,
   command,
   describe,
   dumpProgram,
@@ -76,7 +77,7 @@ async function streams(
 
   const dumps = names.map((name): SourceStream => {
     const database = there.find((one) => one.name === name);
-    return { file: fileOf(name), open: ({ signal }) => dump(server, program, name, database, signal) };
+    return { file: fileOf(name), open: ({ signal }) => dump(server, maker, program, name, database, signal) };
   });
   if (!config.users) return dumps;
   if (!facts.rights.has(['SELECT'], 'mysql')) {
@@ -100,7 +101,7 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const hasComments = maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 5));
   const columns = `schema_name, default_character_set_name, default_collation_name, ${hasComments ? 'schema_comment' : "''"}`;
-  const query = `SELECT ${columns} FROM information_schema.schemata ORDER BY schema_name`;
+  const query = `SELECT ${columns} FROM information_schema.schemata ORDER BY HEX(schema_name)`;
   const rows = await ask(server, query, signal);
   return {
     maker,
@@ -148,7 +149,7 @@ async function inspectTables(
      SELECT 'unusual', t.table_schema, t.table_name, t.engine, t.table_type = 'SYSTEM VERSIONED'
        FROM information_schema.tables t LEFT JOIN information_schema.engines e ON e.engine = t.engine
       WHERE ${among} AND ${real} AND (COALESCE(e.transactions, 'NO') <> 'YES' OR t.table_type = 'SYSTEM VERSIONED')
-      ORDER BY 2, 3`,
+      ORDER BY HEX(t.table_schema), HEX(t.table_name)`,
     signal,
   );
   const sizes = new Map<string, { count: number; sizeBytes: number }>();
@@ -251,6 +252,7 @@ const makerOptions: Readonly<Record<Maker, readonly string[]>> = {
 
 async function* dump(
   server: Server,
+  maker: Maker,
   program: Program,
   name: string,
   database: Database | undefined,
@@ -265,8 +267,17 @@ async function* dump(
       ends: dumpEnds,
     });
   } catch (error) {
-    throw explain(error, server, name);
+    const explained = explain(error, server, name);
+    const foreign = program.maker !== maker && explained instanceof SealiftError;
+    throw foreign ? sayingWhose(explained, maker, program) : explained;
   }
+}
+
+/** What a program does not know of the other maker's server, it may fail at without a word. */
+function sayingWhose(error: SealiftError, maker: Maker, program: Program): SealiftError {
+  if (error.hint !== undefined) return error;
+  const hint = `the server is ${maker}, and ${program.path} is ${program.maker}'s: apt-get install ${clientOf[maker]}`;
+  return new SealiftError(error.code, error.message, { hint, cause: error.cause });
 }
 
 /** Without a name it is about the database that is loaded into, whatever that is called. */

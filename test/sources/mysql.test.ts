@@ -18,6 +18,7 @@ import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
+import { asSaved, everyByte, failsWith, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
 
 const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
 const oddNames = [
@@ -86,22 +87,6 @@ async function sql(service: MariadbService, database: string, statements: string
   return (await done).stdout.trimEnd();
 }
 
-const quoted = (name: string) => `\`${name.replaceAll('`', '``')}\``;
-const literal = (text: string) => `'${text.replace(/['\\]/g, '\\$&')}'`;
-
-interface Saved {
-  readonly file: string;
-  readonly bytes: Buffer;
-  open(): AsyncGenerator<Uint8Array>;
-}
-
-function asSaved(file: string, bytes: Buffer, chunkBytes = 100_000): Saved {
-  async function* open(): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
-  }
-  return { file, bytes, open };
-}
-
 async function save(config: MysqlConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
   const saved: Saved[] = [];
   for (const { file, open } of await mysqlSource(config, directories).streams(run)) {
@@ -157,15 +142,6 @@ async function contentOf(service: MariadbService, database: string): Promise<Rec
   return content;
 }
 
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
-
 /** A folder of programs in which one is a script. */
 async function programsWith(name: string, script: string): Promise<string[]> {
   const directory = await newDirectory(0o755);
@@ -188,8 +164,6 @@ const databasesOf = async (service: MariadbService) =>
   (await sql(service, 'mysql', 'SELECT HEX(schema_name) FROM information_schema.schemata'))
     .split('\n')
     .map((hex) => Buffer.from(hex, 'hex').toString());
-
-const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i)).toString('hex');
 
 /** One of everything that a database can hold. */
 const everything = `
@@ -450,27 +424,7 @@ suite('mysql', { skip: withoutServices }, () => {
     ]);
     assert.ok(existsSync(mark) && stdout.includes('canary'), 'what this is about: the client left to itself');
     await rm(mark);
-    for (const text of [
-      `\\! touch ${mark}\n`,
-      `system touch ${mark}\n`,
-      `system touch ${mark};\n`,
-      `SELECT 1 \\! touch ${mark}\n;\n`,
-      `DELIMITER //\n\\! touch ${mark}\n//\nDELIMITER ;\n`,
-      `DELIMITER //\nsystem touch ${mark}\n//\nDELIMITER ;\n`,
-      `delimiter \\!\nSELECT 1\\! touch ${mark}\n`,
-      `DELIMITER ;;\nsystem touch ${mark} ;;\n`,
-      `/*!50003 SELECT 1 */ \\! touch ${mark}\n;`,
-      `/*M!999999\\- enable the sandbox mode */ \nsystem touch ${mark}\n`,
-      `-- \\! touch ${mark}\n\\! touch ${mark}\n`,
-      `tee ${mark}\nSELECT 1;\n`,
-      `\\T ${mark}\nSELECT 1;\n`,
-      `pager touch ${mark}\nSELECT 1;\n`,
-      `edit\n\\e\n`,
-      `source ${secret}\n`,
-      `\\. ${secret}\n`,
-      `LOAD DATA LOCAL INFILE '${secret}' INTO TABLE \`t a\` (text);\n`,
-      `\\u mysql\n\\! touch ${mark}\n`,
-    ]) {
+    for (const text of hostileTexts(mark, secret)) {
       const head = '-- MariaDB dump 10.19\n--\nCREATE TABLE `t a` (text text);\n';
       const hostile = asSaved('hostile.sql', Buffer.from(`${head}${text}\n-- Dump completed\n`));
       await loadMysql(into(server, 'hostile'), [hostile], loading({ force: true })).catch(

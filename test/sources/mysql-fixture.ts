@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { SealiftError } from '../../src/errors.ts';
+
+/** What the tests of both makers' servers share. */
+
+export const quoted = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
+export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`;
+
+export const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i)).toString('hex');
+
+export interface Saved {
+  readonly file: string;
+  readonly bytes: Buffer;
+  open(): AsyncGenerator<Uint8Array>;
+}
+
+export function asSaved(file: string, bytes: Buffer, chunkBytes = 100_000): Saved {
+  async function* open(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
+  }
+  return { file, bytes, open };
+}
+
+export const failsWith =
+  (code: string, message = /(?:)/, hint = /(?:)/) =>
+  (error: unknown) => {
+    assert.ok(error instanceof SealiftError, String(error));
+    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
+    assert.match(error.hint ?? '', hint);
+    return true;
+  };
+
+/** What would make the client touch the file `mark`, or show what `secret` holds, in a dump. */
+export const hostileTexts = (mark: string, secret: string): string[] => [
+  `\\! touch ${mark}\n`,
+  `system touch ${mark}\n`,
+  `system touch ${mark};\n`,
+  `SELECT 1 \\! touch ${mark}\n;\n`,
+  `DELIMITER //\n\\! touch ${mark}\n//\nDELIMITER ;\n`,
+  `DELIMITER //\nsystem touch ${mark}\n//\nDELIMITER ;\n`,
+  `delimiter \\!\nSELECT 1\\! touch ${mark}\n`,
+  `DELIMITER ;;\nsystem touch ${mark} ;;\n`,
+  `/*!50003 SELECT 1 */ \\! touch ${mark}\n;`,
+  `/*M!999999\\- enable the sandbox mode */ \nsystem touch ${mark}\n`,
+  `-- \\! touch ${mark}\n\\! touch ${mark}\n`,
+  `tee ${mark}\nSELECT 1;\n`,
+  `\\T ${mark}\nSELECT 1;\n`,
+  `pager touch ${mark}\nSELECT 1;\n`,
+  `edit\n\\e\n`,
+  `source ${secret}\n`,
+  `\\. ${secret}\n`,
+  `LOAD DATA LOCAL INFILE '${secret}' INTO TABLE \`t a\` (text);\n`,
+  `\\u mysql\n\\! touch ${mark}\n`,
+];
