@@ -34,6 +34,8 @@ async function checkSource(
   config: SourceConfig,
   { signal, temporary }: Pick<SourceContext, 'signal' | 'temporary'>,
 ): Promise<void> {
+  for (const server of [config, 'database' in config ? config.database : undefined])
+    if (server !== undefined && 'host' in server) checkConnection(checkup, subject, server);
   const source = openSource(config);
   const seconds = Math.min(config.timeLimitSeconds, patienceSeconds);
   using limit = new TimeLimit(seconds * 1000, () => noAnswer(seconds));
@@ -59,6 +61,23 @@ async function checkSource(
   );
   for (const text of warnings) checkup.add('source', subject, 'warning', text);
   await checkRoom(checkup, subject, streams, source.parallel ?? 1);
+}
+
+/** Over a network, somebody else may listen or answer. */
+function checkConnection(
+  checkup: Checkup,
+  subject: string,
+  { host, tls }: { readonly host?: string | undefined; readonly tls?: object | undefined },
+): void {
+  if (host === undefined || tls !== undefined) return;
+  if (host.startsWith('/') || /^(localhost|127\..*|::1)$/.test(host)) return;
+  checkup.add(
+    'source',
+    subject,
+    'warning',
+    `the connection to ${host} may be without encryption, and nothing vouches for who answers there`,
+    'tls: { ca: PATH } of the source asks for both',
+  );
 }
 
 const noAnswer = (seconds: number): SealiftError =>

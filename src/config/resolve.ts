@@ -77,7 +77,7 @@ function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath
     case 'sqlite':
       return toDatabase(source, source.name, absolute, secret);
     case 'redis':
-      return { ...source, password: secret(source.password) };
+      return { ...source, password: secret(source.password), tls: toTls(source.tls, absolute) };
     case 'ldap':
       return { ...source, config: absolute(source.config) };
     case 'ejabberd':
@@ -106,8 +106,10 @@ function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath
 
 function toDatabase(raw: RawDatabase, name: string, absolute: ToPath, secret: ToSecret): DatabaseConfig {
   if (raw.kind === 'sqlite') return { ...raw, name, path: absolute(raw.path) };
-  return { ...raw, name, password: secret(raw.password) };
+  return { ...raw, name, password: secret(raw.password), tls: toTls(raw.tls, absolute) };
 }
+
+const toTls = (tls: { ca: string } | undefined, absolute: ToPath) => tls && { ca: absolute(tls.ca) };
 
 function toSecret(value: RawSecret, base: string, env: Environment): Secret {
   if (typeof value === 'string') return new Secret(() => value);

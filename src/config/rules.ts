@@ -14,6 +14,7 @@ export function checkRules(data: unknown): ConfigProblem[] {
     ...checkSourceNames(config),
     ...checkCommands(config),
     ...checkClusters(config),
+    ...checkTls(config),
   ];
 }
 
@@ -106,22 +107,35 @@ function checkCommands(config: Group): ConfigProblem[] {
   });
 }
 
+/** Every server that a source asks: its own, and the one of the database behind it. */
+const listServers = (config: Group): { path: Path; server: Group }[] =>
+  listSources(config).flatMap(({ path, source }) => [
+    { path, server: source },
+    { path: [...path, 'database'], server: group(source['database']) },
+  ]);
+
 /** A cluster has its host and port in its own configuration. */
-function checkClusters(config: Group): ConfigProblem[] {
-  return listSources(config).flatMap(({ path, source }) =>
-    [[], ['database']].flatMap((below) => {
-      const server = below.length === 0 ? source : group(source['database']);
-      if (server['cluster'] === undefined) return [];
-      return ['host', 'port']
-        .filter((key) => server[key] !== undefined)
-        .map((key) => ({
-          path: [...path, ...below, key],
-          at: 'key' as const,
-          message: 'is not needed beside cluster, which says where the server is: remove one of them',
-        }));
-    }),
-  );
-}
+const checkClusters = (config: Group): ConfigProblem[] =>
+  listServers(config).flatMap(({ path, server }) => {
+    if (server['cluster'] === undefined) return [];
+    return ['host', 'port']
+      .filter((key) => server[key] !== undefined)
+      .map((key) => ({
+        path: [...path, key],
+        at: 'key' as const,
+        message: 'is not needed beside cluster, which says where the server is: remove one of them',
+      }));
+  });
+
+/** Over a socket there is nothing to encrypt, and the tools would pass over it without a word. */
+const checkTls = (config: Group): ConfigProblem[] =>
+  listServers(config).flatMap(({ path, server }): ConfigProblem[] => {
+    const { host, kind } = server;
+    const byName = typeof host === 'string' ? !host.startsWith('/') : kind === 'redis';
+    if (server['tls'] === undefined || byName) return [];
+    const message = 'is for a server that is reached over the network: name its host';
+    return [{ path: [...path, 'tls'], at: 'key', message }];
+  });
 
 type Group = Readonly<Record<string, unknown>>;
 

@@ -16,6 +16,11 @@ const limitOf = (time: '6h' | 0) =>
 
 const timeLimit = limitOf('6h');
 
+const tls = z
+  .strictObject({ ca: path.describe('Certificates of authorities, PEM') })
+  .optional()
+  .describe('Encrypted, and the certificate of the server is checked; else as the tools do by themselves');
+
 const runAs = text.optional().describe('Start the tools of this source as this system user');
 
 const databases = (of: string) =>
@@ -50,6 +55,7 @@ const postgresServer = {
   port: port.optional(),
   user: text.optional(),
   password: secret.optional(),
+  tls,
   runAs,
 };
 
@@ -61,6 +67,7 @@ const mysqlServer = {
   port: port.optional(),
   user: text.optional(),
   password: secret.optional(),
+  tls,
   runAs,
 };
 
@@ -87,6 +94,7 @@ const redis = z.strictObject({
   port: port.optional(),
   user: text.optional(),
   password: secret.optional(),
+  tls,
   timeLimit,
 });
 

@@ -11,6 +11,7 @@ import {
   systemUser,
   ToolFailure,
 } from '../process.ts';
+import { type Tls, tlsHint } from './tls.ts';
 
 /** How the programs of MariaDB or MySQL reach one server. */
 export interface Server {
@@ -22,6 +23,7 @@ export interface Server {
   readonly user: string | undefined;
   /** A folder with the option file that holds the password. */
   readonly secretDir: string | undefined;
+  readonly tls: Tls | undefined;
   readonly runAs: SystemUser | undefined;
   /** Where to look for the programs. */
   readonly directories: readonly string[];
@@ -35,6 +37,7 @@ export interface ServerAddress {
   readonly port?: number | undefined;
   readonly user?: string | undefined;
   readonly password?: Secret | undefined;
+  readonly tls?: Tls | undefined;
   readonly runAs?: string | undefined;
 }
 
@@ -48,7 +51,7 @@ export interface Surroundings {
  * `~/.my.cnf` of the user they run as, or by the socket, where Debian's server knows root.
  */
 export async function reach(
-  { host, port, user, password, runAs: userName }: ServerAddress,
+  { host, port, user, password, tls, runAs: userName }: ServerAddress,
   directories: readonly string[] | undefined,
   around: Surroundings,
 ): Promise<Server> {
@@ -66,6 +69,7 @@ export async function reach(
     port,
     user,
     secretDir,
+    tls,
     runAs,
     directories: whereToLook,
     client,
@@ -180,9 +184,15 @@ function isMuchOlder(program: string, server: string): boolean {
   );
 }
 
+/** Encrypted, by a certificate of the server's that is for its host name. */
+const checked: Readonly<Record<Maker, readonly string[]>> = {
+  MariaDB: ['--ssl', '--ssl-verify-server-cert'],
+  MySQL: ['--ssl-mode=VERIFY_IDENTITY'],
+};
+
 /** A call of one of the programs. What names the server comes first, as an option file has to. */
 export function command(server: Server, program: Program, options: readonly string[]): Command {
-  const { host, socket, port, user, secretDir, runAs } = server;
+  const { host, socket, port, user, secretDir, tls, runAs } = server;
   const argv = [program.path];
   if (secretDir !== undefined) argv.push(`--defaults-extra-file=${join(secretDir, optionFile)}`);
   if (socket !== undefined) argv.push('--protocol=socket', `--socket=${socket}`);
@@ -190,6 +200,7 @@ export function command(server: Server, program: Program, options: readonly stri
   // By itself, "localhost" would mean the socket, whatever the port.
   if (port !== undefined && socket === undefined) argv.push('--protocol=tcp', `--port=${port}`);
   if (user !== undefined) argv.push(`--user=${user}`);
+  if (tls !== undefined) argv.push(...checked[program.maker], `--ssl-ca=${tls.ca}`);
   // A ~/.my.cnf is read after that file, and a password in it would win.
   const env = secretDir === undefined ? {} : { HOME: secretDir };
   return { argv: [...argv, ...options], env, runAs };
@@ -261,6 +272,7 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     hint: 'the login lacks a right: a backup needs SELECT, SHOW VIEW, TRIGGER and EVENT, a restore ALL',
   },
   { says: /Unknown database/, code: 'source-unavailable' },
+  { says: /(ERROR|error:) 2026|SSL/, code: 'source-unavailable', hint: tlsHint },
   {
     says: /Table definition has changed|\(1412\)/,
     code: 'source-unavailable',

@@ -17,6 +17,7 @@ import {
 import { giveGrants, makeAccounts, readUsers, refuseLooserRights } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import type { Loader, LoadStream } from './source.ts';
+import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
   /** Load into databases that are not empty: what the dump holds is dropped there first. */
@@ -97,7 +98,7 @@ interface Target {
   readonly before: 'missing' | 'empty' | 'not empty';
 }
 
-/** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME]`; messages do not repeat the URL. */
+/** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME&ca=PATH]`; messages do not repeat the URL. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
   const target = URL.parse(url);
   if (target === null || !['mysql:', 'mariadb:'].includes(target.protocol))
@@ -109,17 +110,19 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use MYSQL_PWD or ~/.my.cnf, or wait to be asked',
     });
-  const unknown = [...searchParams.keys()].find((key) => !['socket', 'user'].includes(key));
+  const unknown = [...searchParams.keys()].find((key) => !['socket', 'user', 'ca'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
   const socket = searchParams.get('socket');
   if (socket !== null && (target.hostname !== '' || !socket.startsWith('/')))
     throw new SealiftError('usage', 'socket=PATH takes a whole path, and no host beside it');
+  const host = socket ?? (target.hostname.replace(/^\[(.*)\]$/, '$1') || undefined);
   return {
     address: {
-      host: socket ?? (target.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
+      host,
       port: target.port === '' ? undefined : Number(target.port),
       user: searchParams.get('user') ?? (decode(target.username) || undefined),
+      tls: tlsOfTarget(searchParams, host),
     },
     database: decode(target.pathname.slice(1)) || undefined,
   };

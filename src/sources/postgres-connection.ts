@@ -12,6 +12,7 @@ import {
   ToolFailure,
 } from '../process.ts';
 import { type Cluster, debianClusters, findCluster } from './postgres-cluster.ts';
+import { type Tls, tlsHint } from './tls.ts';
 
 /** How PostgreSQL's own programs reach one server. */
 export interface Server {
@@ -21,6 +22,7 @@ export interface Server {
   readonly user: string | undefined;
   /** A file in libpq's format that holds the password. */
   readonly passFile: string | undefined;
+  readonly tls?: Tls | undefined;
   readonly runAs: SystemUser | undefined;
   /** Host and port are those of this cluster. */
   readonly cluster?: Cluster | undefined;
@@ -36,6 +38,7 @@ export interface ServerAddress {
   readonly user?: string | undefined;
   readonly password?: Secret | undefined;
   readonly passFile?: string | undefined;
+  readonly tls?: Tls | undefined;
   readonly runAs?: string | undefined;
 }
 
@@ -52,7 +55,7 @@ export async function reach(
   clusters = debianClusters,
 ): Promise<Server> {
   const { signal } = around;
-  const { user, password } = address;
+  const { user, password, tls } = address;
   const cluster =
     address.cluster === undefined ? undefined : await findCluster(address.cluster, clusters, signal);
   const { host, port } = cluster ?? address;
@@ -62,7 +65,7 @@ export async function reach(
       ? address.passFile
       : await writePassFile(password, await around.temporary(), runAs, signal);
   const programs = directories ?? (await programDirectories());
-  return { host, port, user, passFile, runAs, cluster, directories: programs };
+  return { host, port, user, passFile, tls, runAs, cluster, directories: programs };
 }
 
 /**
@@ -168,6 +171,7 @@ export function conninfo(server: Server, database: string): string {
     host: server.host,
     port: server.port,
     user: server.user,
+    ...(server.tls && { sslmode: 'verify-full', sslrootcert: server.tls.ca }),
     // A server that falls silent is noticed after about two minutes, not two hours.
     connect_timeout: 30,
     keepalives_idle: 60,
@@ -225,6 +229,7 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     code: 'source-unavailable',
     hint: 'something held a lock on a table for too long: see pg_stat_activity',
   },
+  { says: /SSL|certificate/, code: 'source-unavailable', hint: tlsHint },
   {
     says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,
     code: 'source-unavailable',

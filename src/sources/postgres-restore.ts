@@ -17,6 +17,7 @@ import {
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
 import { type Loader, type LoadStream, nameOf } from './source.ts';
+import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
   /** Load into databases that are not empty: what the dump holds is dropped there first. */
@@ -103,7 +104,7 @@ interface Facts {
   readonly databases: readonly string[];
 }
 
-/** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME]`; messages do not repeat the URL. */
+/** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME&ca=PATH]`; messages do not repeat the URL. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
   const target = URL.parse(url);
   if (target === null || !['postgres:', 'postgresql:'].includes(target.protocol))
@@ -115,18 +116,20 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use PGPASSFILE, ~/.pgpass or PGPASSWORD, or wait to be asked',
     });
-  const unknown = [...searchParams.keys()].find((key) => !['host', 'port', 'user'].includes(key));
+  const unknown = [...searchParams.keys()].find((key) => !['host', 'port', 'user', 'ca'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
   const part = (key: string, value: string) => searchParams.get(key) ?? (decode(value) || undefined);
   const port = part('port', target.port);
   if (port !== undefined && !/^\d{1,5}$/.test(port))
     throw new SealiftError('usage', `"${port}" is not a port`);
+  const host = part('host', target.hostname.replace(/^\[(.*)\]$/, '$1'));
   return {
     address: {
-      host: part('host', target.hostname.replace(/^\[(.*)\]$/, '$1')),
+      host,
       port: port === undefined ? undefined : Number(port),
       user: part('user', target.username),
+      tls: tlsOfTarget(searchParams, host),
     },
     database: decode(target.pathname.slice(1)) || undefined,
   };

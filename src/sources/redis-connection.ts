@@ -1,6 +1,7 @@
 import type { Secret } from '../config/secrets.ts';
 import { type ErrorCode, SealiftError } from '../errors.ts';
 import { findProgram, output, searchPath, ToolFailure } from '../process.ts';
+import { type Tls, tlsHint } from './tls.ts';
 
 /** How redis-cli reaches one server. */
 export interface Server {
@@ -10,6 +11,7 @@ export interface Server {
   /** A user of its access control list; without one the password is that of the user `default`. */
   readonly user?: string | undefined;
   readonly password?: Secret | undefined;
+  readonly tls?: Tls | undefined;
 }
 
 /** The oldest redis-cli that knows users, and takes the password from where only it can read it. */
@@ -35,10 +37,11 @@ export async function redisCli(
 
 /** A call of redis-cli. The password is in its environment alone, which nobody but its user and root can read. */
 export function command(redisCli: string, server: Server, args: readonly string[], input?: string) {
-  const { host, port, user, password } = server;
+  const { host, port, user, password, tls } = server;
   const where = host?.startsWith('/') ? ['-s', host] : [...option('-h', host), ...option('-p', port)];
+  const secured = tls === undefined ? [] : ['--tls', '--cacert', tls.ca];
   const env = password === undefined ? {} : { REDISCLI_AUTH: forEnvironment(password) };
-  return { argv: [redisCli, ...where, ...option('--user', user), ...args], env, input };
+  return { argv: [redisCli, ...where, ...secured, ...option('--user', user), ...args], env, input };
 }
 
 /** Node would repeat the value that it cannot pass on. */
@@ -57,11 +60,11 @@ export async function info(
   server: Server,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
-  const { stdout, stderr } = await output(command(redisCli, server, ['INFO']), signal).catch(
-    (error: unknown) => {
-      throw explain(error, server);
-    },
-  );
+  const patience = AbortSignal.timeout(answerMs);
+  const asking = output(command(redisCli, server, ['INFO']), AbortSignal.any([signal, patience]));
+  const { stdout, stderr } = await asking.catch((error: unknown) => {
+    throw patience.aborted && !signal.aborted ? silent(server) : explain(error, server);
+  });
   const facts = new Map(
     stdout.split(/\r?\n/).flatMap((line) => {
       const colon = line.startsWith('#') ? -1 : line.indexOf(':');
@@ -77,6 +80,14 @@ export async function info(
     .join('; ');
   throw explained(words || 'it answered nothing', server, undefined);
 }
+
+/** A server that is asked by TLS where it speaks none, or the other way round, waits for more, as does redis-cli. */
+const answerMs = 20_000;
+
+const silent = (server: Server): SealiftError =>
+  new SealiftError('source-unavailable', `${describe(server)} did not answer within ${answerMs / 1000} s`, {
+    hint: 'is it busy, or is TLS spoken on that port by one side only? See `tls` of the source, and its log',
+  });
 
 const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
   {
@@ -104,6 +115,7 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
     code: 'failed',
     hint: 'the temporary folder needs as much free room as the dump is large',
   },
+  { says: /SSL|TLS|certificate/i, code: 'source-unavailable', hint: tlsHint },
   {
     says: /NOMASTERLINK|MASTERDOWN/,
     code: 'source-unavailable',

@@ -29,8 +29,8 @@ async function streams(
   directories: readonly string[] = searchPath(),
 ): Promise<SourceStream[]> {
   const { signal } = context;
-  const { name: source, host, port, user, password } = config;
-  const server: Server = { host, port, user, password };
+  const { name: source, host, port, user, password, tls } = config;
+  const server: Server = { host, port, user, password, tls };
   const cli = await redisCli(signal, directories);
   const facts = await info(cli.path, server, signal);
   await context.detail({ type: 'server', source, ...selfPortrait(facts), dumpedBy: cli.version });

@@ -224,6 +224,17 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
     [/^6:45: .*\.cluster: must be VERSION\/NAME, as pg_lsclusters shows them: 15\/main; it is "main"$/],
   ],
   [
+    'TLS to a socket, also of the database behind a server',
+    source('{ name: a, kind: postgres, tls: { ca: ca.pem } }').concat(
+      '\n      - { name: b, kind: prosody, database: { kind: mysql, host: /run/s, tls: { ca: ca.pem } } }',
+      '\n      - { name: c, kind: redis, tls: { ca: ca.pem } }',
+    ),
+    [
+      /^6:\d+: jobs.nightly.sources\[0\].tls: is for a server that is reached over the network: name its host$/,
+      /^7:\d+: jobs.nightly.sources\[1\].database.tls: is for a server/,
+    ],
+  ],
+  [
     'a cluster with a port beside it, also of the database behind a server',
     source('{ name: a, kind: postgres, cluster: 15/main, port: 5432 }').concat(
       '\n      - { name: b, kind: prosody, database: { kind: postgres, cluster: 15/main, host: h } }',

@@ -216,6 +216,28 @@ suite('databases', needs('postgres'), () => {
     assert.doesNotMatch(JSON.stringify(report), /canary/);
   });
 
+  test('a server on another machine without tls is a warning, also behind a chat server', async (t) => {
+    const world = await hostWithTree(t);
+    // Reached here, but no name for this machine.
+    const away = { kind: 'mysql', host: '0.0.0.0', port: 1 };
+    const behind = { kind: 'postgres', host: '0.0.0.0', port: 1, tls: { ca: 'ca.pem' } };
+    world.setJobs(
+      jobOf(
+        { name: 'web', ...away },
+        { name: 'chat', kind: 'prosody', database: away, config: world.dir },
+        { name: 'safe', ...behind },
+      ),
+    );
+    const { lines } = await examine(t, world);
+    const said = lines.filter((line) => line.includes('without encryption'));
+    assert.match(
+      said[0] ?? '',
+      /^warning source db\/web: the connection to 0\.0\.0\.0 .* \| tls: \{ ca: PATH \}/,
+    );
+    assert.match(said[1] ?? '', /^warning source db\/chat: /);
+    assert.equal(said.length, 2);
+  });
+
   test(
     'a dump tool that is missing or too old is bad, with the package to install',
     needsMounts,

@@ -36,6 +36,7 @@ export async function startMysql(
   dir: string,
   root: string,
   programs: string,
+  settings: readonly string[] = [],
 ): Promise<MysqlService & AsyncDisposable> {
   const [logDir, dataDir, socketDir, temporaryDir] = ['log', 'data', 'socket', 'tmp'].map((name) =>
     join(dir, name),
@@ -70,6 +71,7 @@ export async function startMysql(
       '--mysqlx=OFF',
       '--secure-file-priv=NULL',
       '--innodb-flush-log-at-trx-commit=0',
+      ...settings,
     ];
     await group.start('mysqld', { command, args, user: 'mysql' }, 'SIGTERM');
     const [user, password] = ['admin', randomBytes(12).toString('hex')];

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,7 @@ import { mysqlSource } from '../../src/sources/mysql.ts';
 import { mysqlPrograms, mysqlRoot, type MysqlService, startMysql } from '../services/mysql.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
 import { asSaved, everyByte, failsWith, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
+import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
 import { collect, newRun, type Run } from './run.ts';
 
 /**
@@ -90,6 +91,7 @@ const accounts = `
 let scratch = '';
 /** MySQL's programs alone. */
 let programs = '';
+let ca = '';
 let server: MysqlService & AsyncDisposable;
 let other: MysqlService & AsyncDisposable;
 
@@ -147,6 +149,9 @@ async function saveOne(database: string): Promise<Saved> {
   return saved;
 }
 
+const saveDash = (change: Partial<MysqlConfig>) =>
+  save(overTcp(server.user, server.password, { databases: ['-dash'], users: false, ...change }));
+
 const streamsOf = (config: MysqlConfig) => mysqlSource(config, [programs]).streams(newRun());
 
 const dumpsNow = async () =>
@@ -193,8 +198,12 @@ suite('MySQL itself', { skip }, () => {
     await chmod(scratch, 0o755);
     programs = await newFolder();
     await mysqlPrograms(mysqlRoot!, programs);
+    ca = makeAuthority(scratch, 'ours');
+    const { cert, key } = makeServerCertificate(scratch, 'ours', 'localhost');
+    execFileSync('chown', ['mysql', key]);
+    const secured = [`--ssl-cert=${cert}`, `--ssl-key=${key}`];
     [server, other] = (await Promise.all(
-      [1, 2].map(async () => startMysql(await newFolder(), mysqlRoot!, programs)),
+      [1, 2].map(async () => startMysql(await newFolder(), mysqlRoot!, programs, secured)),
     )) as [typeof server, typeof other];
     await sql(server, 'mysql', everything);
     for (const name of oddNames)
@@ -451,6 +460,16 @@ suite('MySQL itself', { skip }, () => {
       String(failure.cause),
     ]);
     assert.ok(!told.includes(canary));
+  });
+
+  test('with tls it saves from the server of that name that our authority vouches for, and from no other', async () => {
+    assert.equal((await saveDash({ host: 'localhost', tls: { ca } })).length, 1);
+    const refused = failsWith('source-unavailable', /SSL/, /from an authority in the file of `ca`/);
+    await assert.rejects(saveDash({ host: '127.0.0.1', tls: { ca } }), refused);
+    await assert.rejects(
+      saveDash({ host: 'localhost', tls: { ca: makeAuthority(scratch, 'others') } }),
+      refused,
+    );
   });
 
   test('a connection that the server ends midway does not end the stream naturally', async () => {

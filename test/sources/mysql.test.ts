@@ -803,15 +803,15 @@ suite('mysql', { skip: withoutServices }, () => {
 suite('where a MariaDB or MySQL database is loaded', () => {
   test('a URL names user, host, port and database, or a socket', () => {
     assert.deepEqual(parseTarget('mysql://me@db.example:3307/a%20b'), {
-      address: { host: 'db.example', port: 3307, user: 'me' },
+      address: { host: 'db.example', port: 3307, user: 'me', tls: undefined },
       database: 'a b',
     });
     assert.deepEqual(parseTarget('mariadb:///db?socket=/run/mysqld/mysqld.sock'), {
-      address: { host: '/run/mysqld/mysqld.sock', port: undefined, user: undefined },
+      address: { host: '/run/mysqld/mysqld.sock', port: undefined, user: undefined, tls: undefined },
       database: 'db',
     });
     assert.deepEqual(parseTarget('mysql://[::1]'), {
-      address: { host: '::1', port: undefined, user: undefined },
+      address: { host: '::1', port: undefined, user: undefined, tls: undefined },
       database: undefined,
     });
     for (const url of [

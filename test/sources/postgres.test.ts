@@ -781,15 +781,15 @@ suite('postgres', { skip: withoutServices }, () => {
 suite('where a database is loaded', () => {
   test('a URL names user, host, port and database, or the directory of a socket', () => {
     assert.deepEqual(parseTarget('postgres://me@db.example:5433/a%20b'), {
-      address: { host: 'db.example', port: 5433, user: 'me' },
+      address: { host: 'db.example', port: 5433, user: 'me', tls: undefined },
       database: 'a b',
     });
     assert.deepEqual(parseTarget('postgresql:///db?host=/run/postgresql'), {
-      address: { host: '/run/postgresql', port: undefined, user: undefined },
+      address: { host: '/run/postgresql', port: undefined, user: undefined, tls: undefined },
       database: 'db',
     });
     assert.deepEqual(parseTarget('postgres://[::1]'), {
-      address: { host: '::1', port: undefined, user: undefined },
+      address: { host: '::1', port: undefined, user: undefined, tls: undefined },
       database: undefined,
     });
   });

@@ -1,0 +1,23 @@
+import { resolve } from 'node:path';
+import { SealiftError } from '../errors.ts';
+
+/** A connection that has to be encrypted, to a server whose certificate an authority in this file (PEM) vouches for. */
+export interface Tls {
+  readonly ca: string;
+}
+
+/** What is wrong where the certificate of a server does not satisfy, for the person that set `ca`. */
+export const tlsHint =
+  'does the server offer TLS, with a certificate for the host name that is used, from an authority in the file of `ca`? The user that the tools run as has to be able to read it';
+
+/** `?ca=PATH` of the target of a restore. Throws `usage` for a socket. */
+export function tlsOfTarget(parameters: URLSearchParams, host: string | undefined): Tls | undefined {
+  const ca = parameters.get('ca');
+  if (ca === null) return undefined;
+  if (host === undefined || host.startsWith('/'))
+    throw new SealiftError(
+      'usage',
+      'ca=PATH is for a server that is reached over the network, by a host name',
+    );
+  return { ca: resolve(ca) };
+}
