@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { formatDuration } from '../clock.ts';
 import type { Config, SourceConfig } from '../config/config.ts';
+import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import { openSource } from '../sources/open.ts';
@@ -69,8 +70,7 @@ function checkConnection(
   subject: string,
   { host, tls }: { readonly host?: string | undefined; readonly tls?: object | undefined },
 ): void {
-  if (host === undefined || tls !== undefined) return;
-  if (host.startsWith('/') || /^(localhost|127\..*|::1)$/.test(host)) return;
+  if (host === undefined || tls !== undefined || isThisMachine(host)) return;
   checkup.add(
     'source',
     subject,

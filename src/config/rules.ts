@@ -1,4 +1,5 @@
 import { parseDuration } from '../clock.ts';
+import { isByNetwork } from './hosts.ts';
 import type { ConfigProblem, Path } from './positions.ts';
 import { defaults } from './schema.ts';
 
@@ -131,8 +132,8 @@ const checkClusters = (config: Group): ConfigProblem[] =>
 const checkTls = (config: Group): ConfigProblem[] =>
   listServers(config).flatMap(({ path, server }): ConfigProblem[] => {
     const { host, kind } = server;
-    const byName = typeof host === 'string' ? !host.startsWith('/') : kind === 'redis';
-    if (server['tls'] === undefined || byName) return [];
+    const byNetwork = typeof host === 'string' ? isByNetwork(host) : kind === 'redis';
+    if (server['tls'] === undefined || byNetwork) return [];
     const message = 'is for a server that is reached over the network: name its host';
     return [{ path: [...path, 'tls'], at: 'key', message }];
   });

@@ -23,7 +23,7 @@ export interface Server {
   readonly user: string | undefined;
   /** A folder with the option file that holds the password. */
   readonly secretDir: string | undefined;
-  readonly tls: Tls | undefined;
+  readonly tls: (Tls & { readonly noOthersDir: string }) | undefined;
   readonly runAs: SystemUser | undefined;
   /** Where to look for the programs. */
   readonly directories: readonly string[];
@@ -60,6 +60,8 @@ export async function reach(
     password === undefined
       ? undefined
       : await writeOptionFile(password, await around.temporary(), runAs, around.signal);
+  // Authorities that an option file names a folder of would count beside ours.
+  const noOthersDir = tls === undefined ? '' : await around.temporary();
   const isSocket = host?.startsWith('/') === true;
   const whereToLook = directories ?? searchPath();
   const [client] = await programs(whereToLook, 'client', around.signal);
@@ -69,7 +71,7 @@ export async function reach(
     port,
     user,
     secretDir,
-    tls,
+    tls: tls && { ...tls, noOthersDir },
     runAs,
     directories: whereToLook,
     client,
@@ -186,7 +188,8 @@ function isMuchOlder(program: string, server: string): boolean {
 
 /** Encrypted, by a certificate of the server's that is for its host name. */
 const checked: Readonly<Record<Maker, readonly string[]>> = {
-  MariaDB: ['--ssl', '--ssl-verify-server-cert'],
+  // A fingerprint in an option file would count instead.
+  MariaDB: ['--ssl', '--ssl-verify-server-cert', '--loose-ssl-fp=', '--loose-ssl-fplist='],
   MySQL: ['--ssl-mode=VERIFY_IDENTITY'],
 };
 
@@ -200,7 +203,8 @@ export function command(server: Server, program: Program, options: readonly stri
   // By itself, "localhost" would mean the socket, whatever the port.
   if (port !== undefined && socket === undefined) argv.push('--protocol=tcp', `--port=${port}`);
   if (user !== undefined) argv.push(`--user=${user}`);
-  if (tls !== undefined) argv.push(...checked[program.maker], `--ssl-ca=${tls.ca}`);
+  if (tls !== undefined)
+    argv.push(...checked[program.maker], `--ssl-ca=${tls.ca}`, `--ssl-capath=${tls.noOthersDir}`);
   // A ~/.my.cnf is read after that file, and a password in it would win.
   const env = secretDir === undefined ? {} : { HOME: secretDir };
   return { argv: [...argv, ...options], env, runAs };
@@ -272,7 +276,6 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     hint: 'the login lacks a right: a backup needs SELECT, SHOW VIEW, TRIGGER and EVENT, a restore ALL',
   },
   { says: /Unknown database/, code: 'source-unavailable' },
-  { says: /(ERROR|error:) 2026|SSL/, code: 'source-unavailable', hint: tlsHint },
   {
     says: /Table definition has changed|\(1412\)/,
     code: 'source-unavailable',
@@ -285,11 +288,15 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
   },
 ];
 
+/** Where `tls` is asked for. */
+const tlsRefused = { says: /(ERROR|error:) 2026/, code: 'source-unavailable', hint: tlsHint } as const;
+
 /** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server, database?: string): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
   const { stderr } = error.cause;
-  const known = explanations.find(({ says }) => says.test(stderr));
+  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const known = possible.find(({ says }) => says.test(stderr));
   const what = database === undefined ? '' : `database ${JSON.stringify(database)} of `;
   return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${error.message}`, {
     hint: known?.hint,

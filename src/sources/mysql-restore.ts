@@ -14,7 +14,7 @@ import {
   sqlCommand,
   type Surroundings,
 } from './mysql-connection.ts';
-import { giveGrants, makeAccounts, readUsers, refuseLooserRights } from './mysql-users.ts';
+import { checkUsers, giveGrants, makeAccounts, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import type { Loader, LoadStream } from './source.ts';
 import { tlsOfTarget } from './tls.ts';
@@ -71,7 +71,7 @@ export async function loadMysql(
     targets.push(await look(server, facts, database ?? databaseOf(dump.file), dump, options));
   const saved = users === undefined || database !== undefined ? undefined : await readUsers(users.open());
 
-  if (saved !== undefined) await refuseLooserRights(server, saved, signal);
+  if (saved !== undefined) await checkUsers(server, saved, signal);
 
   const lines: string[] = [];
   const soFar = () => (lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`);

@@ -56,10 +56,13 @@ export async function* saveUsers(
   if (maker === 'MySQL') given.push(...(await defaultRoles(server, signal)));
   const statements = [...new Set(["SET SESSION sql_mode = ''", ...made, ...given])];
   const lines = statements.map((statement) => `${statement};\n`);
+  const literally = (await partialRevokes(server, signal)) === 'ON' ? withPartialRevokes : '';
   yield Buffer.from(
-    `-- Users and grants of a ${maker} server\n${lines.join('')}-- Users and grants complete\n`,
+    `-- Users and grants of a ${maker} server${literally}\n${lines.join('')}-- Users and grants complete\n`,
   );
 }
+
+const withPartialRevokes = ' with partial_revokes';
 
 const accountsOf = async (server: Server, maker: Maker, signal: AbortSignal): Promise<Account[]> => {
   const isRole = maker === 'MariaDB' ? 'is_role' : "'N'";
@@ -81,7 +84,11 @@ async function statementsOf(
 ): Promise<string[]> {
   if (queries.length === 0) return [];
   // MySQL's newer hashes are bytes, and are lost on the way unless it writes them as hexadecimal.
-  const sql = ['/*!80017 SET SESSION print_identified_with_as_hex = 1 */', ...queries].join(';\n');
+  const sql = [
+    '/*!80017 SET SESSION print_identified_with_as_hex = 1 */',
+    'SET SESSION sql_quote_show_create = 1',
+    ...queries,
+  ].join(';\n');
   return (await ask(server, sql, signal)).map(([statement = '']) => statement);
 }
 
@@ -103,7 +110,9 @@ function withoutPassword(statement: string): string {
 const saysNothing = new RegExp(`^GRANT USAGE ON \\*\\.\\* TO ${account}$`);
 
 async function defaultRoles(server: Server, signal: AbortSignal): Promise<string[]> {
-  const query = `SELECT user, host, default_role_user, default_role_host FROM mysql.default_roles ORDER BY 1, 2, 3, 4`;
+  const query = `SELECT user, host, default_role_user, default_role_host FROM mysql.default_roles d
+    WHERE EXISTS (SELECT 1 FROM mysql.role_edges e WHERE e.to_user = d.user AND e.to_host = d.host
+      AND e.from_user = d.default_role_user AND e.from_host = d.default_role_host) ORDER BY 1, 2, 3, 4`;
   const byUser = Object.groupBy(
     await ask(server, query, signal),
     ([user = '', host = '']) => `${literal(user)}@${literal(host)}`,
@@ -118,6 +127,8 @@ async function defaultRoles(server: Server, signal: AbortSignal): Promise<string
 export interface SavedUsers {
   readonly accounts: readonly string[];
   readonly grants: readonly string[];
+  /** The setting of the server that they are of. */
+  readonly partialRevokes: boolean;
 }
 
 /**
@@ -125,8 +136,10 @@ export interface SavedUsers {
  * and give rights, so that a snapshot cannot pass off other SQL as its users.
  */
 export async function readUsers(body: AsyncIterable<Uint8Array>): Promise<SavedUsers> {
-  const statements = sqlStatements(await text(body)).map(allowed);
+  const sql = await text(body);
+  const statements = sqlStatements(sql).map(allowed);
   return {
+    partialRevokes: sql.split('\n', 1)[0]!.endsWith(withPartialRevokes),
     accounts: statements.filter((one) => one.startsWith('CREATE ')),
     grants: statements.filter((one) => /^(GRANT|REVOKE|SET DEFAULT) /.test(one)),
   };
@@ -173,27 +186,50 @@ function sqlStatements(sql: string): string[] {
 }
 
 /**
- * A right on everything but some databases (MySQL's partial revokes) is one on everything to a server that does not take
- * them. Throws `restore-failed`, before anything is loaded.
+ * Throws `restore-failed`, before anything is loaded, where this server would give wider rights than the saved one, or
+ * knows no way in for an account.
  */
-export async function refuseLooserRights(
-  server: Server,
-  { grants }: SavedUsers,
-  signal: AbortSignal,
-): Promise<void> {
-  const parts = new RegExp(`^REVOKE [^]* FROM (${name})@(${name})$`);
-  const users = grants.flatMap((statement) => {
-    const [, user, host] = parts.exec(statement) ?? [];
-    return user === undefined || host === undefined ? [] : [`${unquote(user)}@${unquote(host)}`];
-  });
-  if (users.length === 0) return;
-  const [[, setting] = []] = await ask(server, "SHOW GLOBAL VARIABLES LIKE 'partial_revokes'", signal);
-  if (setting === 'ON') return;
+export async function checkUsers(server: Server, saved: SavedUsers, signal: AbortSignal): Promise<void> {
+  const narrowed = saved.grants.flatMap((statement) => narrowedFor(statement, saved.partialRevokes) ?? []);
+  const setting = narrowed.length === 0 ? 'ON' : await partialRevokes(server, signal);
+  if (setting !== 'ON')
+    throw new SealiftError(
+      'restore-failed',
+      `${describe(server)} has no partial_revokes, as the saved one had, and would give wider rights to ${[...new Set(narrowed)].join(', ')}`,
+      { hint: 'give it that setting, and load again: SET PERSIST partial_revokes = ON' },
+    );
+  const ways = saved.accounts.flatMap((statement) => wayIn.exec(statement)?.slice(1) ?? []);
+  if (ways.length === 0) return;
+  const query = `SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'AUTHENTICATION' AND plugin_status = 'ACTIVE'`;
+  const there = (await ask(server, query, signal)).map(([plugin = '']) => plugin);
+  const missing = new Set(ways.filter((plugin) => !there.includes(plugin)));
+  if (missing.size === 0) return;
+  const without = saved.accounts.filter((statement) => missing.has(wayIn.exec(statement)?.[1] ?? ''));
   throw new SealiftError(
     'restore-failed',
-    `${describe(server)} takes back no rights in part, as the saved one did from ${[...new Set(users)].join(', ')}`,
-    { hint: 'let it, and load again: SET PERSIST partial_revokes = ON' },
+    `${describe(server)} has no ${[...missing].join(', ')}, by which there log in: ${without.map(loginOf).join(', ')}`,
+    { hint: 'install what is missing, or load single databases: a database in the URL leaves users alone' },
   );
+}
+
+/** Only MySQL writes it like this. */
+const wayIn = new RegExp(`^CREATE USER IF NOT EXISTS ${account} IDENTIFIED WITH '([^']*)'`);
+
+const aboutOneDatabase = new RegExp(`^GRANT [^']*? ON (${name})\\.\\* TO (${name})@(${name})(?: |$)`);
+const aboutAPart = new RegExp(`^REVOKE [^]* FROM (${name})@(${name})$`);
+
+/** The account whose right reaches further without partial_revokes: there, `_` and `%` stand for themselves. */
+function narrowedFor(statement: string, literally: boolean): string | undefined {
+  const [revoked, fromUser = '', fromHost = ''] = aboutAPart.exec(statement) ?? [];
+  if (revoked !== undefined) return `${unquote(fromUser)}@${unquote(fromHost)}`;
+  const [given, database = '', user = '', host = ''] = aboutOneDatabase.exec(statement) ?? [];
+  const isPattern = /(^|[^\\])[_%]/.test(unquote(database));
+  return given !== undefined && literally && isPattern ? `${unquote(user)}@${unquote(host)}` : undefined;
+}
+
+async function partialRevokes(server: Server, signal: AbortSignal): Promise<string | undefined> {
+  const [[, setting] = []] = await ask(server, "SHOW GLOBAL VARIABLES LIKE 'partial_revokes'", signal);
+  return setting;
 }
 
 /** Makes the accounts, and gives those that exist the saved properties. The login itself keeps its own. */
@@ -212,6 +248,12 @@ export async function makeAccounts(
   const wanted = accounts.flatMap((statement) => {
     const login = loginOf(statement);
     if (login === undefined || !there.has(login)) return [statement];
+    if (login !== me && hasSeveralFactors(statement)) {
+      lines.push(
+        `user ${login} stays as it is here: it logs in by several factors, which cannot be altered at once`,
+      );
+      return [];
+    }
     if (login !== me) return [alteration(statement)];
     lines.push(`user ${login} keeps its password: this restore is logged in as it`);
     return [];
@@ -219,6 +261,9 @@ export async function makeAccounts(
   await run(server, wanted, signal);
   return [...lines, `users and roles loaded (${wanted.length} of ${accounts.length})`];
 }
+
+const hasSeveralFactors = (creation: string): boolean =>
+  creation.replace(new RegExp(name, 'g'), '').includes(' AND IDENTIFIED WITH ');
 
 /** In MySQL, a method of logging in that is altered without its `AS` makes the password expire. */
 const alteration = (creation: string): string =>
@@ -247,10 +292,19 @@ export async function giveGrants(
   { grants }: SavedUsers,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const { objects, proxies, givableRoles } = await whatCanBeGiven(server, signal);
+  const { objects, proxies, givableRoles, privileges } = await whatCanBeGiven(server, signal);
+  const unknown = new Set<string>();
   const missing = new Set<string>();
   const foreign = new Set<string>();
-  const wanted = grants.filter((statement) => {
+  const known = grants.flatMap((statement) => {
+    const [, list] = dynamicRights.exec(statement) ?? [];
+    if (list === undefined || privileges === undefined) return [statement];
+    const rights = list.split(',');
+    const left = rights.filter((right) => privileges.has(right));
+    for (const right of rights) if (!left.includes(right)) unknown.add(right);
+    return left.length === 0 ? [] : [statement.replace(list, left.join(','))];
+  });
+  const wanted = known.filter((statement) => {
     const [, database, object] = aboutAnObject.exec(statement) ?? [];
     const whole = database && object && `${unquote(database)}.${unquote(object)}`;
     if (whole !== undefined && !objects.has(whole)) {
@@ -271,10 +325,14 @@ export async function giveGrants(
   const notes = [
     `grants loaded (${wanted.length} of ${grants.length})`,
     missing.size === 0 ? '' : `none on what is not there: ${[...missing].join(', ')}`,
+    unknown.size === 0 ? '' : `none that this server does not know: ${[...unknown].join(', ')}`,
     foreign.size === 0 ? '' : `none that this login is not allowed to pass on: ${[...foreign].join(', ')}`,
   ];
   return [notes.filter((note) => note !== '').join('; ')];
 }
+
+/** MySQL writes them apart from the others, without a space between. */
+const dynamicRights = /^GRANT ([A-Z_]+(?:,[A-Z_]+)*) ON \*\.\* TO /;
 
 const aboutAnObject = new RegExp(
   `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE (?:BODY )?)?(${name})\\.(${name}) (?:TO|FROM) `,
@@ -285,7 +343,12 @@ const aboutARole = new RegExp(`^(?:GRANT (${name}) TO |SET DEFAULT ROLE (${name}
 async function whatCanBeGiven(
   server: Server,
   signal: AbortSignal,
-): Promise<{ objects: Set<string>; proxies: boolean; givableRoles: Set<string> | undefined }> {
+): Promise<{
+  objects: Set<string>;
+  proxies: boolean;
+  givableRoles: Set<string> | undefined;
+  privileges: Set<string> | undefined;
+}> {
   const [[version = ''] = [], ...rows] = await ask(
     server,
     `SELECT VERSION();
@@ -294,12 +357,15 @@ async function whatCanBeGiven(
     signal,
   );
   const own = await ask(server, 'SHOW GRANTS', signal);
-  const proxying = /^GRANT PROXY ON (``@`%`|''@'%'|``@``) TO .* WITH GRANT OPTION$/s;
+  const proxying = /^GRANT PROXY ON (``@`%`|''@'%'|``@``|''@'') TO .* WITH GRANT OPTION$/s;
   const query = `SELECT role_name FROM information_schema.applicable_roles WHERE is_grantable = 'YES'`;
-  const roles = makerOf(version) === 'MariaDB' ? await ask(server, query, signal) : undefined;
+  const isMariadb = makerOf(version) === 'MariaDB';
+  const roles = isMariadb ? await ask(server, query, signal) : undefined;
+  const privileges = isMariadb ? undefined : await ask(server, 'SHOW PRIVILEGES', signal);
   return {
     objects: new Set(rows.map((row) => row.join('.'))),
     proxies: own.some(([row = '']) => proxying.test(row)),
+    privileges: privileges && new Set(privileges.map(([privilege = '']) => privilege.toUpperCase())),
     givableRoles: roles && new Set(roles.map(([role = '']) => role)),
   };
 }

@@ -189,7 +189,9 @@ export const setting = (key: string, value: string): string => `${key}='${value.
 /** A call of one of PostgreSQL's programs. */
 export function command(server: Server, argv: string[], env: Record<string, string> = {}): Command {
   const passFile = server.passFile === undefined ? {} : { PGPASSFILE: server.passFile };
-  return { argv, env: { ...passFile, ...env }, runAs: server.runAs };
+  // With a ticket of Kerberos it would be encrypted by that instead, and no certificate looked at.
+  const tlsAlone = server.tls === undefined ? {} : { PGGSSENCMODE: 'disable' };
+  return { argv, env: { ...passFile, ...tlsAlone, ...env }, runAs: server.runAs };
 }
 
 /** The options of a psql that reads no start-up file, asks nothing and stops at the first error. */
@@ -229,13 +231,19 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     code: 'source-unavailable',
     hint: 'something held a lock on a table for too long: see pg_stat_activity',
   },
-  { says: /SSL|certificate/, code: 'source-unavailable', hint: tlsHint },
   {
     says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,
     code: 'source-unavailable',
     hint: whereToLook,
   },
 ];
+
+/** Of libpq, where it is asked for `tls`. */
+const tlsRefused = {
+  says: /SSL error|does not support SSL|root certificate file|server certificate for/,
+  code: 'source-unavailable',
+  hint: tlsHint,
+} as const;
 
 const startCluster = ({ name }: Cluster): string =>
   `pg_lsclusters shows whether it runs (pg_ctlcluster ${name.replace('/', ' ')} start); a changed port counts from its next start`;
@@ -244,7 +252,8 @@ const startCluster = ({ name }: Cluster): string =>
 export function explain(error: unknown, server: Server, database: string): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
   const { stderr } = error.cause;
-  const known = explanations.find(({ says }) => says.test(stderr));
+  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const known = possible.find(({ says }) => says.test(stderr));
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
   const down = known?.code === 'source-unavailable' && known.hint === whereToLook;
   return new SealiftError(known?.code ?? 'tool-failed', `${where}: ${error.message}`, {

@@ -60,10 +60,11 @@ export async function info(
   server: Server,
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, string>> {
-  const patience = AbortSignal.timeout(answerMs);
-  const asking = output(command(redisCli, server, ['INFO']), AbortSignal.any([signal, patience]));
+  const patience = server.tls === undefined ? undefined : AbortSignal.timeout(answerMs);
+  const within = patience === undefined ? signal : AbortSignal.any([signal, patience]);
+  const asking = output(command(redisCli, server, ['INFO']), within);
   const { stdout, stderr } = await asking.catch((error: unknown) => {
-    throw patience.aborted && !signal.aborted ? silent(server) : explain(error, server);
+    throw patience?.aborted === true && !signal.aborted ? silent(server) : explain(error, server);
   });
   const facts = new Map(
     stdout.split(/\r?\n/).flatMap((line) => {
@@ -81,12 +82,12 @@ export async function info(
   throw explained(words || 'it answered nothing', server, undefined);
 }
 
-/** A server that is asked by TLS where it speaks none, or the other way round, waits for more, as does redis-cli. */
+/** A server that is asked by TLS where it speaks none waits for more, and redis-cli for an answer. */
 const answerMs = 20_000;
 
 const silent = (server: Server): SealiftError =>
   new SealiftError('source-unavailable', `${describe(server)} did not answer within ${answerMs / 1000} s`, {
-    hint: 'is it busy, or is TLS spoken on that port by one side only? See `tls` of the source, and its log',
+    hint: 'does it speak TLS on that port (tls-port in redis.conf), or is it busy?',
   });
 
 const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
@@ -115,7 +116,6 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
     code: 'failed',
     hint: 'the temporary folder needs as much free room as the dump is large',
   },
-  { says: /SSL|TLS|certificate/i, code: 'source-unavailable', hint: tlsHint },
   {
     says: /NOMASTERLINK|MASTERDOWN/,
     code: 'source-unavailable',
@@ -128,6 +128,13 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
   },
 ];
 
+/** Where `tls` is asked for. */
+const tlsRefused = {
+  says: /SSL_connect failed|negotiate a TLS connection/,
+  code: 'source-unavailable',
+  hint: tlsHint,
+} as const;
+
 /** Tells what redis-cli's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
@@ -135,7 +142,8 @@ export function explain(error: unknown, server: Server): unknown {
 }
 
 function explained(words: string, server: Server, cause: ToolFailure | undefined): SealiftError {
-  const known = explanations.find(({ says }) => says.test(cause?.stderr ?? words));
+  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const known = possible.find(({ says }) => says.test(cause?.stderr ?? words));
   return new SealiftError(known?.code ?? 'tool-failed', `${describe(server)}: ${words}`, {
     hint: known?.hint,
     cause,

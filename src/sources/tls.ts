@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { isByNetwork } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
 
 /** A connection that has to be encrypted, to a server whose certificate an authority in this file (PEM) vouches for. */
@@ -14,7 +15,7 @@ export const tlsHint =
 export function tlsOfTarget(parameters: URLSearchParams, host: string | undefined): Tls | undefined {
   const ca = parameters.get('ca');
   if (ca === null) return undefined;
-  if (host === undefined || host.startsWith('/'))
+  if (host === undefined || !isByNetwork(host))
     throw new SealiftError(
       'usage',
       'ca=PATH is for a server that is reached over the network, by a host name',

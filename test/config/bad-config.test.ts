@@ -228,10 +228,12 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
     source('{ name: a, kind: postgres, tls: { ca: ca.pem } }').concat(
       '\n      - { name: b, kind: prosody, database: { kind: mysql, host: /run/s, tls: { ca: ca.pem } } }',
       '\n      - { name: c, kind: redis, tls: { ca: ca.pem } }',
+      "\n      - { name: d, kind: postgres, host: 'db.example,/run/s', tls: { ca: ca.pem } }",
     ),
     [
       /^6:\d+: jobs.nightly.sources\[0\].tls: is for a server that is reached over the network: name its host$/,
       /^7:\d+: jobs.nightly.sources\[1\].database.tls: is for a server/,
+      /^9:\d+: jobs.nightly.sources\[3\].tls: is for a server/,
     ],
   ],
   [

@@ -139,6 +139,9 @@ function commandLine(program: Program, endSignal: NodeJS.Signals): [string, stri
   return ['setpriv', [...user, ...ending, '--', program.command, ...program.args], env];
 }
 
+/** Each process begins at another place: a port that two of them found free, the later server could not have. */
+let nextPort = (process.pid % 120) * 100;
+
 /**
  * Loopback ports that nobody listens on, below Linux's range for outgoing connections, so that none of those
  * takes one before its server does.
@@ -147,7 +150,7 @@ export async function freePorts(count: number): Promise<number[]> {
   const held = [];
   try {
     while (held.length < count) {
-      const port = 20_000 + Math.floor(Math.random() * 12_000);
+      const port = 20_000 + (nextPort++ % 12_000);
       const server = createServer().listen({ port, host: '127.0.0.1', exclusive: true });
       const free = await once(server, 'listening').then(
         () => true,
@@ -159,4 +162,19 @@ export async function freePorts(count: number): Promise<number[]> {
   } finally {
     for (const { server } of held) server.close();
   }
+}
+
+/**
+ * Waits for servers that start side by side. Where one does not start, the others are ended: a process with a server
+ * below it would not end itself.
+ */
+export async function startedTogether<Starts extends readonly Promise<AsyncDisposable>[]>(
+  ...starts: Starts
+): Promise<{ -readonly [K in keyof Starts]: Awaited<Starts[K]> }> {
+  const results = await Promise.allSettled(starts);
+  const failure = results.find((result) => result.status === 'rejected');
+  const started = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  if (failure === undefined) return started as { -readonly [K in keyof Starts]: Awaited<Starts[K]> };
+  for (const server of started) await server[Symbol.asyncDispose]();
+  throw failure.reason;
 }

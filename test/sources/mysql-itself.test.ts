@@ -12,6 +12,7 @@ import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { loadMysql } from '../../src/sources/mysql-restore.ts';
 import { mysqlSource } from '../../src/sources/mysql.ts';
+import { startedTogether } from '../services/server-group.ts';
 import { mysqlPrograms, mysqlRoot, type MysqlService, startMysql } from '../services/mysql.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
 import { asSaved, everyByte, failsWith, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
@@ -202,9 +203,8 @@ suite('MySQL itself', { skip }, () => {
     const { cert, key } = makeServerCertificate(scratch, 'ours', 'localhost');
     execFileSync('chown', ['mysql', key]);
     const secured = [`--ssl-cert=${cert}`, `--ssl-key=${key}`];
-    [server, other] = (await Promise.all(
-      [1, 2].map(async () => startMysql(await newFolder(), mysqlRoot!, programs, secured)),
-    )) as [typeof server, typeof other];
+    const start = async () => startMysql(await newFolder(), mysqlRoot!, programs, secured);
+    [server, other] = await startedTogether(start(), start());
     await sql(server, 'mysql', everything);
     for (const name of oddNames)
       await sql(
@@ -261,13 +261,13 @@ suite('MySQL itself', { skip }, () => {
 
   test('rights that are revoked in part are not loaded where the server would not take them back', async () => {
     const revoked = `SET GLOBAL partial_revokes = ON; CREATE USER part@localhost; GRANT SELECT ON *.* TO part@localhost;
-      REVOKE SELECT ON everything.* FROM part@localhost`;
+      REVOKE SELECT ON everything.* FROM part@localhost; CREATE USER wild@localhost; GRANT SELECT ON \`app_1\`.* TO wild@localhost`;
     await sql(server, 'mysql', revoked);
     const saved = await save(onSocket({ databases: ['-dash'] }));
     const load = () => loadMysql(into(other), saved, loading({ force: true }));
     await assert.rejects(
       load,
-      failsWith('restore-failed', /part@localhost/, /SET PERSIST partial_revokes = ON/),
+      failsWith('restore-failed', /to part@localhost, wild@localhost$/, /SET PERSIST partial_revokes = ON/),
     );
     assert.equal(
       await sql(other, 'mysql', `SELECT COUNT(*) FROM user WHERE user = 'part'`),
@@ -279,7 +279,7 @@ suite('MySQL itself', { skip }, () => {
     const grants = 'SHOW GRANTS FOR part@localhost';
     assert.equal(await sql(other, 'mysql', grants), await sql(server, 'mysql', grants));
     for (const one of [server, other])
-      await sql(one, 'mysql', 'DROP USER part@localhost; SET GLOBAL partial_revokes = OFF');
+      await sql(one, 'mysql', 'DROP USER part@localhost, wild@localhost; SET GLOBAL partial_revokes = OFF');
   });
 
   test('dumps of what has not changed are the same byte for byte, also after other things changed', async () => {
@@ -314,6 +314,42 @@ suite('MySQL itself', { skip }, () => {
     const query = `SELECT user, host, HEX(authentication_string), password_expired FROM user WHERE user <> 'admin' ORDER BY 1, 2`;
     assert.equal(await sql(other, 'mysql', query), await sql(server, 'mysql', query));
     assert.match(lines.at(-1) ?? '', /none on what is not there: .*everything\.p/);
+  });
+
+  test('what another version of the server does not know is told: before the load, or by name', async () => {
+    const [users, dump] = await save(onSocket({ databases: ['-dash'] }));
+    const load = (change: (sql: string) => string) => {
+      const changed = asSaved('users.sql', Buffer.from(change(users!.bytes.toString())));
+      return loadMysql(into(other), [changed, dump!], loading({ force: true }));
+    };
+    await assert.rejects(
+      load((sql) => sql.replace("'sha256_password'", "'mysql_native_password'")),
+      failsWith('restore-failed', /has no mysql_native_password, .*: sha@localhost$/),
+    );
+    const { lines } = await load((sql) =>
+      sql.replace('GRANT BACKUP_ADMIN', 'GRANT SET_USER_ID,BACKUP_ADMIN'),
+    );
+    assert.match(lines.at(-1) ?? '', /none that this server does not know: SET_USER_ID$/);
+  });
+
+  test('accounts with several factors, mandatory roles and names without quotes do not stop a load', async () => {
+    await sql(
+      server,
+      'mysql',
+      `INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'; CREATE USER mfa@localhost IDENTIFIED BY 'x' AND IDENTIFIED WITH auth_socket;
+       CREATE ROLE everybody; SET GLOBAL mandatory_roles = 'everybody'; CREATE USER any@localhost; SET DEFAULT ROLE everybody TO any@localhost;
+       SET GLOBAL sql_quote_show_create = OFF`,
+    );
+    await sql(other, 'mysql', `INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'`);
+    const saved = await save(onSocket({ databases: ['-dash'] }));
+    await loadMysql(into(other), saved, loading({ force: true }));
+    const { lines } = await loadMysql(into(other), saved, loading({ force: true }));
+    assert.ok(lines.some((line) => line.startsWith('user mfa@localhost stays as it is here')));
+    await sql(
+      server,
+      'mysql',
+      `SET GLOBAL mandatory_roles = ''; SET GLOBAL sql_quote_show_create = ON; DROP USER mfa@localhost, any@localhost; DROP ROLE everybody`,
+    );
   });
 
   test('a load that fails leaves nothing of a new database, and an empty one as it was', async () => {

@@ -15,6 +15,7 @@ import { Rights } from '../../src/sources/mysql-rights.ts';
 import { mysqlSource } from '../../src/sources/mysql.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { type MariadbService, startMariadb } from '../services/mariadb.ts';
+import { startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
@@ -208,10 +209,10 @@ suite('mysql', { skip: withoutServices }, () => {
     scratch = await mkdtemp(join(tmpdir(), 'sealift-mysql-'));
     await chmod(scratch, 0o755);
     const signal = new AbortController().signal;
-    const [first, second] = await Promise.all([
+    const [first, second] = await startedTogether(
       newDirectory(0o755).then((dir) => startMariadb(dir, signal)),
       newDirectory(0o755).then((dir) => startMariadb(dir, signal)),
-    ]);
+    );
     [server, other] = [first, second];
     const [tables, views] = everything.split(/(?=\n {2}CREATE VIEW a_view)/);
     await sql(server, 'mysql', `${tables}${withRoutines}${views}`);

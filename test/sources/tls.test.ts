@@ -7,16 +7,22 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
+import { ToolFailure } from '../../src/process.ts';
 import { loadMysql } from '../../src/sources/mysql-restore.ts';
 import { mysqlSource } from '../../src/sources/mysql.ts';
+import {
+  command as commandOfPostgres,
+  explain as explainPostgres,
+} from '../../src/sources/postgres-connection.ts';
 import { loadPostgres } from '../../src/sources/postgres-restore.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
+import { explain as explainRedis } from '../../src/sources/redis-connection.ts';
 import { redisSource } from '../../src/sources/redis.ts';
 import type { LoadStream, Source } from '../../src/sources/source.ts';
 import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { type PostgresService, startPostgres } from '../services/postgres.ts';
 import { type RedisService, startRedis } from '../services/redis.ts';
-import { freePorts } from '../services/server-group.ts';
+import { freePorts, startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
 import { collect, newRun } from './run.ts';
@@ -26,6 +32,8 @@ interface Where {
   readonly ca: string;
   /** Another than that of the server with TLS. */
   readonly port?: number;
+  /** The login of the user's own option file. */
+  readonly ownLogin?: boolean;
 }
 
 async function save(source: Source): Promise<LoadStream[]> {
@@ -56,6 +64,56 @@ const loading = (password: string) => ({ ...newRun(), force: false, password: ne
 
 const target = (scheme: string, { user, port }: { user: string; port: number }, ca: string): string =>
   `${scheme}://${user}@localhost:${port}/anew?ca=${encodeURIComponent(ca)}`;
+
+const failing = (stderr: string) =>
+  new SealiftError('tool-failed', stderr, { cause: new ToolFailure('tool', 1, null, stderr) });
+
+test('an error that only has a word of it is none of TLS', () => {
+  const server = {
+    host: 'db',
+    port: undefined,
+    user: undefined,
+    runAs: undefined,
+    directories: [],
+    tls: { ca: '/ca' },
+  };
+  for (const [explained, code] of [
+    [
+      explainPostgres(
+        failing('ERROR:  cannot drop table certificates'),
+        { ...server, passFile: undefined },
+        'x',
+      ),
+      'tool-failed',
+    ],
+    [
+      explainPostgres(
+        failing('SSL error: certificate verify failed'),
+        { ...server, passFile: undefined },
+        'x',
+      ),
+      'source-unavailable',
+    ],
+    [
+      explainRedis(failing('Could not connect to Redis at redis-tls.example'), { host: 'redis-tls.example' }),
+      'source-unavailable',
+    ],
+  ] as const) {
+    assert.ok(explained instanceof SealiftError);
+    assert.equal(explained.code, code);
+    assert.equal(
+      explained.hint?.includes('authority') ?? false,
+      explained.message.includes('SSL error'),
+      explained.message,
+    );
+  }
+  const withTicket = commandOfPostgres({ ...server, passFile: undefined }, ['psql']);
+  assert.equal(
+    withTicket.env?.['PGGSSENCMODE'],
+    'disable',
+    'a ticket of Kerberos takes the place of no certificate',
+  );
+});
 
 /** Servers that let in nobody who does not encrypt, with a certificate for `localhost` from our authority. */
 suite('a connection with tls', { skip: withoutServices }, () => {
@@ -99,7 +157,7 @@ suite('a connection with tls', { skip: withoutServices }, () => {
       return path;
     };
     [redisPort = 0] = await freePorts(1);
-    [postgres, mariadb, redis] = await Promise.all([
+    [postgres, mariadb, redis] = await startedTogether(
       startPostgres(await folder()),
       startMariadb(await folder(), undefined, [
         `--ssl-cert=${cert}`,
@@ -115,7 +173,7 @@ suite('a connection with tls', { skip: withoutServices }, () => {
           'tls-auth-clients no',
         ],
       }),
-    ]);
+    );
     const keyFile = keyOf('postgres');
     psql(`ALTER SYSTEM SET ssl_cert_file = '${cert}'; `);
     psql(`ALTER SYSTEM SET ssl_key_file = '${keyFile}'; `);
@@ -151,7 +209,7 @@ suite('a connection with tls', { skip: withoutServices }, () => {
         password: new Secret(() => postgres.password),
         tls: { ca },
       }),
-    mysql: ({ host, ca, port = mariadb.port }) =>
+    mysql: ({ host, ca, port = mariadb.port, ownLogin = false }) =>
       mysqlSource({
         name: 's',
         kind: 'mysql',
@@ -160,8 +218,8 @@ suite('a connection with tls', { skip: withoutServices }, () => {
         users: false,
         host,
         port,
-        user: mariadb.user,
-        password: new Secret(() => mariadb.password),
+        user: ownLogin ? undefined : mariadb.user,
+        password: ownLogin ? undefined : new Secret(() => mariadb.password),
         tls: { ca },
       }),
     redis: ({ host, ca, port = redisPort }) =>
@@ -199,6 +257,25 @@ suite('a connection with tls', { skip: withoutServices }, () => {
       assert.match(`${error.message} ${error.hint}`, /did not answer within 20 s .*TLS/);
       return true;
     });
+  });
+
+  test('an option file adds no authority', async () => {
+    const trusted = await folder();
+    copyFileSync(ca, join(trusted, 'ours.pem'));
+    execFileSync('openssl', ['rehash', trusted]);
+    const home = await folder();
+    const settings = [`user=${mariadb.user}`, `password=${mariadb.password}`, `ssl-capath=${trusted}`];
+    writeFileSync(join(home, '.my.cnf'), `[client]\n${settings.join('\n')}\n`, { mode: 0o600 });
+    const { HOME } = process.env;
+    process.env['HOME'] = home;
+    try {
+      const by = (authority: string) =>
+        save(kinds.mysql({ host: 'localhost', ca: authority, ownLogin: true }));
+      assert.equal((await by(ca)).length, 1);
+      await assert.rejects(by(otherCa), notVouchedFor);
+    } finally {
+      process.env['HOME'] = HOME;
+    }
   });
 
   test('a restore asks the same of its target', async () => {
