@@ -102,6 +102,8 @@ async function newFolder(): Promise<string> {
   return path;
 }
 
+const scratchRun = (): Run => ({ ...newRun(), temporary: () => mkdtemp(join(scratch, 't-')) });
+
 async function sql(service: MysqlService, database: string, statements: string): Promise<string> {
   const manner = ['--batch', '--raw', '--skip-column-names', '--binary-mode', '--comments'];
   const args = [
@@ -137,7 +139,11 @@ const overTcp = (
     ...change,
   });
 
-async function save(config: MysqlConfig, run: Run = newRun(), directories = [programs]): Promise<Saved[]> {
+async function save(
+  config: MysqlConfig,
+  run: Run = scratchRun(),
+  directories = [programs],
+): Promise<Saved[]> {
   const saved: Saved[] = [];
   for (const { file, open } of await mysqlSource(config, directories).streams(run))
     saved.push(asSaved(file, await collect(open(run))));
@@ -153,7 +159,7 @@ async function saveOne(database: string): Promise<Saved> {
 const saveDash = (change: Partial<MysqlConfig>) =>
   save(overTcp(server.user, server.password, { databases: ['-dash'], users: false, ...change }));
 
-const streamsOf = (config: MysqlConfig) => mysqlSource(config, [programs]).streams(newRun());
+const streamsOf = (config: MysqlConfig) => mysqlSource(config, [programs]).streams(scratchRun());
 
 const dumpsNow = async () =>
   (await save(onSocket({ exclude: ['big'] }))).map(({ bytes }) => bytes.toString('latin1'));
@@ -161,7 +167,12 @@ const dumpsNow = async () =>
 const into = (service: MysqlService, database = '') =>
   `mysql:///${encodeURIComponent(database)}?socket=${service.socket}&user=root`;
 
-const loading = (change: object = {}) => ({ ...newRun(), force: false, directories: [programs], ...change });
+const loading = (change: object = {}) => ({
+  ...scratchRun(),
+  force: false,
+  directories: [programs],
+  ...change,
+});
 
 /** Every table with its rows, and how everything was made; as text. */
 async function contentOf(service: MysqlService, database: string): Promise<string> {
@@ -232,7 +243,7 @@ suite('MySQL itself', { skip }, () => {
   });
 
   test('a whole server comes back on another: odd names, every kind of object, users and their rights', async () => {
-    const run = newRun();
+    const run = scratchRun();
     const saved = await save(onSocket({ exclude: ['big'] }), run);
     assert.equal(saved.length, 1 + oddNames.length + 2);
     assert.equal(run.problems.length, 1, run.problems.join('\n'));
@@ -397,7 +408,7 @@ suite('MySQL itself', { skip }, () => {
   });
 
   test('a login with rights on one database saves it, and tells what it cannot see', async () => {
-    const run = newRun();
+    const run = scratchRun();
     const own = await save(overTcp('owner', oddPassword, { databases: ['with space'] }), run);
     assert.deepEqual(
       own.map(({ file }) => file),
@@ -413,7 +424,7 @@ suite('MySQL itself', { skip }, () => {
       `CREATE USER looker@'%' IDENTIFIED BY 'x'; GRANT SELECT, SHOW VIEW, EVENT ON \`with space\`.* TO looker@'%';
        CREATE USER saver@'%' IDENTIFIED BY 'x'; GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, SHOW_ROUTINE, SHOW DATABASES ON *.* TO saver@'%'`,
     );
-    const less = newRun();
+    const less = scratchRun();
     await save(overTcp('looker', 'x', { users: false }), less);
     assert.match(
       less.problems.join('\n'),
@@ -423,7 +434,7 @@ suite('MySQL itself', { skip }, () => {
       save(overTcp('looker', 'x', { users: false, databases: ['big'] })),
       failsWith('source-denied', /"big"/),
     );
-    const whole = newRun();
+    const whole = scratchRun();
     const password = new Secret(() => 'x');
     const all = await save(onSocket({ user: 'saver', password, exclude: ['big'], users: false }), whole);
     assert.deepEqual(
@@ -480,7 +491,7 @@ suite('MySQL itself', { skip }, () => {
 
   test('a password with every odd character works, and is in no argument, environment, message or detail', async () => {
     const seen = watchForCanary();
-    const run = newRun();
+    const run = scratchRun();
     const saving = (database: string) =>
       save(overTcp('owner', oddPassword, { databases: [database] }), run).catch((error: unknown) => error);
     const there = await saving('with space');
@@ -509,7 +520,7 @@ suite('MySQL itself', { skip }, () => {
   });
 
   test('a connection that the server ends midway does not end the stream naturally', async () => {
-    const run = newRun();
+    const run = scratchRun();
     const [stream] = await mysqlSource(onSocket({ databases: ['big'], users: false }), [programs]).streams(
       run,
     );
@@ -527,12 +538,12 @@ suite('MySQL itself', { skip }, () => {
   test("MariaDB's programs save and load what they know of it, and say whose they are where they fail", async () => {
     const theirs = await newFolder();
     for (const name of ['mariadb', 'mariadb-dump']) await symlink(`/usr/bin/${name}`, join(theirs, name));
-    const [users, saved] = await save(onSocket({ databases: ['with space'] }), newRun(), [theirs]);
+    const [users, saved] = await save(onSocket({ databases: ['with space'] }), scratchRun(), [theirs]);
     assert.ok(users && saved);
     await sql(other, 'mysql', 'DROP DATABASE IF EXISTS `with space`');
     await loadMysql(into(other), [users, saved], loading({ directories: [theirs], force: true }));
     assert.equal(await contentOf(other, 'with space'), await contentOf(server, 'with space'));
-    const both = newRun();
+    const both = scratchRun();
     await save(onSocket({ databases: ['everything'] }), both, [theirs, programs]);
     assert.match(
       JSON.stringify(both.details[0]),
@@ -540,7 +551,7 @@ suite('MySQL itself', { skip }, () => {
       'of both, the one for the server is taken',
     );
     await assert.rejects(
-      save(onSocket({ databases: ['everything'], users: false }), newRun(), [theirs]),
+      save(onSocket({ databases: ['everything'], users: false }), scratchRun(), [theirs]),
       failsWith('tool-failed', /mariadb-dump/, /the server is MySQL.*apt-get install mysql-client/),
     );
   });

@@ -25,7 +25,7 @@ import { type RedisService, startRedis } from '../services/redis.ts';
 import { freePorts, startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
-import { collect, newRun } from './run.ts';
+import { collect, newRun, type Run } from './run.ts';
 
 interface Where {
   readonly host: string;
@@ -36,8 +36,19 @@ interface Where {
   readonly ownLogin?: boolean;
 }
 
+/** What a test makes is removed at the end of the file. */
+let scratch = '';
+
+const scratchRun = (): Run => ({ ...newRun(), temporary: () => mkdtemp(join(scratch, 't-')) });
+
+async function folder(): Promise<string> {
+  const path = await mkdtemp(join(scratch, 'd-'));
+  await chmod(path, 0o755);
+  return path;
+}
+
 async function save(source: Source): Promise<LoadStream[]> {
-  const run = newRun();
+  const run = scratchRun();
   const saved: LoadStream[] = [];
   for (const { file, open } of await source.streams(run)) {
     const bytes = await collect(open(run));
@@ -60,7 +71,11 @@ function notVouchedFor(error: unknown): true {
   return true;
 }
 
-const loading = (password: string) => ({ ...newRun(), force: false, password: new Secret(() => password) });
+const loading = (password: string) => ({
+  ...scratchRun(),
+  force: false,
+  password: new Secret(() => password),
+});
 
 const target = (scheme: string, { user, port }: { user: string; port: number }, ca: string): string =>
   `${scheme}://${user}@localhost:${port}/anew?ca=${encodeURIComponent(ca)}`;
@@ -117,19 +132,12 @@ test('an error that only has a word of it is none of TLS', () => {
 
 /** Servers that let in nobody who does not encrypt, with a certificate for `localhost` from our authority. */
 suite('a connection with tls', { skip: withoutServices }, () => {
-  let scratch = '';
   let ca = '';
   let otherCa = '';
   let postgres: PostgresService & AsyncDisposable;
   let mariadb: MariadbService & AsyncDisposable;
   let redis: RedisService & AsyncDisposable;
   let redisPort = 0;
-
-  const folder = async (): Promise<string> => {
-    const path = await mkdtemp(join(scratch, 'd-'));
-    await chmod(path, 0o755);
-    return path;
-  };
 
   const psql = (input: string): string =>
     execFileSync(
