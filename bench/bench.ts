@@ -9,8 +9,8 @@ import { alternate, measure, median, type Run } from './measure.ts';
 
 /**
  * `npm run bench [demo|tar|restore|change|memory|files|include|retention|postgres|mysql ...]`: the limits of the program,
- * measured side by side with what one would do by hand. Data in the page cache, directory store, medians of alternating runs. Needs gpg, zstd and
- * the programs of PostgreSQL and MariaDB.
+ * measured side by side with what one would do by hand. Data in the page cache, directory store, medians of alternating
+ * runs. Needs gpg, zstd and the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
 /** As the package ships it; the launcher sets the same options and variable. */

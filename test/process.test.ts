@@ -15,6 +15,7 @@ import {
   systemUser,
   ToolFailure,
 } from '../src/process.ts';
+import { failsWith } from './support/fails-with.ts';
 
 const bin = join(import.meta.dirname, 'fixtures/bin');
 const fixture = (name: string, ...args: string[]) => ({ argv: [join(bin, name), ...args] });
@@ -62,13 +63,6 @@ async function* damaged() {
   await delay(200);
   throw new Error('the hash does not match');
 }
-
-const failsWith = (code: string, message: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof SealiftError);
-  assert.equal(error.code, code);
-  assert.match(error.message, message);
-  return true;
-};
 
 suite('reading a program', () => {
   test('arguments arrive as they are, without a shell', async () => {

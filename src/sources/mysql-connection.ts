@@ -11,7 +11,7 @@ import {
   systemUser,
   ToolFailure,
 } from '../process.ts';
-import { type Tls, tlsHint } from './tls.ts';
+import { type Tls, withTls } from './tls.ts';
 
 /** How the programs of MariaDB or MySQL reach one server. */
 export interface Server {
@@ -288,14 +288,11 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
   },
 ];
 
-/** Where `tls` is asked for. */
-const tlsRefused = { says: /(ERROR|error:) 2026/, code: 'source-unavailable', hint: tlsHint } as const;
-
 /** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server, database?: string): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
   const { stderr } = error.cause;
-  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const possible = withTls(server.tls, /(ERROR|error:) 2026/, explanations);
   const known = possible.find(({ says }) => says.test(stderr));
   const what = database === undefined ? '' : `database ${JSON.stringify(database)} of `;
   return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${error.message}`, {

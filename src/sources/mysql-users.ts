@@ -56,9 +56,9 @@ export async function* saveUsers(
   if (maker === 'MySQL') given.push(...(await defaultRoles(server, signal)));
   const statements = [...new Set(["SET SESSION sql_mode = ''", ...made, ...given])];
   const lines = statements.map((statement) => `${statement};\n`);
-  const literally = (await partialRevokes(server, signal)) === 'ON' ? withPartialRevokes : '';
+  const literally = maker === 'MySQL' && (await partialRevokes(server, signal)) === 'ON';
   yield Buffer.from(
-    `-- Users and grants of a ${maker} server${literally}\n${lines.join('')}-- Users and grants complete\n`,
+    `-- Users and grants of a ${maker} server${literally ? withPartialRevokes : ''}\n${lines.join('')}-- Users and grants complete\n`,
   );
 }
 
@@ -198,16 +198,19 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
       `${describe(server)} has no partial_revokes, as the saved one had, and would give wider rights to ${[...new Set(narrowed)].join(', ')}`,
       { hint: 'give it that setting, and load again: SET PERSIST partial_revokes = ON' },
     );
-  const ways = saved.accounts.flatMap((statement) => wayIn.exec(statement)?.slice(1) ?? []);
+  const ways = saved.accounts.flatMap((statement) => {
+    const [, plugin] = wayIn.exec(statement) ?? [];
+    return plugin === undefined ? [] : [{ login: loginOf(statement), plugin }];
+  });
   if (ways.length === 0) return;
   const query = `SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'AUTHENTICATION' AND plugin_status = 'ACTIVE'`;
   const there = (await ask(server, query, signal)).map(([plugin = '']) => plugin);
-  const missing = new Set(ways.filter((plugin) => !there.includes(plugin)));
-  if (missing.size === 0) return;
-  const without = saved.accounts.filter((statement) => missing.has(wayIn.exec(statement)?.[1] ?? ''));
+  const closed = ways.filter(({ plugin }) => !there.includes(plugin));
+  if (closed.length === 0) return;
+  const missing = new Set(closed.map(({ plugin }) => plugin));
   throw new SealiftError(
     'restore-failed',
-    `${describe(server)} has no ${[...missing].join(', ')}, by which there log in: ${without.map(loginOf).join(', ')}`,
+    `${describe(server)} has no ${[...missing].join(', ')}, by which there log in: ${closed.map(({ login }) => login).join(', ')}`,
     { hint: 'install what is missing, or load single databases: a database in the URL leaves users alone' },
   );
 }

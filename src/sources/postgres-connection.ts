@@ -12,7 +12,7 @@ import {
   ToolFailure,
 } from '../process.ts';
 import { type Cluster, debianClusters, findCluster } from './postgres-cluster.ts';
-import { type Tls, tlsHint } from './tls.ts';
+import { type Tls, withTls } from './tls.ts';
 
 /** How PostgreSQL's own programs reach one server. */
 export interface Server {
@@ -238,12 +238,8 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
   },
 ];
 
-/** Of libpq, where it is asked for `tls`. */
-const tlsRefused = {
-  says: /SSL error|does not support SSL|root certificate file|server certificate for/,
-  code: 'source-unavailable',
-  hint: tlsHint,
-} as const;
+/** What libpq says of a connection that it was to encrypt and check. */
+const tlsRefused = /SSL error|does not support SSL|root certificate file|server certificate for/;
 
 const startCluster = ({ name }: Cluster): string =>
   `pg_lsclusters shows whether it runs (pg_ctlcluster ${name.replace('/', ' ')} start); a changed port counts from its next start`;
@@ -252,7 +248,7 @@ const startCluster = ({ name }: Cluster): string =>
 export function explain(error: unknown, server: Server, database: string): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
   const { stderr } = error.cause;
-  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const possible = withTls(server.tls, tlsRefused, explanations);
   const known = possible.find(({ says }) => says.test(stderr));
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
   const down = known?.code === 'source-unavailable' && known.hint === whereToLook;

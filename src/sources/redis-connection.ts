@@ -1,7 +1,7 @@
 import type { Secret } from '../config/secrets.ts';
 import { type ErrorCode, SealiftError } from '../errors.ts';
 import { findProgram, output, searchPath, ToolFailure } from '../process.ts';
-import { type Tls, tlsHint } from './tls.ts';
+import { type Tls, withTls } from './tls.ts';
 
 /** How redis-cli reaches one server. */
 export interface Server {
@@ -128,12 +128,7 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
   },
 ];
 
-/** Where `tls` is asked for. */
-const tlsRefused = {
-  says: /SSL_connect failed|negotiate a TLS connection/,
-  code: 'source-unavailable',
-  hint: tlsHint,
-} as const;
+const tlsRefused = /SSL_connect failed|negotiate a TLS connection/;
 
 /** Tells what redis-cli's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server): unknown {
@@ -142,7 +137,7 @@ export function explain(error: unknown, server: Server): unknown {
 }
 
 function explained(words: string, server: Server, cause: ToolFailure | undefined): SealiftError {
-  const possible = server.tls === undefined ? explanations : [tlsRefused, ...explanations];
+  const possible = withTls(server.tls, tlsRefused, explanations);
   const known = possible.find(({ says }) => says.test(cause?.stderr ?? words));
   return new SealiftError(known?.code ?? 'tool-failed', `${describe(server)}: ${words}`, {
     hint: known?.hint,

@@ -7,8 +7,7 @@ export interface Tls {
   readonly ca: string;
 }
 
-/** What is wrong where the certificate of a server does not satisfy, for the person that set `ca`. */
-export const tlsHint =
+const hint =
   'does the server offer TLS, with a certificate for the host name that is used, from an authority in the file of `ca`? The user that the tools run as has to be able to read it';
 
 /** `?ca=PATH` of the target of a restore. Throws `usage` for a socket. */
@@ -22,3 +21,7 @@ export function tlsOfTarget(parameters: URLSearchParams, host: string | undefine
     );
   return { ca: resolve(ca) };
 }
+
+/** What a tool's messages can mean. Where `tls` was asked for, that comes first: `says` is what that tool then writes. */
+export const withTls = <Explanation>(tls: Tls | undefined, says: RegExp, others: readonly Explanation[]) =>
+  tls === undefined ? others : [{ says, code: 'source-unavailable' as const, hint }, ...others];

@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test, type TestContext } from 'node:test';
 import type { EjabberdConfig } from '../../src/config/config.ts';
-import { SealiftError } from '../../src/errors.ts';
 import { mnesiaSource } from '../../src/sources/ejabberd-mnesia.ts';
 import { ejabberdSource } from '../../src/sources/ejabberd.ts';
 import { openSource } from '../../src/sources/open.ts';
 import { ejabberdNeeds, installEjabberd, type EjabberdService } from '../services/ejabberd.ts';
 import { chown } from '../services/installed-server.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { collect, newRun, type Run } from './run.ts';
 
@@ -18,15 +18,6 @@ function configOf(change: Partial<EjabberdConfig>): EjabberdConfig {
   const rest = { node: undefined, database: undefined, runAs: undefined };
   return { name: 'chat', kind: 'ejabberd', config: '', data: '', ejabberdctl: '', ...rest, ...change };
 }
-
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 const bytesOf = async (config: EjabberdConfig, file: string, run = newRun()): Promise<Buffer> => {
   const stream = (await mnesiaSource(config).streams(run)).find((stream) => stream.file === file);

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { LdapConfig } from '../../src/config/config.ts';
-import { SealiftError } from '../../src/errors.ts';
 import { loadLdap } from '../../src/sources/ldap-restore.ts';
 import { ldapSource } from '../../src/sources/ldap.ts';
 import { ldifEntries } from '../../src/sources/ldif.ts';
@@ -20,6 +19,7 @@ import {
 } from '../services/slapd.ts';
 import { withoutServices } from '../services/services.ts';
 import { inPieces } from '../support/bytes.ts';
+import { failsWith } from '../support/fails-with.ts';
 
 const fixtures = join(import.meta.dirname, '../fixtures/slapcat');
 const isRoot = process.getuid?.() === 0;
@@ -73,15 +73,6 @@ async function save(config: LdapConfig, run = newRun(), directories?: string[]):
   }
   return saved;
 }
-
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 /** Everything that the server can tell, with operational attributes. */
 const contentOf = ({ tool }: SlapdService): string[] =>

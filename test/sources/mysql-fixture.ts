@@ -1,6 +1,3 @@
-import assert from 'node:assert/strict';
-import { SealiftError } from '../../src/errors.ts';
-
 /** What the tests of both makers' servers share. */
 
 export const quoted = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
@@ -20,15 +17,6 @@ export function asSaved(file: string, bytes: Buffer, chunkBytes = 100_000): Save
   }
   return { file, bytes, open };
 }
-
-export const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 /** What would make the client touch the file `mark`, or show what `secret` holds, in a dump. */
 export const hostileTexts = (mark: string, secret: string): string[] => [

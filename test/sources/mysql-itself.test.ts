@@ -15,8 +15,9 @@ import { mysqlSource } from '../../src/sources/mysql.ts';
 import { startedTogether } from '../services/server-group.ts';
 import { mysqlPrograms, mysqlRoot, type MysqlService, startMysql } from '../services/mysql.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
-import { asSaved, everyByte, failsWith, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
+import { asSaved, everyByte, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { collect, newRun, type Run } from './run.ts';
 
 /**

@@ -18,8 +18,9 @@ import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
-import { asSaved, everyByte, failsWith, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
+import { asSaved, everyByte, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
 
 const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
 const oddNames = [

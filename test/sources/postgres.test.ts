@@ -21,6 +21,7 @@ import { type PostgresService, startPostgres } from '../services/postgres.ts';
 import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
+import { failsWith } from '../support/fails-with.ts';
 
 const oddPassword = `${canary}:\\pass"word'%`;
 const oddNames = [
@@ -142,15 +143,6 @@ async function contentOf(service: PostgresService, database: string): Promise<un
     );
   return content;
 }
-
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 /** A folder of programs in which one is a fixture. */
 async function programsWith(name: string, fixture: string): Promise<string[]> {

@@ -12,6 +12,7 @@ import { parseTarget, replicate } from '../../src/sources/redis-replicate.ts';
 import { contentOf, fill, type RedisService, startRedis } from '../services/redis.ts';
 import { withoutServices } from '../services/services.ts';
 import { inPieces } from '../support/bytes.ts';
+import { failsWith } from '../support/fails-with.ts';
 
 type Running = RedisService & AsyncDisposable;
 
@@ -40,15 +41,6 @@ const loading = (change: object = {}) => ({
 });
 
 const url = ({ port }: RedisService) => `redis://127.0.0.1:${port}`;
-
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 /** What a load changes for its time, and must leave as it was. */
 const roleOf = ({ cli }: RedisService): string =>

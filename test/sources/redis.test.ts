@@ -8,13 +8,13 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RedisConfig } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
-import { SealiftError } from '../../src/errors.ts';
 import { placeRdb } from '../../src/sources/redis-restore.ts';
 import { redisSource } from '../../src/sources/redis.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { contentOf, fill, type RedisService, startRedis } from '../services/redis.ts';
 import { withoutServices } from '../services/services.ts';
 import { inPieces } from '../support/bytes.ts';
+import { failsWith } from '../support/fails-with.ts';
 
 const canary = 'canary:\\pass"word\'%';
 const fixtures = join(import.meta.dirname, '../fixtures/redis-cli');
@@ -75,15 +75,6 @@ async function save(config: RedisConfig, run = newRun(), directories?: string[])
   for await (const chunk of stream.open(run)) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
 }
-
-const failsWith =
-  (code: string, message = /(?:)/, hint = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    assert.match(error.hint ?? '', hint);
-    return true;
-  };
 
 /** A folder of programs in which redis-cli is a fixture. */
 async function programsWith(fixture: string): Promise<string[]> {

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { SealiftError } from '../../src/errors.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { loadSqlite } from '../../src/sources/sqlite-restore.ts';
 import { sqliteSource } from '../../src/sources/sqlite.ts';
+import { failsWith } from '../support/fails-with.ts';
 
 let scratch = '';
 const never = new AbortController().signal;
@@ -67,14 +67,6 @@ async function rowsOf(bytes: Buffer, query = 'SELECT * FROM t ORDER BY id'): Pro
 }
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
-
-const failsWith =
-  (code: string, message = /(?:)/) =>
-  (error: unknown) => {
-    assert.ok(error instanceof SealiftError, String(error));
-    assert.deepEqual([error.code, message.test(error.message)], [code, true], error.message);
-    return true;
-  };
 
 async function* bodyOf(bytes: Buffer): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 5000) yield bytes.subarray(at, at + 5000);
