@@ -178,12 +178,12 @@ suite('a PostgreSQL source', needs('postgres'), () => {
 async function backupWithout(program: string, world: World): Promise<CliResult> {
   let killed = false;
   const env = { PATH: process.env['PATH'] ?? '', HOME: world.dir };
-  const result = await watched(['-c', world.configFile, '--json', 'backup'], env, (below) => {
+  const result = await watched(['-c', world.configFile, '--json', 'backup'], env, (started) => {
     if (killed) return;
-    const victim = below.find((pid) => aboutProcess(pid, 'comm').trim() === program);
+    const victim = started.find(({ comm }) => comm === program);
     if (victim === undefined) return;
-    const written = Number(/wchar: (\d+)/.exec(aboutProcess(victim, 'io'))?.[1] ?? 0);
-    if (written > 2 ** 20) killed = process.kill(victim, 'SIGKILL');
+    const written = Number(/wchar: (\d+)/.exec(aboutProcess(victim.pid, 'io'))?.[1] ?? 0);
+    if (written > 2 ** 20) killed = process.kill(victim.pid, 'SIGKILL');
   });
   assert.ok(killed, `${program} was there to be killed`);
   return result;

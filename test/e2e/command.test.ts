@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { launcher, programEnv } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
-import { aboutProcess, watched } from './watched.ts';
+import { watched } from './watched.ts';
 
 const canary = 'cAnArY:\\pass"word\'%';
 const trace = /cAnArY/;
@@ -35,16 +35,11 @@ test('a secret of a command is in that program alone', async (t) => {
   const env = { PATH: process.env['PATH'] ?? '', HOME: world.dir, SEALIFT_CANARY: canary };
   const holders = new Set<string>();
   const args = ['-c', world.configFile, '-v', '-v', '--json', 'backup'];
-  const { status, stdout, stderr } = await watched(args, env, (below, self) => {
-    const cmdline = aboutProcess(self, 'cmdline');
-    assert.doesNotMatch(cmdline, trace);
-    for (const pid of below) {
-      const argv = aboutProcess(pid, 'cmdline');
-      // For a moment a new process is still a copy of its parent.
-      if (argv === cmdline) continue;
-      assert.doesNotMatch(argv, trace);
-      if (trace.test(aboutProcess(pid, 'environ')) && aboutProcess(pid, 'cmdline') === argv)
-        holders.add(argv);
+  const { status, stdout, stderr } = await watched(args, env, (started, self) => {
+    assert.doesNotMatch(self.cmdline, trace);
+    for (const { cmdline, environ } of started) {
+      assert.doesNotMatch(cmdline, trace);
+      if (trace.test(environ)) holders.add(cmdline);
     }
   });
   assert.equal(status, 3, stdout + stderr);

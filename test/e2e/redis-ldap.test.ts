@@ -8,7 +8,7 @@ import { fill, makeSlapd, suffixes } from '../services/slapd.ts';
 import { sealift } from '../support/cli.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
-import { aboutProcess, watched } from './watched.ts';
+import { watched } from './watched.ts';
 
 /** A folder that the servers' own users can enter. */
 function openFolder(t: TestContext): string {
@@ -148,16 +148,10 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
     const args = ['-c', world.configFile, '-v', '-v', '--json', 'backup'];
     const inArguments: string[] = [];
     const inEnvironment = new Set<string>();
-    const { status, stdout, stderr } = await watched(args, env, (below, self) => {
-      const own = aboutProcess(self, 'cmdline');
-      for (const pid of below) {
-        const cmdline = aboutProcess(pid, 'cmdline');
-        // For a moment a new process is still a copy of its parent.
-        if (cmdline === own) continue;
+    const { status, stdout, stderr } = await watched(args, env, (started) => {
+      for (const { comm, cmdline, environ } of started) {
         if (trace.test(cmdline)) inArguments.push(cmdline);
-        const environ = aboutProcess(pid, 'environ');
-        if (trace.test(environ) && aboutProcess(pid, 'cmdline') === cmdline)
-          inEnvironment.add(aboutProcess(pid, 'comm').trim());
+        if (trace.test(environ)) inEnvironment.add(comm);
       }
     });
     assert.equal(status, 0, stdout + stderr);

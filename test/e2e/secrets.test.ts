@@ -6,7 +6,7 @@ import { freshDatabase, needs, psql, theService } from '../services/services.ts'
 import { sealift } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
-import { aboutProcess, watched } from './watched.ts';
+import { watched } from './watched.ts';
 
 const canary = 'cAnArY:\\pass"word\'%';
 /** Found however it is quoted or cut. */
@@ -37,16 +37,11 @@ suite('a password', needs('postgres'), () => {
       const seen: string[] = [];
       const programs = new Set<string>();
       const args = ['-c', world.configFile, '-v', '-v', '--json', 'backup'];
-      const { status, stdout, stderr } = await watched(args, env, (below, self) => {
-        const own = aboutProcess(self, 'cmdline');
-        if (trace.test(own)) seen.push(own);
-        for (const pid of below) {
-          const environ = aboutProcess(pid, 'environ');
-          const cmdline = aboutProcess(pid, 'cmdline');
-          // For a moment a new process is still a copy of its parent.
-          if (cmdline === own) continue;
-          programs.add(aboutProcess(pid, 'comm').trim());
-          if (trace.test(cmdline + environ) && aboutProcess(pid, 'environ') === environ) seen.push(cmdline);
+      const { status, stdout, stderr } = await watched(args, env, (started, self) => {
+        if (trace.test(self.cmdline)) seen.push(self.cmdline);
+        for (const { comm, cmdline, environ } of started) {
+          programs.add(comm);
+          if (trace.test(cmdline + environ)) seen.push(cmdline);
         }
       });
       assert.equal(status, 0, stdout + stderr);

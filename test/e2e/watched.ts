@@ -3,19 +3,38 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { launcher, type CliResult } from '../support/cli.ts';
 
-/** Runs the program, and calls `look` with the processes below it, over and over until it has ended. */
+/** What /proc told of a process while it was one and the same program. */
+export interface SeenProcess {
+  readonly pid: number;
+  /** Name of the program. */
+  readonly comm: string;
+  readonly cmdline: string;
+  readonly environ: string;
+}
+
+/**
+ * Runs the program, and calls `look` over and over until it has ended, with itself and with the programs that it, or
+ * one of them, started. One that ended, or became another, while it was looked at is left for the next time.
+ */
 export async function watched(
   args: readonly string[],
   env: Record<string, string>,
-  look: (below: readonly number[], self: number) => void,
+  look: (started: readonly SeenProcess[], self: SeenProcess) => void,
 ): Promise<CliResult> {
   const child = spawn(launcher, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   const texts = Promise.all([child.stdout.toArray(), child.stderr.toArray()]);
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-  const self = child.pid ?? 0;
   while (child.exitCode === null && child.signalCode === null) {
+    const self = seen(child.pid ?? 0);
     // Before it becomes the program, the launcher asks for the version of Node.js, in its caller's environment.
-    if (/main\.[jt]s/.test(aboutProcess(self, 'cmdline'))) look(below(self), self);
+    if (self && /main\.[jt]s/.test(self.cmdline)) {
+      const started = below(self.pid).flatMap((pid) => seen(pid) ?? []);
+      // For a moment a new process is still a copy of its parent.
+      look(
+        started.filter(({ cmdline }) => cmdline !== self.cmdline),
+        self,
+      );
+    }
     await delay(2);
   }
   const [stdout = '', stderr = ''] = (await texts).map((chunks) => Buffer.concat(chunks).toString());
@@ -36,6 +55,16 @@ function below(ancestor: number): number[] {
     return parent === ancestor || (parent > 1 && isBelow(parent));
   };
   return [...parents.keys()].filter(isBelow);
+}
+
+/** Nothing where the process ended meanwhile, or became another program. */
+function seen(pid: number): SeenProcess | undefined {
+  const name = () => ({ comm: aboutProcess(pid, 'comm').trim(), cmdline: aboutProcess(pid, 'cmdline') });
+  const before = name();
+  const environ = aboutProcess(pid, 'environ');
+  const after = name();
+  const isSame = before.comm === after.comm && before.cmdline === after.cmdline;
+  return isSame && after.cmdline !== '' ? { pid, ...after, environ } : undefined;
 }
 
 /** A file of /proc/PID; empty once the process is gone. */
