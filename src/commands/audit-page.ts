@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { countOf } from '../count-of.ts';
 import { formatSize, printable } from '../output.ts';
 import { tolerances } from '../policy/audit-facts.ts';
 import type { AuditDocument, HostDocument } from './audit-document.ts';
@@ -106,8 +107,10 @@ export function auditPage(
             Snapshots are as frequent as the signed schedule says (one may fail), and the newest is fresh.
           </li>
           <li>
-            Snapshots are encrypted to the allowed keys and to no other. ${document.sampled} objects, chosen
-            at random, were read: each is what the host signed, an OpenPGP message to exactly these keys.
+            Snapshots are encrypted to the allowed keys and to no other.
+            ${countOf(document.sampled, 'object')}, chosen at random,
+            ${document.sampled === 1 ? 'was' : 'were'} read: each is what the host signed, an OpenPGP message
+            to exactly these keys.
           </li>
           <li>The clocks agree.</li>
           ${
@@ -148,9 +151,7 @@ function inWords(seconds: number): string {
     [Math.floor(hours / 24), 'day'],
     [hours % 24, 'hour'],
   ] as const;
-  const words = parts.flatMap(([count, unit]) =>
-    count === 0 ? [] : [`${count} ${unit}${count === 1 ? '' : 's'}`],
-  );
+  const words = parts.flatMap(([count, unit]) => (count === 0 ? [] : [countOf(count, unit)]));
   return words.length === 0 ? 'no time' : words.join(' and ');
 }
 

@@ -1,6 +1,6 @@
 import { formatDuration } from '../clock.ts';
+import { countOf } from '../count-of.ts';
 import { formatSize, printable } from '../output.ts';
-import { countOf } from '../policy/audit-facts.ts';
 import type { AuditDocument, HostDocument } from './audit-document.ts';
 import type { Context } from './context.ts';
 
@@ -17,7 +17,7 @@ export function printAudit({ output }: Context, document: AuditDocument, files: 
   if (document.findings.length > 0) output.text();
   const broken = document.findings.filter(({ severity }) => severity === 'broken').length;
   const warnings = document.findings.length - broken;
-  const remarks = warnings === 0 ? '' : `, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}`;
+  const remarks = warnings === 0 ? '' : `, ${countOf(warnings, 'warning')}`;
   output.text(
     document.ok
       ? `${output.paint('good', 'The promises are kept')}${remarks}.`
@@ -48,18 +48,18 @@ export function hostLines(host: HostDocument, checkedAt: string): string[] {
   const lines = [
     host.oldestSnapshot === null
       ? 'No snapshot could be read.'
-      : `${countOf(host.snapshots, 'live snapshot', 'live snapshots')}; the oldest began ${age(host.oldestSnapshot)} ago, ${formatDuration(host.maxAge)} are promised.`,
-    `${countOf(host.objects, 'object', 'objects')}, ${formatSize(host.bytes)}, every version counted` +
+      : `${countOf(host.snapshots, 'live snapshot')}; the oldest began ${age(host.oldestSnapshot)} ago, ${formatDuration(host.maxAge)} are promised.`,
+    `${countOf(host.objects, 'object')}, ${formatSize(host.bytes)}, every version counted` +
       (host.oldestObject === null
         ? '.'
         : `; the oldest was written ${age(host.oldestObject)} ago, ${formatDuration(host.objectMaxAge)} is the limit.`),
     ...host.jobs.map(
       ({ job, snapshots, newestAt, schedule }) =>
-        `Job ${job}: ${countOf(snapshots, 'snapshot', 'snapshots')}, the newest ${age(newestAt)} ago; its schedule is "${printable(schedule)}".`,
+        `Job ${job}: ${countOf(snapshots, 'snapshot')}, the newest ${age(newestAt)} ago; its schedule is "${printable(schedule)}".`,
     ),
     host.sampled === 0
       ? 'No object could be sampled.'
-      : `Read whole and looked into: ${countOf(host.sampled, 'object', 'objects')}, chosen at random.`,
+      : `Read whole and looked into: ${countOf(host.sampled, 'object')}, chosen at random.`,
   ];
   if (!host.remembered)
     lines.push('This auditor sees it for the first time: whether the store was set back shows from now on.');

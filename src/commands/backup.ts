@@ -1,5 +1,6 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
+import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { isPartial } from '../problems.ts';
@@ -63,8 +64,8 @@ function report({ output }: Context, result: JobResult): void {
   const mark = output.paint(status === 'complete' ? 'good' : 'warning', status);
   const seconds = result.durationSeconds;
   const facts = [
-    `${formatSize(result.bytes)} in ${result.streams} ${result.streams === 1 ? 'stream' : 'streams'}`,
-    `${formatSize(result.newBytes)} new in ${result.newSegments} of ${result.segments} segments`,
+    `${formatSize(result.bytes)} in ${countOf(result.streams, 'stream')}`,
+    `${formatSize(result.newBytes)} new in ${result.newSegments} of ${countOf(result.segments, 'segment')}`,
     seconds < 10 ? `${seconds.toFixed(1)}s` : formatDuration(seconds),
   ];
   output.text(`${output.paint('strong', result.snapshot)}  ${mark}`);

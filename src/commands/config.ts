@@ -1,4 +1,5 @@
 import { formatDuration } from '../clock.ts';
+import { countOf } from '../count-of.ts';
 import type { Context, Outcome } from './context.ts';
 
 /** `sealift config check`: every problem of the file, or what it says in short. */
@@ -20,7 +21,7 @@ export async function check(context: Context): Promise<Outcome> {
     config.store.kind === 's3' ? `s3 bucket ${config.store.bucket}` : `directory ${config.store.path}`;
   output.text(`  host ${config.host ?? '(not set)'}, store ${store}`);
   output.text(
-    `  ${config.jobs.length} jobs with ${sources} sources, kept for ${formatDuration(config.maxAgeSeconds)}`,
+    `  ${countOf(config.jobs.length, 'job')} with ${countOf(sources, 'source')}, kept for ${formatDuration(config.maxAgeSeconds)}`,
   );
 }
 

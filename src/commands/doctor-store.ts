@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { formatDuration, rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
+import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { graceSeconds } from '../policy/retention.ts';
@@ -78,7 +79,7 @@ async function checkOwnSnapshots(
     'good',
     newest === undefined
       ? `it holds no snapshot of ${host} yet`
-      : `it holds ${contents.snapshots.length} snapshots of ${host}, the newest ${newest}`,
+      : `it holds ${countOf(contents.snapshots.length, 'snapshot')} of ${host}, the newest ${newest}`,
   );
   return true;
 }

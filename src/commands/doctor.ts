@@ -1,5 +1,6 @@
 import { rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
+import { countOf } from '../count-of.ts';
 import { takeLock } from '../lock.ts';
 import { join } from 'node:path';
 import { openTemporary } from '../temporary.ts';
@@ -46,13 +47,12 @@ export async function doctor(context: Context): Promise<Outcome> {
 
 function checkConfig(checkup: Checkup, { file, jobs }: Config): void {
   const sources = jobs.reduce((sum, job) => sum + job.sources.length, 0);
-  if (jobs.length > 0) checkup.add('config', file, 'good', `${jobs.length} jobs, ${sources} sources`);
+  if (jobs.length > 0)
+    checkup.add('config', file, 'good', `${countOf(jobs.length, 'job')}, ${countOf(sources, 'source')}`);
   else checkup.add('config', file, 'warning', 'it has no jobs', 'add a job below `jobs:`');
 }
 
 function verdict(bad: number, warnings: number): string {
-  if (bad > 0) return `${things(bad)} must be put right.`;
-  return warnings > 0 ? `Backups can run; ${things(warnings)} to look at.` : 'All is well.';
+  if (bad > 0) return `${countOf(bad, 'thing')} must be put right.`;
+  return warnings > 0 ? `Backups can run; ${countOf(warnings, 'thing')} to look at.` : 'All is well.';
 }
-
-const things = (count: number): string => (count === 1 ? '1 thing' : `${count} things`);

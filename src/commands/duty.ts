@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { rfc3339 } from '../clock.ts';
 import type { Config, JobConfig } from '../config/config.ts';
+import { countOf } from '../count-of.ts';
 import { type ErrorCode, messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import { formatSize } from '../output.ts';
@@ -273,7 +274,7 @@ export class Duty implements AsyncDisposable {
       const { snapshots, objects, bytes, failed, nextExpiryMs } = summary;
       const nextMs = nextExpiryMs === undefined ? undefined : nextExpiryMs - aheadMs;
       await end(nextMs, failed.length > 0, incompleteness(summary));
-      const what = `${snapshots.length} snapshots ended, ${objects} objects (${formatSize(bytes)}) deleted`;
+      const what = `${countOf(snapshots.length, 'snapshot')} ended, ${countOf(objects, 'object')} (${formatSize(bytes)}) deleted`;
       const next = `next prune at ${rfc3339(new Date(this.#pruneDueMs))}`;
       if (failed.length > 0) log.error(`prune: ${what}, ${failed.length} could not be deleted; ${next}`);
       else log.info(`prune: ${what}; ${next}`);
@@ -320,8 +321,8 @@ const describe = ({ job, snapshot, status, bytes, newBytes, durationSeconds }: J
 
 /** Why a prune that went to its end is not whole; undefined if it is. */
 function incompleteness({ failed, problems }: PruneSummary): Failure | undefined {
-  const objects = failed.length === 1 ? '1 object' : `${failed.length} objects`;
-  const message = failed.length > 0 ? `${objects} could not be deleted` : problems[0];
+  const message =
+    failed.length > 0 ? `${countOf(failed.length, 'object')} could not be deleted` : problems[0];
   return message === undefined ? undefined : { code: 'partial', message };
 }
 

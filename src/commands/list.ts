@@ -1,4 +1,5 @@
 import { formatDuration } from '../clock.ts';
+import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
@@ -121,7 +122,7 @@ function print(
   output.text(
     output.paint(
       'faint',
-      `${rows.length} snapshots, ${formatSize(stored)} stored. DATA is before compression.`,
+      `${countOf(rows.length, 'snapshot')}, ${formatSize(stored)} stored. DATA is before compression.`,
     ),
   );
 }

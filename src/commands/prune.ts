@@ -1,4 +1,5 @@
 import { mapConcurrent } from '../concurrency.ts';
+import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
@@ -264,7 +265,7 @@ function planHost(
     ...(misdated === 0
       ? []
       : [
-          `${count(misdated, 'object')} dated before the run that wrote them: the times of the store are wrong`,
+          `${countOf(misdated, 'object')} dated before the run that wrote them: the times of the store are wrong`,
         ]),
     ...[...survey.hidden]
       .filter((snapshot) => !ending.has(snapshot))
@@ -309,27 +310,25 @@ function reportForeign({ log }: Context, { host, foreign }: HostSurvey): void {
 const earliest = (times: readonly (number | undefined)[]): number | undefined =>
   times.reduce((a, b) => (a === undefined || (b !== undefined && b < a) ? b : a), undefined);
 
-const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
-
 function print({ output }: Context, summary: PruneSummary): void {
   for (const { host, snapshot, reason } of summary.snapshots)
     output.text(`${output.paint('strong', snapshot)}  ${output.paint('faint', `${host}: ${reason}`)}`);
   for (const { host, reason, objects } of summary.reasons)
     output.text(
-      `${count(objects, 'object')}  ${output.paint('faint', `${host === '' ? '' : `${host}: `}${reason}`)}`,
+      `${countOf(objects, 'object')}  ${output.paint('faint', `${host === '' ? '' : `${host}: `}${reason}`)}`,
     );
   for (const { key, reason } of summary.failed)
     output.text(`${output.paint('bad', 'failed')}  ${printable(key)}: ${printable(reason)}`);
   const verb = summary.dryRun ? 'would delete' : 'deleted';
   output.text(
-    `${verb} ${count(summary.snapshots.length, 'snapshot')} with ${count(summary.objects, 'object')}, ` +
-      `${formatSize(summary.bytes)}; ${count(summary.kept, 'object')} kept`,
+    `${verb} ${countOf(summary.snapshots.length, 'snapshot')} with ${countOf(summary.objects, 'object')}, ` +
+      `${formatSize(summary.bytes)}; ${countOf(summary.kept, 'object')} kept`,
   );
   if (summary.failed.length > 0)
     output.text(
       output.paint(
         'bad',
-        `${count(summary.failed.length, 'object')} could not be deleted; the next prune tries again`,
+        `${countOf(summary.failed.length, 'object')} could not be deleted; the next prune tries again`,
       ),
     );
   for (const problem of summary.problems) output.text(output.paint('warning', printable(problem)));

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { countOf } from '../count-of.ts';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { release } from '../memory.ts';
@@ -46,7 +47,7 @@ export async function restoreTo(
       files += tree.files;
       bytes += tree.bytes;
       withoutSetuid = [...withoutSetuid, ...tree.withoutSetuid];
-      restored.push(`${folder}/  (${counted(tree.files)}, ${formatSize(tree.bytes)})`);
+      restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)})`);
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const file = join(root, item.name);
@@ -59,8 +60,6 @@ export async function restoreTo(
   }
   return { restored, skipped, bytes, files, withoutSetuid, nextSteps: nextSteps(streams) };
 }
-
-const counted = (files: number): string => (files === 1 ? '1 file' : `${files} files`);
 
 async function refuseFull(target: string): Promise<void> {
   const entries = await readdir(target).catch((error: unknown) => {

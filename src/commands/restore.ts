@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
@@ -160,7 +161,7 @@ function tell({ output, json, environment }: Context, report: RestoreReport, run
       `${output.paint('warning', 'note')}      without setuid or setgid (${how}): ${named.join(', ')}${more}`,
     );
   }
-  const counted = files === undefined ? '' : `${files === 1 ? '1 file' : `${files} files`}, `;
+  const counted = files === undefined ? '' : `${countOf(files, 'file')}, `;
   output.text(
     `${counted}${formatSize(report.bytes)} from ${run.snapshots.join(', ')} in ${run.durationSeconds.toFixed(1)} s, ` +
       `${formatSize(run.fetchedBytes)} fetched`,

@@ -1,3 +1,4 @@
+import { countOf } from '../count-of.ts';
 import { formatSize, printable, type Output } from '../output.ts';
 
 /** A listing as `tar -tv` has it, in the order of the tar, which is sorted; the columns hold what is usual. */
@@ -21,8 +22,9 @@ export async function printFiles(
     bytes += Number(entry['size']);
   }
   output.text();
-  const counted = files === 1 ? '1 file' : `${files} files`;
-  output.text(`${counted}, ${formatSize(bytes)}${trees.size > 1 ? `, in ${trees.size} trees` : ''}`);
+  output.text(
+    `${countOf(files, 'file')}, ${formatSize(bytes)}${trees.size > 1 ? `, in ${trees.size} trees` : ''}`,
+  );
 }
 
 const typeOf: Readonly<Record<string, string>> = { file: '-', directory: 'd', symlink: 'l', link: 'h' };

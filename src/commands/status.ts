@@ -1,5 +1,6 @@
 import { formatDuration, rfc3339 } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
+import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
@@ -167,9 +168,9 @@ async function lookAtPrune(
   // The folder of one that has ended may hold segments that younger ones name.
   for (const id of ids) if (startOf(id) < endedMs && (await storedIndex(store, host, id, signal))) past += 1;
   const last = await readTry(config.stateDir, pruneTry);
+  const ended = countOf(past, 'snapshot past its end is', 'snapshots past their end are');
   return [
-    ...(past === 1 ? ['1 snapshot past its end is still in the store: does prune run?'] : []),
-    ...(past > 1 ? [`${past} snapshots past their end are still in the store: does prune run?`] : []),
+    ...(past > 0 ? [`${ended} still in the store: does prune run?`] : []),
     ...(last?.error ? [describePrune(last.error, new Date(last.endedMs))] : []),
   ];
 }

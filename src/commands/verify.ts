@@ -1,4 +1,5 @@
 import { mapConcurrent } from '../concurrency.ts';
+import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import { startProgress } from '../progress.ts';
@@ -231,7 +232,7 @@ function print(
   ].join('; ');
   const verdict = summary.ok ? output.paint('good', 'verified') : output.paint('bad', 'VERIFICATION FAILED');
   output.text(
-    `${verdict}  ${summary.snapshots} snapshots, ${summary.objects} objects, ${formatSize(summary.bytes)}`,
+    `${verdict}  ${countOf(summary.snapshots, 'snapshot')}, ${countOf(summary.objects, 'object')}, ${formatSize(summary.bytes)}`,
   );
   output.text(output.paint('faint', `          ${how}`));
 }

@@ -223,7 +223,3 @@ export const unreadableEnd = (
 
 /** RFC 3339 in whole seconds. */
 export const timeOf = (ms: number): string => rfc3339(new Date(ms));
-
-/** `1 object`, `3 objects`. */
-export const countOf = (count: number, one: string, many: string): string =>
-  count === 1 ? `1 ${one}` : `${count} ${many}`;

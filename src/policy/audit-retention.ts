@@ -1,5 +1,5 @@
+import { countOf } from '../count-of.ts';
 import {
-  countOf,
   endOf,
   timeOf,
   unreadableEnd,

@@ -1,7 +1,7 @@
 import { formatDuration } from '../clock.ts';
+import { countOf } from '../count-of.ts';
 import { judgeChain, judgeRollback } from './audit-chain.ts';
 import {
-  countOf,
   endOf,
   standingOf,
   timeOf,
@@ -162,7 +162,7 @@ function judgeRecipients({ host, allowed }: HostFacts, { live }: Standing): Find
     ...[...strangers].map(([id, snapshots]) =>
       misdirected(
         host,
-        `${countOf(snapshots.length, 'live snapshot', 'live snapshots')} can be opened by ${id}, which is not among the recipients here; the newest is ` +
+        `${countOf(snapshots.length, 'live snapshot')} can be opened by ${id}, which is not among the recipients here; the newest is ` +
           `${snapshots.at(-1)!.snapshot}, the last ends on ${timeOf(Math.max(...snapshots.map(endOf)))}. If the key is ` +
           'allowed, copy it to the recipients here; else remove it on the host and ask how it came there.',
       ),

@@ -1,5 +1,6 @@
 import type { DefaultRetention, LifecycleRule } from '@aws-sdk/client-s3';
 import { day, formatDuration } from '../clock.ts';
+import { countOf } from '../count-of.ts';
 import type { Finding } from './audit-facts.ts';
 import type { Limits } from './prune-plan.ts';
 import { runLimitSeconds } from './retention.ts';
@@ -156,7 +157,7 @@ export function deletingLiveData(
     const tooEarly = date !== undefined || (Days !== undefined && Days * daySeconds < neededSeconds);
     const hosts = subject.hosts.filter((host) => canMatch(rule, snapshotsOf(host, subject)));
     if (rule.Status !== 'Enabled' || !tooEarly || hosts.length === 0) return [];
-    const when = date === undefined ? `after ${plural(Days ?? 0, 'day')}` : `on ${day(date)}`;
+    const when = date === undefined ? `after ${countOf(Days ?? 0, 'day')}` : `on ${day(date)}`;
     const needed = `they are needed for ${formatDuration(neededSeconds)} (retention.maxAge and reuseWindow)`;
     return [
       {
@@ -258,5 +259,3 @@ function matchesAll(rule: LifecycleRule, folder: string): boolean {
   const { prefix, tagged, above, below } = scopeOf(rule);
   return !tagged && above <= 0 && below > longestObjectBytes && folder.startsWith(prefix);
 }
-
-const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;

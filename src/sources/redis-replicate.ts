@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { once } from 'node:events';
+import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
 import { command, describe, explain, info, redisCli, type Server } from './redis-connection.ts';
@@ -52,7 +53,7 @@ export async function replicate(
     throw await withState(error, before, server, cli, `${address}, port ${port}`);
   }
   const keys = keysOf(await info(cli, server, signal));
-  return { lines: [`${describe(server)} loaded: it holds ${keys} keys now`] };
+  return { lines: [`${describe(server)} loaded: it holds ${countOf(keys, 'key')} now`] };
 }
 
 /** Messages do not repeat the URL. */
@@ -93,9 +94,11 @@ function refuse(
   if (facts.get('role') !== 'master')
     throw new SealiftError('usage', `${describe(server)} is a replica: load into its master`);
   if (keys > 0 && !force)
-    throw new SealiftError('target-exists', `${describe(server)} is not empty: it holds ${keys} keys`, {
-      hint: 'use --force: all of its data is replaced',
-    });
+    throw new SealiftError(
+      'target-exists',
+      `${describe(server)} is not empty: it holds ${countOf(keys, 'key')}`,
+      { hint: 'use --force: all of its data is replaced' },
+    );
 }
 
 /** A server that meets a format it does not know has given up its own data by then. */
@@ -178,8 +181,8 @@ async function withState(
     keys === undefined
       ? 'it does not answer now'
       : keys === before
-        ? `it holds ${keys} keys, as before`
-        : `it held ${before} keys, and holds ${keys} now`;
+        ? `it holds ${countOf(keys, 'key')}, as before`
+        : `it held ${countOf(before, 'key')}, and holds ${keys} now`;
   const left =
     undoing === undefined
       ? ''

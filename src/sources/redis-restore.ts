@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, chown, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { countOf } from '../count-of.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
 import { searchPath } from '../process.ts';
@@ -117,7 +118,7 @@ async function check(path: string, signal: AbortSignal): Promise<string[]> {
   if (result === undefined) return [];
   if (result === 'too-new')
     return ['the dump is of a newer Redis than the one installed here, which cannot read it'];
-  return [`redis-check-rdb read all of it: ${result.keys} keys`];
+  return [`redis-check-rdb read all of it: ${countOf(result.keys, 'key')}`];
 }
 
 function nextSteps(log: string | undefined): string[] {

@@ -99,7 +99,7 @@ test('what a daemon that was killed missed is made up for once, and its lock is 
   const second = startDaemon(t, world);
   await second.logs(/job tree: snapshot .* is complete/);
   // Its pulse has looked at what is due again and again.
-  await second.logs(/prune: 1 snapshots ended/);
+  await second.logs(/prune: 1 snapshot ended/);
   second.kill('SIGTERM');
   assert.equal(await second.ended, 0);
   assert.equal(snapshots(world, 'tree').length, 1, second.log());
@@ -293,7 +293,7 @@ test('prune is done, and done with, also where its lock and its try cannot be wr
   mkdirSync(join(world.dir, 'state', 'prune.lock'));
   mkdirSync(join(world.dir, 'state', 'tries', '_prune.json', 'full'), { recursive: true });
   const daemon = startDaemon(t, world);
-  await daemon.logs(/prune: 1 snapshots ended/);
+  await daemon.logs(/prune: 1 snapshot ended/);
   daemon.kill('SIGTERM');
   assert.equal(await daemon.ended, 0);
   assert.match(daemon.log(), /prune runs without its lock: the lock .* cannot be taken/);

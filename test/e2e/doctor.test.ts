@@ -96,7 +96,7 @@ test('a host that is well gets one good line for each thing, and nothing of the 
     ['config', 'host', 'keys', 'store', 'source'],
   );
   const says =
-    /clock agrees[^]*1 snapshots of h1[^]*written, read and listed[^]*refuses to overwrite[^]*may delete/;
+    /clock agrees[^]*1 snapshot of h1[^]*written, read and listed[^]*refuses to overwrite[^]*may delete/;
   assert.match(goodOf(report, 'store'), says);
   assert.match(goodOf(report, 'source'), /^files would save files\.tar$/);
   const after = [fingerprints(join(world.dir, 'store')), fingerprints(join(world.dir, 'state'))];
@@ -106,7 +106,7 @@ test('a host that is well gets one good line for each thing, and nothing of the 
 
   const text = await world.run('doctor');
   assert.equal(text.status, 0);
-  assert.match(text.stdout, /^good +config .*sealift\.yaml: 1 jobs, 1 sources\n[^]*\nAll is well\.\n$/);
+  assert.match(text.stdout, /^good +config .*sealift\.yaml: 1 job, 1 source\n[^]*\nAll is well\.\n$/);
 });
 
 test('all that is wrong is said at once, with what to do', async (t) => {
