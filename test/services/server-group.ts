@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions, type Server } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -139,29 +139,34 @@ function commandLine(program: Program, endSignal: NodeJS.Signals): [string, stri
   return ['setpriv', [...user, ...ending, '--', program.command, ...program.args], env];
 }
 
-/** Each process begins at another place: a port that two of them found free, the later server could not have. */
 let nextPort = (process.pid % 120) * 100;
 
 /**
- * Loopback ports that nobody listens on, below Linux's range for outgoing connections, so that none of those
- * takes one before its server does.
+ * Loopback ports that nobody listens on, and nobody else gets before this process ends. They lie below Linux's range for
+ * outgoing connections, so that none of those takes one before its server does.
  */
 export async function freePorts(count: number): Promise<number[]> {
-  const held = [];
-  try {
-    while (held.length < count) {
-      const port = 20_000 + (nextPort++ % 12_000);
-      const server = createServer().listen({ port, host: '127.0.0.1', exclusive: true });
-      const free = await once(server, 'listening').then(
-        () => true,
-        () => false,
-      );
-      if (free) held.push({ port, server });
-    }
-    return held.map(({ port }) => port);
-  } finally {
-    for (const { server } of held) server.close();
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = 20_000 + (nextPort++ % 12_000);
+    // An abstract socket goes with its process. Held, it says on the whole machine that the port is given away.
+    const claim = await listening({ path: `\0sealift-test-port-${port}` });
+    const probe = claim && (await listening({ port, host: '127.0.0.1' }));
+    if (probe) ports.push(port);
+    probe?.close();
   }
+  return ports;
+}
+
+/** Undefined where that is taken. */
+async function listening(at: ListenOptions): Promise<Server | undefined> {
+  const server = createServer()
+    .listen({ ...at, exclusive: true })
+    .unref();
+  return once(server, 'listening').then(
+    () => server,
+    () => undefined,
+  );
 }
 
 /**
