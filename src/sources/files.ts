@@ -12,7 +12,8 @@ import type { Source, SourceContext } from './source.ts';
 
 /**
  * Trees of files as one tar, `files.tar` unless said otherwise: owners, modes, times, symlinks, hard links and names as they are. Two runs
- * over an unchanged tree give the same bytes. Not kept: access control lists, extended attributes, holes.
+ * over an unchanged tree give the same bytes. Not kept: access control lists and other
+ * extended attributes (system-attributes.ts); holes, which come back wherever there are long runs of zeros.
  *
  * What cannot be read, vanishes or changes meanwhile is a problem, not the end.
  */

@@ -29,7 +29,7 @@ export interface Part {
 }
 
 /** Standard output of a tool; throws if it is missing or fails. */
-type Ask = (argv: readonly [string, ...string[]]) => Promise<string>;
+export type Ask = (argv: readonly [string, ...string[]]) => Promise<string>;
 
 /** What this machine, with these tools and this init system, can tell. */
 export function machineFacts({ isDebian, hasSystemd }: { isDebian: boolean; hasSystemd: boolean }): Fact[] {

@@ -1,8 +1,10 @@
 import { existsSync, realpathSync } from 'node:fs';
 import type { OwnFiles, SystemConfig } from '../config/config.ts';
 import { findProgram, searchPath } from '../process.ts';
+import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
+import { attributesFact } from './system-attributes.ts';
 import { type Fact, isTellable, machineFacts, missingTools, systemdRuns, tellFact } from './system-facts.ts';
 
 /**
@@ -44,7 +46,9 @@ async function streams(
   const own = ownPaths(config.own);
   const wanted = [...config.paths, ...(existsSync(cronSpool) ? [cronSpool] : [])];
   const paths = wanted.filter((path) => !own.some((mine) => isWithin(path, mine)));
-  const exclude = [...config.exclude, ...own.map(literally)];
+  const exclude = [...config.exclude, ...own.map(literalPattern)];
+  if (paths.length > 0 && (await findProgram('getfattr', directories)) !== undefined)
+    told.push(factStream(attributesFact(paths, exclude), directories));
   return [
     ...told,
     ...(paths.length === 0 ? [] : [tree('files.tar', { name: config.name, paths, exclude })]),
@@ -78,11 +82,8 @@ function ownPaths({ stateDir, paths }: OwnFiles): string[] {
 
 /** Of the state (state.ts): what other runs change meanwhile, and what means nothing to a new machine. */
 function notKept(stateDir: string): string[] {
-  const root = literally(existsSync(stateDir) ? realpathSync(stateDir) : stateDir);
+  const root = literalPattern(existsSync(stateDir) ? realpathSync(stateDir) : stateDir);
   return ['cache', 'journal', 'lock', '*.lock', 'tries', '**/.*.tmp'].map((name) => `${root}/${name}`);
 }
 
 const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);
-
-/** The path as a glob that matches nothing else. */
-const literally = (path: string): string => path.replace(/[\\*?[\]{},]/g, '\\$&');

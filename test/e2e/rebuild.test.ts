@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { hasAcl, setAcl } from '../support/acl.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { launcher, programEnv } from '../support/cli.ts';
 import { put, temporary } from '../support/temporary.ts';
@@ -17,6 +18,8 @@ test('a rebuilt host goes on where the old one stopped', { skip }, async (t) => 
   mkdirSync(join(dir, 'etc'));
   put(join(dir, 'etc/large'), pseudoRandom(1, 6_000_000));
   put(join(dir, 'etc/shadow'), 'root:x', 0o640);
+  // As for a chat server that reads a certificate of another user.
+  setAcl(join(dir, 'etc/shadow'));
   const job = { schedule: every2h, sources: [{ name: 'machine', kind: 'system', paths: ['etc'] }] };
   world.setJobs({ system: job });
   const first = (await world.json<BackupSummary>('backup')).snapshots[0]!;
@@ -69,6 +72,9 @@ test('a rebuilt host goes on where the old one stopped', { skip }, async (t) => 
     assert.equal(statSync(join(root, dir, 'etc/shadow')).mode & 0o777, 0o640);
     assert.equal(readFileSync(join(root, dir, 'state/host-secret'), 'utf8'), secretBefore);
     intoPlace('machine/files.tar');
+    assert.ok(!hasAcl(join(dir, 'etc/shadow')));
+    execFileSync('setfattr', ['--no-dereference', `--restore=${join(root, 'attributes.txt')}`]);
+    assert.ok(hasAcl(join(dir, 'etc/shadow')));
   });
 
   await t.test('the next backup re-uses what is stored and goes on with the chain', async () => {

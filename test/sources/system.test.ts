@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
@@ -8,8 +9,11 @@ import { environment } from '../../src/config/environment.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { findProgram } from '../../src/process.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
+import { attributesFact } from '../../src/sources/system-attributes.ts';
 import { type Fact, machineFacts, tellFact } from '../../src/sources/system-facts.ts';
 import { systemSource } from '../../src/sources/system.ts';
+import { setAcl } from '../support/acl.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { put, temporary } from '../support/temporary.ts';
 
 const tools = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'];
@@ -214,6 +218,67 @@ suite('the facts of a machine', () => {
   test('whose tool hangs end with the signal', async (t) => {
     const hanging = await programs(t, { getent: 'exec sleep 600' });
     await assert.rejects(tellFact(factOf('users.txt'), hanging, AbortSignal.timeout(200)), /timeout/);
+  });
+});
+
+/** A tree in which some files have a list. */
+function treeIn(dir: string, ...files: string[]): void {
+  for (const name of ['sub', 'gone']) mkdirSync(join(dir, name), { recursive: true });
+  put(join(dir, 'plain'), '');
+  for (const file of files) setAcl(put(join(dir, file), '', 0o640));
+}
+const pathsIn = (text: string | undefined, dir: string): string[] =>
+  [...(text ?? '').matchAll(/^# file: (.*)$/gm)].map(([, path = '']) => path.replace(`${dir}/`, ''));
+
+const withAttr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
+
+suite('the attributes of a tree', withAttr, () => {
+  test('are saved sorted, once for each file that has some, and setfattr takes them back', async (t) => {
+    const dir = temporary(t);
+    treeIn(dir, 'b', 'a', 'sub/ä b', 'sub/c\nd\\e');
+    const config = host(dir);
+    const text = (await save(config)).get('attributes.txt')?.toString();
+    assert.deepEqual(pathsIn(text, dir), ['a', 'b', 'sub/c\\012d\\134e', 'sub/ä b']);
+    assert.equal((await save(config)).get('attributes.txt')?.toString(), text);
+
+    for (const file of ['b', 'a', 'sub/ä b', 'sub/c\nd\\e']) rmSync(join(dir, file));
+    for (const file of ['b', 'sub/ä b', 'sub/c\nd\\e']) put(join(dir, file), '', 0o640);
+    // What is not there any more does not keep the others from theirs.
+    const takesBack = { input: text, encoding: 'utf8' } as const;
+    const { status, stderr } = spawnSync('setfattr', ['--no-dereference', '--restore=-'], takesBack);
+    assert.match(`${status} ${stderr}`, /^1 setfattr: .*\/a: No such file or directory\n$/);
+    assert.deepEqual(pathsIn((await save(config)).get('attributes.txt')?.toString(), dir), [
+      'b',
+      'sub/c\\012d\\134e',
+      'sub/ä b',
+    ]);
+  });
+
+  test('are not those of what is excluded, nor of a link or of sealift itself', async (t) => {
+    const dir = temporary(t);
+    treeIn(dir, 'kept', 'sub/not', 'gone/x.bak');
+    const config = host(dir, { exclude: ['*.bak', '/**/sub'] });
+    setAcl(join(dir, 'state/host-secret'));
+    symlinkSync('/nowhere', join(dir, 'link'));
+    assert.deepEqual(pathsIn((await save(config)).get('attributes.txt')?.toString(), dir), ['kept']);
+  });
+
+  test('are nothing where there are none, and not there without getfattr', async (t) => {
+    const config = host(temporary(t));
+    assert.equal((await save(config)).get('attributes.txt')?.toString(), '(nothing)\n');
+    assert.ok(!(await save(config, newRun(), [])).has('attributes.txt'));
+  });
+
+  test('are what can be had where something vanishes, and fail where find itself does', async (t) => {
+    const found = '# file: /etc/x\nuser.a=0x31\n\n';
+    const fact = attributesFact(['/etc'], []);
+    const partly = await programs(t, { find: `printf '${found}'; echo vanished >&2; exit 1` });
+    assert.equal(await tellFact(fact, partly, never), found.trimEnd() + '\n');
+    const killed = await programs(t, { find: `printf '${found}'; kill -9 $$` });
+    await assert.rejects(
+      tellFact(fact, killed, never),
+      failsWith('tool-failed', /find was ended by SIGKILL/),
+    );
   });
 });
 
