@@ -1,6 +1,6 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -161,14 +161,16 @@ export async function feedProcess(
 export async function findProgram(name: string, directories: readonly string[]): Promise<string | undefined> {
   for (const directory of directories) {
     const path = join(directory, name);
-    const found = await access(path, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (found) return path;
+    if (await canBeStarted(path)) return path;
   }
   return undefined;
 }
+
+const canBeStarted = (path: string): Promise<boolean> =>
+  Promise.all([access(path, constants.X_OK), stat(path)]).then(
+    ([, stats]) => stats.isFile(),
+    () => false,
+  );
 
 /** The directories of the PATH, or the usual ones if there is none. */
 export function searchPath(): string[] {

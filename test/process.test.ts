@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -320,6 +320,8 @@ suite('the environment of a program', () => {
   test('programs are found by directory, in order', async () => {
     assert.equal(await findProgram('ok', ['/nonexistent', bin]), join(bin, 'ok'));
     assert.equal(await findProgram('ok', ['/nonexistent']), undefined);
+    mkdirSync(join(bin, 'folders/ok'), { recursive: true });
+    assert.equal(await findProgram('ok', [join(bin, 'folders'), bin]), join(bin, 'ok'), 'a folder is none');
   });
 });
 

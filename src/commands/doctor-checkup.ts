@@ -4,7 +4,7 @@ import { printable, type Output, type Style } from '../output.ts';
 /** One thing that was looked at. */
 export interface Check {
   readonly area: Area;
-  /** A file, the store, `JOB/SOURCE`. */
+  /** A file, the store, `JOB/before`, `JOB/SOURCE`. */
   readonly subject: string;
   /** `bad` keeps backups from running, or from being what they should be. */
   readonly state: State;
@@ -13,7 +13,7 @@ export interface Check {
   readonly hint?: string | undefined;
 }
 
-export type Area = 'config' | 'host' | 'keys' | 'store' | 'bucket' | 'source';
+export type Area = 'config' | 'host' | 'keys' | 'store' | 'bucket' | 'hook' | 'source';
 export type State = 'good' | 'warning' | 'bad';
 
 /** What was found so far; each check is told as soon as it is made. */

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { openTemporary } from '../temporary.ts';
 import type { Context, Outcome } from './context.ts';
 import { Checkup, printCheck } from './doctor-checkup.ts';
+import { checkHooks } from './doctor-hooks.ts';
 import { checkHost, checkKeys } from './doctor-host.ts';
 import { checkSources } from './doctor-sources.ts';
 import { checkStore } from './doctor-store.ts';
@@ -26,6 +27,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   const identity = await checkHost(checkup, config);
   await checkKeys(checkup, config, clock());
   await checkStore(checkup, config, identity, context);
+  await checkHooks(checkup, config);
   // Two doctors at once would remove each other's temporary folders.
   using _ = identity && (await takeLock(join(identity.state.dir, 'lock', '_doctor'), 'doctor on this host'));
   await using temporary = await openTemporary(

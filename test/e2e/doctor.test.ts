@@ -134,6 +134,29 @@ test('all that is wrong is said at once, with what to do', async (t) => {
   assert.match((await world.run('doctor')).stdout, /\n2 things must be put right\.\n$/);
 });
 
+test('a hook that cannot be started is bad, as the job would fail', async (t) => {
+  const world = await hostWithTree(t);
+  const thaw = put(join(world.dir, 'thaw'), '#!/bin/sh\n', 0o755);
+  const job = { schedule: every2h, sources: [treeSource] };
+  world.setJobs({ fine: { ...job, before: ['true'], after: [thaw, 'x'] } });
+  assert.deepEqual((await examine(t, world)).lines, []);
+
+  world.setJobs({
+    a: { ...job, before: ['/nowhere/freeze'], after: ['no-such-program'] },
+    b: { ...job, before: [put(join(world.dir, 'freeze'), '#!/bin/sh\n', 0o644)], after: [world.dir] },
+  });
+  const { status, lines } = await examine(t, world);
+  assert.equal(status, 3);
+  const says = [
+    /^bad hook a\/before: there is no program \/nowhere\/freeze that can be started \| nothing is saved/,
+    /^bad hook a\/after: there is no program no-such-program on the PATH that can be started \| every run ends with 3/,
+    /^bad hook b\/before: there is no program .*\/freeze that can be started \|.*chmod/,
+    /^bad hook b\/after: there is no program /,
+  ];
+  assert.equal(lines.length, says.length, lines.join('\n'));
+  for (const [at, text] of says.entries()) assert.match(lines[at] ?? '', text);
+});
+
 test('a state that others may read, a store that is away, and a file that makes no sense', async (t) => {
   const world = await hostWithTree(t);
   chmodSync(join(world.dir, 'state'), 0o755);
