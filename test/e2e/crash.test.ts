@@ -57,7 +57,7 @@ async function strike(
 }
 
 async function whenStored(world: World, segments: number): Promise<void> {
-  while (segmentFiles(world).length < segments) await delay(2);
+  while (segmentFiles(world).length < segments) await delay(5);
 }
 
 const segmentFiles = (world: World): string[] =>

@@ -230,6 +230,10 @@ function treeIn(dir: string, ...files: string[]): void {
 const pathsIn = (text: string | undefined, dir: string): string[] =>
   [...(text ?? '').matchAll(/^# file: (.*)$/gm)].map(([, path = '']) => path.replace(`${dir}/`, ''));
 
+/** Of a machine that has no other tools. */
+const attributesOf = async (t: TestContext, config: Parameters<typeof save>[0]): Promise<string> =>
+  String((await save(config, newRun(), await programs(t, {}, 'find', 'getfattr'))).get('attributes.txt'));
+
 const withAttr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
 
 suite('the attributes of a tree', withAttr, () => {
@@ -237,9 +241,9 @@ suite('the attributes of a tree', withAttr, () => {
     const dir = temporary(t);
     treeIn(dir, 'b', 'a', 'sub/ä b', 'sub/c\nd\\e');
     const config = host(dir);
-    const text = (await save(config)).get('attributes.txt')?.toString();
+    const text = await attributesOf(t, config);
     assert.deepEqual(pathsIn(text, dir), ['a', 'b', 'sub/c\\012d\\134e', 'sub/ä b']);
-    assert.equal((await save(config)).get('attributes.txt')?.toString(), text);
+    assert.equal(await attributesOf(t, config), text);
 
     for (const file of ['b', 'a', 'sub/ä b', 'sub/c\nd\\e']) rmSync(join(dir, file));
     for (const file of ['b', 'sub/ä b', 'sub/c\nd\\e']) put(join(dir, file), '', 0o640);
@@ -247,11 +251,7 @@ suite('the attributes of a tree', withAttr, () => {
     const takesBack = { input: text, encoding: 'utf8' } as const;
     const { status, stderr } = spawnSync('setfattr', ['--no-dereference', '--restore=-'], takesBack);
     assert.match(`${status} ${stderr}`, /^1 setfattr: .*\/a: No such file or directory\n$/);
-    assert.deepEqual(pathsIn((await save(config)).get('attributes.txt')?.toString(), dir), [
-      'b',
-      'sub/c\\012d\\134e',
-      'sub/ä b',
-    ]);
+    assert.deepEqual(pathsIn(await attributesOf(t, config), dir), ['b', 'sub/c\\012d\\134e', 'sub/ä b']);
   });
 
   test('are not those of what is excluded, nor of a link or of sealift itself', async (t) => {
@@ -260,12 +260,12 @@ suite('the attributes of a tree', withAttr, () => {
     const config = host(dir, { exclude: ['*.bak', '/**/sub'] });
     setAcl(join(dir, 'state/host-secret'));
     symlinkSync('/nowhere', join(dir, 'link'));
-    assert.deepEqual(pathsIn((await save(config)).get('attributes.txt')?.toString(), dir), ['kept']);
+    assert.deepEqual(pathsIn(await attributesOf(t, config), dir), ['kept']);
   });
 
   test('are nothing where there are none, and not there without getfattr', async (t) => {
     const config = host(temporary(t));
-    assert.equal((await save(config)).get('attributes.txt')?.toString(), '(nothing)\n');
+    assert.equal(await attributesOf(t, config), '(nothing)\n');
     assert.ok(!(await save(config, newRun(), [])).has('attributes.txt'));
   });
 
