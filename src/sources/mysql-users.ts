@@ -92,11 +92,14 @@ async function statementsOf(
   return (await ask(server, sql, signal)).map(([statement = '']) => statement);
 }
 
+/** Outside of quotes: a comment of the account may read like it. A quote ends where no second one follows. */
+const namesDefaultRoles = new RegExp(
+  `^((?:[^\`']|(?:${name})(?![\`']))*?) DEFAULT ROLE ${account}(?:,${account})*(?= REQUIRE )`,
+);
+
 /** MySQL names the default roles there, before they exist; they come at the end. */
 const creation = (statement: string): string =>
-  statement
-    .replace(/^CREATE USER /, 'CREATE USER IF NOT EXISTS ')
-    .replace(new RegExp(` DEFAULT ROLE ${account}(?:,${account})*(?= REQUIRE )`), '');
+  statement.replace(namesDefaultRoles, '$1').replace(/^CREATE USER /, 'CREATE USER IF NOT EXISTS ');
 
 /** MariaDB repeats in the grant how an account logs in; for one that exists, that would change its password. */
 function withoutPassword(statement: string): string {

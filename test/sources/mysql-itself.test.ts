@@ -83,6 +83,7 @@ const accounts = `
     PASSWORD EXPIRE INTERVAL 90 DAY FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 2 ACCOUNT LOCK COMMENT 'it''s me; really';
   GRANT PROCESS, BACKUP_ADMIN ON *.* TO \`o'dd; \\\`\`u\`@localhost WITH GRANT OPTION;
   CREATE USER sha@localhost IDENTIFIED WITH sha256_password BY 'x' ATTRIBUTE '{"name": "Jo''e; x", "n": 1}';
+  CREATE USER said@localhost IDENTIFIED BY 'x' COMMENT 'no DEFAULT ROLE \`reader\`@\`%\` REQUIRE NONE ${"x''".repeat(40)}';
   CREATE USER issuer@localhost IDENTIFIED BY 'z' REQUIRE ISSUER '/C=AT/O=x; y' SUBJECT '/CN=a' PASSWORD HISTORY 5;
   CREATE USER open@localhost; CREATE USER ''@'192.0.2.%'; GRANT SELECT ON \`with space\`.\`t a\` TO ''@'192.0.2.%';
   GRANT PROXY ON owner@'%' TO sha@localhost;
