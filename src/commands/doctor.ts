@@ -5,6 +5,7 @@ import { takeLock } from '../lock.ts';
 import { join } from 'node:path';
 import { openTemporary } from '../temporary.ts';
 import type { Context, Outcome } from './context.ts';
+import { checkAttributes } from './doctor-attributes.ts';
 import { Checkup, printCheck } from './doctor-checkup.ts';
 import { checkHooks } from './doctor-hooks.ts';
 import { checkHost, checkKeys } from './doctor-host.ts';
@@ -34,6 +35,7 @@ export async function doctor(context: Context): Promise<Outcome> {
     `${config.stateDir} doctor${identity ? '' : ` ${process.pid}`}`,
   );
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
+  await checkAttributes(checkup, config, signal);
 
   const [bad, warnings] = [checkup.count('bad'), checkup.count('warning')];
   if (json)

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -25,6 +26,7 @@ import { freshBucket, freshDatabase, needs, psql, theService } from '../services
 import { s3Proxy } from '../store/s3-proxy.ts';
 import { launcher, programEnv, type CliResult } from '../support/cli.ts';
 import { makeKey } from '../support/keys.ts';
+import { setAcl } from '../support/acl.ts';
 import { put } from '../support/temporary.ts';
 import { inProcess } from '../support/in-process.ts';
 import { bucketStore, every2h, makeWorld, type World, type WorldOptions } from '../support/world.ts';
@@ -156,6 +158,30 @@ test('a hook that cannot be started is bad, as the job would fail', async (t) =>
   assert.equal(lines.length, says.length, lines.join('\n'));
   for (const [at, text] of says.entries()) assert.match(lines[at] ?? '', text);
 });
+
+const withGetfattr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
+
+test(
+  'a tree with access control lists is a warning, unless something saves them',
+  withGetfattr,
+  async (t) => {
+    const world = await hostWithTree(t);
+    for (const name of ['b', 'a']) setAcl(put(join(world.dir, 'tree', name), ''));
+    const { status, lines } = await examine(t, world);
+    assert.equal(status, 0);
+    assert.equal(lines.length, 1);
+    const says =
+      /^warning source tree\/tree: 2 files have access control lists .*\/tree\/a is the first \| .*recipes/;
+    assert.match(lines[0] ?? '', says);
+
+    const saves = { name: 'attributes', kind: 'command', argv: ['getfattr', '--recursive', world.dir] };
+    world.setJobs({ tree: { schedule: every2h, sources: [treeSource, saves] } });
+    assert.deepEqual((await examine(t, world)).lines, []);
+
+    world.setJobs({ tree: { schedule: every2h, sources: [{ ...treeSource, exclude: ['a', 'b'] }] } });
+    assert.deepEqual((await examine(t, world)).lines, []);
+  },
+);
 
 test('a state that others may read, a store that is away, and a file that makes no sense', async (t) => {
   const world = await hostWithTree(t);
