@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -26,7 +25,7 @@ import { freshBucket, freshDatabase, needs, psql, theService } from '../services
 import { s3Proxy } from '../store/s3-proxy.ts';
 import { launcher, programEnv, type CliResult } from '../support/cli.ts';
 import { makeKey } from '../support/keys.ts';
-import { setAcl } from '../support/acl.ts';
+import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { put } from '../support/temporary.ts';
 import { inProcess } from '../support/in-process.ts';
 import { bucketStore, every2h, makeWorld, type World, type WorldOptions } from '../support/world.ts';
@@ -159,11 +158,9 @@ test('a hook that cannot be started is bad, as the job would fail', async (t) =>
   for (const [at, text] of says.entries()) assert.match(lines[at] ?? '', text);
 });
 
-const withGetfattr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
-
 test(
   'a tree with access control lists is a warning, unless something saves them',
-  withGetfattr,
+  needsGetfattr,
   async (t) => {
     const world = await hostWithTree(t);
     for (const name of ['b', 'a']) setAcl(put(join(world.dir, 'tree', name), ''));

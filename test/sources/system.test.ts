@@ -12,7 +12,7 @@ import type { SourceContext } from '../../src/sources/source.ts';
 import { attributesFact } from '../../src/sources/system-attributes.ts';
 import { type Fact, machineFacts, tellFact } from '../../src/sources/system-facts.ts';
 import { systemSource } from '../../src/sources/system.ts';
-import { setAcl } from '../support/acl.ts';
+import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { put, temporary } from '../support/temporary.ts';
 
@@ -234,9 +234,7 @@ const pathsIn = (text: string | undefined, dir: string): string[] =>
 const attributesOf = async (t: TestContext, config: Parameters<typeof save>[0]): Promise<string> =>
   String((await save(config, newRun(), await programs(t, {}, 'find', 'getfattr'))).get('attributes.txt'));
 
-const withAttr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
-
-suite('the attributes of a tree', withAttr, () => {
+suite('the attributes of a tree', needsGetfattr, () => {
   test('are saved sorted, once for each file that has some, and setfattr takes them back', async (t) => {
     const dir = temporary(t);
     treeIn(dir, 'b', 'a', 'sub/ä b', 'sub/c\nd\\e');

@@ -1,4 +1,8 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+/** Options of a test. */
+export const needsGetfattr = { skip: !existsSync('/usr/bin/getfattr') && 'needs getfattr' };
 
 /** `user::rw- user:1:r-- group::--- mask::r-- other::---`, as Linux keeps it. */
 const readForUser1 =
