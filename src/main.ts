@@ -98,12 +98,16 @@ function stackOf(error: unknown): string {
 /** The first signal asks for an orderly end, the second does not wait for it. */
 function listenForSignals(): AbortSignal {
   const controller = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(name, () => {
-      if (controller.signal.aborted) process.exit(exitStatusFor('interrupted'));
-      controller.abort(new SealiftError('interrupted', `interrupted by ${name}`));
-    });
-  }
+  const interrupt = (name: NodeJS.Signals): void => {
+    if (controller.signal.aborted) process.exit(exitStatusFor('interrupted'));
+    controller.abort(new SealiftError('interrupted', `interrupted by ${name}`));
+  };
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, interrupt);
+  // Of a terminal that closes. The resident daemon has its own use for it.
+  process.on('SIGHUP', (name) => {
+    const isMeant = process.listenerCount(name) === 1 && !environment().startedByNohup;
+    if (isMeant) interrupt(name);
+  });
   return controller.signal;
 }
 
@@ -111,7 +115,8 @@ function listenForSignals(): AbortSignal {
 function tolerateClosedPipes(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error) => {
-      if (systemCode(error) !== 'EPIPE') throw error;
+      // EIO: of a terminal that is gone.
+      if (!['EPIPE', 'EIO'].includes(systemCode(error) ?? '')) throw error;
     });
   }
 }

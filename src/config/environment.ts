@@ -18,6 +18,8 @@ export interface Environment {
   readonly stateHome: string;
   /** `$NO_COLOR` is set to anything, or `$TERM` is `dumb`. */
   readonly noColor: boolean;
+  /** `$SEALIFT_NOHUP`, by the launcher: SIGHUP is to be ignored. */
+  readonly startedByNohup: boolean;
   /** What gpg and its agent need to find their home, the terminal and the display. */
   forGpg(): Record<string, string>;
   /** The value of a variable that the configuration names. */
@@ -48,6 +50,7 @@ export function environment(
     cacheHome: folder('XDG_CACHE_HOME', '.cache'),
     stateHome: folder('XDG_STATE_HOME', '.local/state'),
     noColor: get('NO_COLOR') !== undefined || get('TERM') === 'dumb',
+    startedByNohup: get('SEALIFT_NOHUP') !== undefined,
     forGpg: () =>
       Object.fromEntries(
         gpgVariables.flatMap((name) => {

@@ -184,8 +184,9 @@ test('an interruption:', async (t) => {
   await world.run('backup');
 
   /** Starts a backup and sends the signal once this has been written down. */
-  async function strike(signal: NodeJS.Signals, when: string): Promise<number | null> {
-    const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
+  async function strike(signal: NodeJS.Signals, when: string, through = launcher): Promise<number | null> {
+    const words = through === launcher ? [] : [launcher];
+    const child = spawn(through, [...words, '-c', world.configFile, '-q', 'backup'], {
       env: programEnv(world.dir),
       stdio: 'ignore',
     });
@@ -200,7 +201,7 @@ test('an interruption:', async (t) => {
   }
   const hanging = { name: 'slow', kind: 'command', shell: `${note('slow')}; exec sleep 600` };
 
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     await t.test(`${signal} while a source is read runs \`after\`, which is told`, async () => {
       setJob({}, hanging);
       assert.equal(await strike(signal, 'slow'), 130);
@@ -233,6 +234,12 @@ test('an interruption:', async (t) => {
       assert.deepEqual(lines(), ['before h1 j', 'source', `after complete ${snapshots[0]?.snapshot} well`]);
     },
   );
+
+  await t.test('SIGHUP means nothing to a program that was started by nohup', async () => {
+    setJob({}, { name: 'slow', kind: 'command', shell: `${note('slow')}; sleep 1; echo x` });
+    assert.equal(await strike('SIGHUP', 'slow', 'nohup'), 0);
+    assert.match(lines().join(), /^before h1 j,source,slow,after complete /);
+  });
 });
 
 test('a daemon whose `after` fails ends with 3 and status says so, until it succeeds', async (t) => {
@@ -247,6 +254,7 @@ test('a daemon whose `after` fails ends with 3 and status says so, until it succ
     /wrong.* job j: failed at .*: the hook `after` of job j failed: false ended with status 1/,
   );
   setJob({ schedule: '* * * * * *' });
+  await delay(1000); // on a fast machine all that took less than a second, and the next instant is still to come
   assert.equal((await world.run('daemon', '--once')).status, 0);
   assert.doesNotMatch((await world.run('status')).stdout, /hook/);
 });
