@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf, SealiftError } from './errors.ts';
 import { output, type SystemUser } from './process.ts';
 
 /** Private folders for programs that can write nothing but files. */
@@ -27,7 +28,13 @@ const toolLimitMs = 60_000;
  */
 export async function openTemporary(owner: string): Promise<Temporary> {
   const prefix = `sealift-${createHash('sha256').update(owner).digest('hex').slice(0, 12)}-`;
-  for (const name of await readdir(tmpdir())) {
+  const all = await readdir(tmpdir()).catch((cause: unknown) => {
+    throw new SealiftError('failed', `the folder for temporary files cannot be read: ${messageOf(cause)}`, {
+      hint: 'make it, or set TMPDIR to one that is there',
+      cause,
+    });
+  });
+  for (const name of all) {
     if (!name.startsWith(prefix)) continue;
     const path = join(tmpdir(), name);
     const info = await lstat(path).catch(() => undefined);

@@ -17,6 +17,7 @@ import { test, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import type { SystemUser } from '../src/process.ts';
 import { openTemporary, type Place, removePlaced } from '../src/temporary.ts';
+import { failsWith } from './support/fails-with.ts';
 import { temporary } from './support/temporary.ts';
 
 const source = pathToFileURL(join(import.meta.dirname, '../src/temporary.ts')).href;
@@ -69,6 +70,14 @@ test('what a killed process left goes when the next one of the same owner begins
   }
   await using _mine = await openTemporary(mine);
   assert.ok(!existsSync(left));
+});
+
+test('where there is no folder for temporary files, that is said', async (t) => {
+  const usual = process.env['TMPDIR'];
+  t.after(() => (usual === undefined ? delete process.env['TMPDIR'] : (process.env['TMPDIR'] = usual)));
+  process.env['TMPDIR'] = '/nowhere';
+  const says = failsWith('failed', /temporary files.*ENOENT.*\/nowhere/, /TMPDIR/);
+  await assert.rejects(openTemporary(`test ${process.pid} g`), says);
 });
 
 test('a link that somebody laid under such a name is not followed', async (t) => {

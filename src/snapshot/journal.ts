@@ -65,7 +65,7 @@ export interface JournalledRun {
   readonly segments: readonly NamedSegment[];
 }
 
-/** The runs that are remembered. A torn last line is where the process died; it and what follows is ignored. */
+/** The runs that are remembered. The first line that is torn or makes no sense, and what follows it, is ignored. */
 export async function readJournals(dir: string): Promise<JournalledRun[]> {
   const runs: JournalledRun[] = [];
   for (const snapshot of await readdir(dir)) {
@@ -74,16 +74,25 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
       const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
       const { recipients } = JSON.parse(lines[0] ?? '') as { recipients: Recipient[] };
       if (!Array.isArray(recipients)) continue;
-      const segments = lines.slice(1).map((line) => {
-        const [id, storedBytes, sha256] = JSON.parse(line) as [string, number, string];
-        return { folder: snapshot, id, storedBytes, sha256 };
-      });
+      const segments: NamedSegment[] = [];
+      for (const line of lines.slice(1)) {
+        const segment = segmentOf(line, snapshot);
+        if (segment === undefined) break;
+        segments.push(segment);
+      }
       runs.push({ snapshot, recipients, segments });
     } catch {
       // Not written to its end, or gone with the commit of another job since it was listed.
     }
   }
   return runs;
+}
+
+function segmentOf(line: string, folder: string): NamedSegment | undefined {
+  // As `add` writes it.
+  if (!/^\["[0-9a-f]{32}",[1-9]\d{0,14},"[0-9a-f]{64}"\]$/.test(line)) return undefined;
+  const [id, storedBytes, sha256] = JSON.parse(line) as [string, number, string];
+  return { folder, id, storedBytes, sha256 };
 }
 
 /** After a commit of this job nothing is left to adopt. Other jobs may be running: theirs stay. */

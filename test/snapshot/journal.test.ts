@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  appendFileSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { forgetJournals, openJournal, readJournals } from '../../src/snapshot/journal.ts';
@@ -11,7 +20,7 @@ const segment = (content: string, folder = run) => ({
   folder,
   id: idOf(content),
   storedBytes: content.length,
-  sha256: content.repeat(64).slice(0, 64),
+  sha256: createHash('sha256').update(content).digest('hex'),
 });
 
 async function written(dir: string, contents: readonly string[], snapshot = run): Promise<string> {
@@ -67,15 +76,10 @@ test('a torn or empty first line leaves nothing to adopt', async (t) => {
   assert.deepEqual(await readJournals(dir), []);
 });
 
-test('a file with garbage in it is not adopted and harms nobody', async (t) => {
+test('a file that begins with garbage is not adopted and harms nobody', async (t) => {
   const dir = temporary(t);
   const other = '20261122T130000Z-databases-bbbbbb';
-  appendFileSync(await written(dir, ['a']), `${'\0'.repeat(100)}\n`);
   await written(dir, ['b'], other);
-  assert.deepEqual(
-    (await readJournals(dir)).map(({ snapshot }) => snapshot),
-    [other],
-  );
   for (const line of ['null', '7', '{}', '[1,2,3]']) {
     writeFileSync(join(dir, run), `${line}\n${line}\n`);
     assert.deepEqual(
@@ -83,6 +87,28 @@ test('a file with garbage in it is not adopted and harms nobody', async (t) => {
       [other],
       line,
     );
+  }
+});
+
+test('of a file with garbage in it, or a line of another version, what lies before counts', async (t) => {
+  const dir = temporary(t);
+  const { id, storedBytes, sha256 } = segment('b');
+  const whole = JSON.stringify([id, storedBytes, sha256]);
+  for (const line of [
+    '\0'.repeat(100),
+    'null',
+    '{}',
+    JSON.stringify([id, storedBytes]),
+    JSON.stringify([id, storedBytes, null]),
+    JSON.stringify([id, `${storedBytes}`, sha256]),
+    JSON.stringify([id, -1, sha256]),
+    JSON.stringify([`${id}/`, storedBytes, sha256]),
+    JSON.stringify([id, storedBytes, sha256.toUpperCase()]),
+  ]) {
+    const file = await written(dir, ['a']);
+    appendFileSync(file, `${line}\n${whole}\n`);
+    assert.deepEqual((await readJournals(dir))[0]?.segments, [segment('a')], line);
+    rmSync(file);
   }
 });
 
