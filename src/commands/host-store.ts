@@ -95,8 +95,9 @@ export async function nextInChain(
 ): Promise<Pick<Index, 'sequence' | 'previous'>> {
   const { store, host, state, trusted, cache } = session;
   const ids = await store.folders(snapshotsFolder(host), signal);
+  // The index of a run that was broken off may have arrived since.
   const added = ids.filter(
-    (id) => id !== snapshot && !known.listing.has(id) && parseSnapshotId(id)?.job === job,
+    (id) => id !== snapshot && known.listing.get(id)?.index === undefined && parseSnapshotId(id)?.job === job,
   );
   const fresh: HostListing = new Map(
     await Promise.all(

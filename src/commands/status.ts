@@ -9,6 +9,7 @@ import { isPartial } from '../problems.ts';
 import { expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots } from '../snapshot/catalog.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
+import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { snapshotIds, storedIndex } from './newest-run.ts';
 import { openReaderSession, type ReaderSession } from './reader-session.ts';
@@ -109,12 +110,13 @@ async function lookAtJob(
 /** The index of the newest snapshot that can be verified; what lies before it on the way is a problem each. */
 async function newestReadable(
   { signal }: Context,
-  { store, trust, now, cache }: ReaderSession,
+  session: ReaderSession,
   host: string,
   job: string,
   ids: readonly string[],
   problems: string[],
 ) {
+  const { store, now } = session;
   for (const id of ids.toReversed()) {
     if (parseSnapshotId(id)?.job !== job) continue;
     if (startOf(id) > now.getTime() + dayMs) {
@@ -123,14 +125,26 @@ async function newestReadable(
     }
     const index = await storedIndex(store, host, id, signal);
     if (!index) continue;
-    const listing = new Map([[id, { index, segments: new Map() }]]);
-    const read = await readSnapshots(store, host, listing, trust.get(host) ?? [], { signal, cache });
+    const read = await readOne(session, host, id, index, signal);
     problems.push(...read.unreadable.map(({ error }) => error.message));
     const [found] = read.snapshots;
     if (found) return found.index;
   }
   return undefined;
 }
+
+/** One snapshot, verified. */
+const readOne = (
+  { store, trust, cache }: ReaderSession,
+  host: string,
+  id: string,
+  index: StoredObject,
+  signal: AbortSignal,
+) =>
+  readSnapshots(store, host, new Map([[id, { index, segments: new Map() }]]), trust.get(host) ?? [], {
+    signal,
+    cache,
+  });
 
 async function lookAtKeys({ clock }: Context, { config }: ReaderSession) {
   const now = clock();
@@ -160,13 +174,24 @@ function lookAtClock({ clock }: Context, { now }: ReaderSession): string[] {
 }
 
 async function lookAtPrune(
-  { store, config, now }: ReaderSession,
+  session: ReaderSession,
   { host, ids, signal }: { host: string; ids: readonly string[]; signal: AbortSignal },
 ): Promise<string[]> {
-  const endedMs = now.getTime() - config.maxAgeSeconds * 1000 - pruneToleranceMs;
+  const { store, config, now } = session;
+  const overdueMs = now.getTime() - pruneToleranceMs;
   let past = 0;
-  // The folder of one that has ended may hold segments that younger ones name.
-  for (const id of ids) if (startOf(id) < endedMs && (await storedIndex(store, host, id, signal))) past += 1;
+  // From the oldest on, until one still has its time.
+  for (const id of ids) {
+    // The folder of one that has ended may hold segments that younger ones name.
+    const index = await storedIndex(store, host, id, signal);
+    if (!index) continue;
+    if (startOf(id) + config.maxAgeSeconds * 1000 >= overdueMs) {
+      // It may have been promised a shorter life than the configuration gives now.
+      const [found] = (await readOne(session, host, id, index, signal)).snapshots;
+      if (!found || Date.parse(found.index.expiresAt) >= overdueMs) break;
+    }
+    past += 1;
+  }
   const last = await readTry(config.stateDir, pruneTry);
   const ended = countOf(past, 'snapshot past its end is', 'snapshots past their end are');
   return [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
@@ -151,4 +151,24 @@ test('two runs of one job at a time: the second ends with 11 and the first is no
   const second = a.status === 11 ? a : b;
   assert.match(second.stderr, /another run of job tree on this host is active/);
   assert.equal((await world.json<Listing>('list')).snapshots.length, 1);
+});
+
+const jobOf = (shell: string): object => ({
+  j: { schedule: every2h, sources: [{ name: 'it', kind: 'command', shell }] },
+});
+
+test('an index that arrives while the next run is at work is that of its predecessor', async (t) => {
+  const world = await makeWorld(t, { jobs: {} });
+  world.setJobs(jobOf('echo a'));
+  const first = (await world.json<BackupSummary>('backup')).snapshots[0]!.snapshot;
+  // As of a run that was broken off while the store took it.
+  const index = join(world.dir, 'store/h1/snap', first, 'index.json.gpg');
+  const late = join(world.dir, 'late');
+  renameSync(index, late);
+  rmSync(join(world.dir, 'state/sequence'), { recursive: true });
+  mkdirSync(join(world.dir, 'state/sequence'));
+  world.setJobs(jobOf(`mv ${late} ${index}; echo b`));
+  const second = (await world.json<BackupSummary>('backup')).snapshots[0]!.snapshot;
+  const shown = await world.json<{ sequence: number; previous: { snapshot: string } }>('show', second);
+  assert.deepEqual([shown.sequence, shown.previous.snapshot], [2, first]);
 });

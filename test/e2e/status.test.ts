@@ -132,6 +132,28 @@ test('snapshots that should have gone long ago are told: prune does not run', as
   await statusOf(world, 0);
 });
 
+test('what was promised to live shorter than the configuration says now is told at its own end', async (t) => {
+  const world = await makeWorld(t, {
+    jobs: { tree: tree('tree') },
+    settings: { retention: { maxAge: '3d' } },
+  });
+  mkdirSync(join(world.dir, 'tree'));
+  writeFileSync(join(world.dir, 'tree', 'file'), 'content');
+  for (const days of [4, 5, 1]) {
+    const { snapshots } = await world.json<BackupSummary>('backup');
+    await madeDaysAgo(world, snapshots[0]!.snapshot, days);
+  }
+  const config = readFileSync(world.configFile, 'utf8');
+  writeFileSync(world.configFile, config.replace('"3d"', '"7d"'));
+  await world.json('backup');
+  assert.match(
+    (await statusOf(world, 3)).problems.join(),
+    /2 snapshots past their end are still in the store/,
+  );
+  await world.run('prune');
+  await statusOf(world, 0);
+});
+
 test('what a prune could not do is told until one is whole', async (t) => {
   const world = await makeHost(t);
   const { snapshots } = await world.json<BackupSummary>('backup');
