@@ -49,7 +49,8 @@ const asSealiftError = (error: unknown): SealiftError =>
     : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, { cause: error });
 
 async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
-  const { signal, clock, log, output } = context;
+  const { signal, clock, output } = context;
+  const log = context.log.child({ job: job.name });
   using progress = startProgress({
     form: progressForm(context),
     verb: `backing up ${job.name}`,

@@ -17,6 +17,7 @@ import { perform } from '../process.ts';
 export interface Hooks {
   readonly host: string;
   readonly job: JobConfig;
+  /** Names the job. */
   readonly log: Log;
   /** What interrupts the run. */
   readonly signal: AbortSignal;
@@ -60,7 +61,7 @@ export async function runAfter(hooks: Hooks, outcome: RunOutcome): Promise<Probl
     return undefined;
   } catch (cause) {
     const text = describe('after', job, cause);
-    log.error({ job: job.name, code: 'hook-failed', hint: hintOf(cause) }, text);
+    log.error({ code: 'hook-failed', hint: hintOf(cause) }, text);
     log.debug({ err: cause }, 'the cause');
     return { source: '_', code: 'hook-failed', text };
   }
@@ -73,9 +74,9 @@ async function run(
   more: Record<string, string>,
   signal: AbortSignal,
 ): Promise<void> {
-  log.debug({ job: job.name }, `job ${job.name}: ${hook}: ${argv.join(' ')}`);
+  log.debug(`job ${job.name}: ${hook}: ${argv.join(' ')}`);
   const env = { SEALIFT_HOST: host, SEALIFT_JOB: job.name, ...more };
-  await perform({ argv, env }, signal, (line) => log.info({ job: job.name, hook }, line));
+  await perform({ argv, env }, signal, (line) => log.info({ hook }, line));
 }
 
 function variablesOf(outcome: RunOutcome): Record<string, string> {

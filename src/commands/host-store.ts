@@ -54,6 +54,7 @@ export async function readOwnHost(
 ): Promise<HostContents> {
   const listing = await listHost(store, host, signal);
   const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, { signal, cache });
+  await cache.retain(host, new Set([...listing].flatMap(([id, { index }]) => (index ? id : []))));
   const maxAge = Math.max(config.maxAgeSeconds, ...snapshots.map(({ index }) => index.maxAge));
   for (const { snapshot, error } of unreadable) {
     if (error.code === 'key-untrusted' && !isPast(snapshot, maxAge, now))

@@ -56,6 +56,7 @@ export const isWhole = ({ status, problems }: JobResult): boolean =>
 export interface RunContext {
   readonly signal: AbortSignal;
   readonly clock: Clock;
+  /** Names the job. */
   readonly log: Log;
   readonly progress: Progress;
 }

@@ -245,7 +245,10 @@ test('an interruption:', async (t) => {
 test('a daemon whose `after` fails ends with 3 and status says so, until it succeeds', async (t) => {
   const { world, setJob } = await hookedWorld(t);
   setJob({ schedule: '* * * * * *', after: ['false'] });
-  assert.equal((await world.run('daemon', '--once')).status, 3);
+  const failed = await world.run('daemon', '--once', '-v', '-v');
+  assert.equal(failed.status, 3);
+  for (const line of failed.stderr.trimEnd().split('\n')) assert.ok(line.split('"job":').length <= 2, line);
+  assert.match(failed.stderr, /"job":"j","code":"hook-failed"/);
   assert.equal(count(world), 1);
   const { status, stdout } = await world.run('status');
   assert.equal(status, 3);

@@ -1,7 +1,7 @@
 import { DeleteObjectCommand, ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, truncateSync, utimesSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync, utimesSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { suite, test } from 'node:test';
 import type { PruneSummary } from '../../src/commands/prune.ts';
 import { needs } from '../services/services.ts';
@@ -25,6 +25,18 @@ async function oldAndYoung(t: Parameters<typeof hostWithSnapshot>[0]) {
   put(join(world.dir, 'tree/file'), pseudoRandom(2, 700_000));
   return { world, old, young: await backup(world) };
 }
+
+test('what was pruned elsewhere is forgotten here by the next backup', async (t) => {
+  const { world, old, young } = await oldAndYoung(t);
+  const copies = (): string[] =>
+    readdirSync(join(world.dir, 'state/cache'), { recursive: true, encoding: 'utf8' }).map((path) =>
+      basename(path),
+    );
+  assert.ok(copies().includes(old));
+  rmSync(join(world.dir, 'store/h1/snap', old, 'index.json.gpg'));
+  await backup(world);
+  assert.deepEqual([copies().includes(old), copies().includes(young)], [false, true]);
+});
 
 test('what has expired goes with all its segments, what is live stays, what is foreign is not touched', async (t) => {
   const { world, old, young } = await oldAndYoung(t);
