@@ -41,3 +41,10 @@ export function parseDuration(text: unknown): number | undefined {
   const size = units.find(([unit]) => unit === match?.[2])?.[1];
   return match && size !== undefined ? Number(match[1]) * size : undefined;
 }
+
+/**
+ * Of a run and the one that it follows: whether the clock was set back in between, by more than clocks differ. The older one
+ * then bears a date that was never true, and no time until which it had to be there.
+ */
+export const wasSetBack = (previousMs: number, startedMs: number): boolean =>
+  previousMs > startedMs + 5 * 60_000;

@@ -1,3 +1,4 @@
+import { wasSetBack } from '../clock.ts';
 import { timeOf, type AuditedSnapshot, type Finding, type HostFacts, type Standing } from './audit-facts.ts';
 
 /**
@@ -6,11 +7,12 @@ import { timeOf, type AuditedSnapshot, type Finding, type HostFacts, type Standi
  * the newest snapshot tells what may be gone.
  */
 export function judgeChain(
-  { host, nowMs, unreadable }: HostFacts,
+  { host, nowMs, snapshots, unreadable }: HostFacts,
   standing: Standing,
 ): { findings: Finding[]; missing: boolean } {
   const { counted, currentMaxAgeMs } = standing;
-  const byId = new Map(counted.map((snapshot) => [snapshot.snapshot, snapshot]));
+  // Also those dated in the future, which do not count but are there.
+  const byId = new Map(snapshots.map((snapshot) => [snapshot.snapshot, snapshot]));
   const cannotBeRead = new Set(unreadable.map(({ snapshot }) => snapshot));
   const bySequence = new Map<string, AuditedSnapshot>();
   const findings: Finding[] = [];
@@ -44,7 +46,7 @@ export function judgeChain(
       previous.expiresMs ?? previous.startedMs + maxAge * 1000,
       previous.startedMs + (currentMaxAgeMs ?? maxAge * 1000),
     );
-    if (!before && mayBeGoneMs > nowMs) {
+    if (!before && mayBeGoneMs > nowMs && !wasSetBack(previous.startedMs, startedMs)) {
       missing = true;
       broken(
         `its predecessor ${previous.snapshot} is gone before its time, ${timeOf(mayBeGoneMs)}. ` +

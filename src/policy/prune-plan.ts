@@ -1,3 +1,4 @@
+import { wasSetBack } from '../clock.ts';
 import { graceSeconds } from './retention.ts';
 
 /**
@@ -182,6 +183,7 @@ function missingLive(
     if (!previous) continue;
     const before = sequences.get(previous.snapshot);
     if (!present.has(previous.snapshot)) {
+      if (wasSetBack(previous.startedMs, startedMs)) continue;
       const expiresMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
       if (Math.min(expiresMs, previous.startedMs + currentMaxAgeMs) > nowMs)
         problems.push(`${previous.snapshot}, which ${snapshot} follows, is gone before its time`);

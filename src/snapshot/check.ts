@@ -1,6 +1,7 @@
+import { wasSetBack } from '../clock.ts';
 import type { HostListing, Snapshot } from './catalog.ts';
 import { objectsOf } from './index.ts';
-import { formatKey, isPast } from './object-key.ts';
+import { formatKey, isPast, startOf } from './object-key.ts';
 
 export interface Failure {
   readonly snapshot: string;
@@ -45,7 +46,9 @@ export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[
       const expired = previous.expiresAt
         ? Date.parse(previous.expiresAt) <= now.getTime()
         : isPast(previous.snapshot, maxAge, now);
-      return expired || isPast(previous.snapshot, currentMaxAge, now)
+      return expired ||
+        isPast(previous.snapshot, currentMaxAge, now) ||
+        wasSetBack(startOf(previous.snapshot), startOf(snapshot.index.snapshot))
         ? []
         : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
     }

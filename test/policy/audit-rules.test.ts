@@ -384,6 +384,10 @@ const seen = (changes: Partial<SeenSnapshot> = {}): Pick<HostFacts, 'seen'> => (
 
 const index = (snapshot: AuditedSnapshot | undefined) => `h1/snap/${snapshot?.snapshot}/index.json.gpg`;
 
+/** What is found wrong with the chain alone. */
+const chainIn = (snapshots: AuditedSnapshot[]): string[] =>
+  found({ snapshots }).filter((line) => line.includes('chain'));
+
 suite('signatures and history', () => {
   test('a host without a pinned key cannot be judged, whatever else there is', () => {
     const facts = factsOf({
@@ -445,6 +449,14 @@ suite('signatures and history', () => {
       found({ snapshots: [older], ...lowered }).filter((line) => line.includes('chain')),
       [],
     );
+  });
+
+  test('a predecessor by a clock that was set back since is dated wrongly, and not gone', () => {
+    const [first, second] = chainOf([-365 * day, hour], { intervalMs: 7 * day });
+    const chained = { ...second!, previous: previousOf(first!) };
+    assert.deepEqual(chainIn([first!, chained]), []);
+    assert.deepEqual(chainIn([chained]), []);
+    assert.deepEqual(chainIn([{ ...first!, sha256: 'other' }, chained]), [`broken chain ${index(second)}`]);
   });
 
   test('an old index without the end of its predecessor is judged by its own maxAge', () => {

@@ -221,6 +221,14 @@ describe('R6: with something live that is missing or cannot be read, nothing but
     for (const own of [true, false])
       assert.deepEqual(plan({ own, configured: lowered, snapshots: [newest] }).problems, []);
   });
+  test('a predecessor by a clock that was set back since is not missing', () => {
+    for (const [laterMs, problems] of [
+      [5 * 60_000, 1],
+      [5 * 60_000 + 1, 0],
+      [365 * day, 0],
+    ] as const)
+      assert.equal(plan({ snapshots: [follower(day - laterMs)] }).problems.length, problems);
+  });
   test('a gap in the sequence counts as long as what is missing may be live', () => {
     const before = snapshot('b', now - 2 * day, { sequence: 4 });
     const after = (sequence: number) =>

@@ -93,6 +93,16 @@ suite('the chain of a job', () => {
     assert.deepEqual([at(2 * day - 1), at(2 * day)], [1, 0]);
   });
 
+  test('is whole where the predecessor was made by a clock that was set back since', () => {
+    const gone = (seconds: number): Snapshot => {
+      const { snapshot } = makeSnapshot({ startedAt: after(seconds) }).index;
+      const previous = { snapshot, sha256: '0'.repeat(64) };
+      return makeSnapshot({ startedAt: after(day), sequence: 2, previous });
+    };
+    assert.equal(reasons([gone(day + 300)]).length, 1);
+    assert.deepEqual(reasons([gone(day + 301)]), []);
+  });
+
   test('is broken where a snapshot in the middle is gone', () => {
     const [first, , third, fourth] = chain(4);
     assert.deepEqual(reasons([first!, third!, fourth!]), [
