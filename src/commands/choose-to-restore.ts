@@ -92,9 +92,18 @@ function latest(context: Context, view: HostView, options: RestoreOptions, at: D
   reportUnreadable(context, view);
   const usable = view.snapshots.filter(
     (snapshot) =>
+      (options.job === undefined || snapshot.index.job === options.job) &&
       Date.parse(snapshot.index.startedAt) <= at.getTime() &&
       (options.expired === true || !isExpired(snapshot, now)),
   );
+  if (usable.length === 0) {
+    const ofJob = options.job === undefined ? '' : ` of job ${options.job}`;
+    throw new SealiftError(
+      'snapshot-not-found',
+      `host ${view.host} has no snapshot${ofJob} that could be restored`,
+      { hint: '`sealift list` shows what there is; expired ones need --expired.' },
+    );
+  }
   const wanted = options.source ?? (options.include === undefined ? [] : treesIn(usable));
   const all = [...new Set(usable.map(({ index }) => index.job))];
   const having = all.filter((job) =>
@@ -110,22 +119,21 @@ function latest(context: Context, view: HostView, options: RestoreOptions, at: D
         hint: `There are: ${[...new Set(usable.flatMap(({ index }) => chooseStreams(index, []).map(({ name }) => name)))].join(', ')}`,
       },
     );
-  if (jobs.length === 0)
-    throw new SealiftError('snapshot-not-found', `host ${view.host} has no snapshot that could be restored`, {
-      hint: '`sealift list` shows what there is; expired ones need --expired.',
-    });
   if (options.include !== undefined && wanted.length === 0) throw noTree(`host ${view.host} has`);
   if (jobs.length > 1 && options.to === undefined && options.include === undefined)
     throw new SealiftError('job-ambiguous', `host ${view.host} has several jobs: ${jobs.join(', ')}`, {
       hint: 'Choose one with --job NAME.',
     });
+  // What a job has of which nothing can be read, nobody knows.
+  const isMeant = (job: string): boolean =>
+    jobs.includes(job) || (options.job === undefined && !all.includes(job));
   const found = jobs.map((job) =>
     chooseLatest(usable, { job, wanted: wanted.filter((want) => jobHas(usable, job, want)) }),
   );
   for (const sentence of found.flatMap(({ passedOver }) => passedOver)) context.log.warn(sentence);
   return {
     choices: found.flatMap(({ choices }) => choices),
-    incomplete: found.some(({ incomplete }) => incomplete) || newerUnreadable(view, jobs, at),
+    incomplete: found.some(({ incomplete }) => incomplete) || newerUnreadable(view, isMeant, at),
   };
 }
 
@@ -138,11 +146,17 @@ function refuseExpired(snapshot: Snapshot, { expired }: RestoreOptions, now: Dat
 }
 
 /** A snapshot that cannot be read might have been the one that was meant. */
-function newerUnreadable({ snapshots, unreadable }: HostView, jobs: readonly string[], at: Date): boolean {
+function newerUnreadable(
+  { snapshots, unreadable }: HostView,
+  isMeant: (job: string) => boolean,
+  at: Date,
+): boolean {
+  const before = snapshots.filter(({ index }) => Date.parse(index.startedAt) <= at.getTime());
   return unreadable.some(({ snapshot }) => {
     const id = parseSnapshotId(snapshot);
-    const newest = snapshots.findLast(({ index }) => index.job === id?.job)?.index.snapshot ?? '';
-    return id !== undefined && jobs.includes(id.job) && id.startedAt <= at && snapshot > newest;
+    if (id === undefined || !isMeant(id.job) || id.startedAt > at) return false;
+    const newest = before.findLast(({ index }) => index.job === id.job)?.index.snapshot ?? '';
+    return snapshot > newest;
   });
 }
 

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 
@@ -84,6 +85,74 @@ test('a damaged newest index of one job is not hidden by a newer snapshot of ano
   assert.match(verified.stdout, /"ok":false/);
   const restored = await world.run('restore', 'latest', '--to', join(world.dir, 'out'), '--key', world.key);
   assert.equal(restored.status, 3, 'the newest could not be read, so it is done in part');
+});
+
+test('a job of which no index can be read is missed, but by whoever wants another one', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  damage(join(snapshots(world), ofJob(world, 'bb').at(-1)!, 'index.json.gpg'));
+  const restore = async (...args: string[]): Promise<number | null> =>
+    (await world.run('restore', ...args, '--force', '--to', join(world.dir, 'out'), '--key', world.key))
+      .status;
+  assert.equal(await restore('latest'), 3);
+  // It may be in either.
+  assert.equal(await restore('latest', '--source', 'tree-aa'), 3);
+  assert.equal(await restore('latest', '--job', 'aa'), 0);
+});
+
+/** When a snapshot began, by its id, as `--at` takes it. */
+const startOf = (id: string): string =>
+  id.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z.*/, '$1-$2-$3T$4:$5:$6Z');
+
+test('--at is in doubt only by what cannot be read before it', async (t) => {
+  const world = await makeTwoJobs(t);
+  const ids: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    const { snapshots } = await world.json<BackupSummary>('backup', 'aa');
+    ids.push(snapshots[0]!.snapshot);
+    await delay(1100);
+  }
+  damage(join(snapshots(world), ids[1]!, 'index.json.gpg'));
+  for (const [id, status] of [
+    [ids[0]!, 0],
+    [ids[1]!, 3],
+    [ids[2]!, 0],
+  ] as const) {
+    const args = [
+      'latest',
+      '--at',
+      startOf(id),
+      '--force',
+      '--to',
+      join(world.dir, 'out'),
+      '--key',
+      world.key,
+    ];
+    assert.equal((await world.run('restore', ...args)).status, status, id);
+  }
+});
+
+test('--include looks into the trees of the job that is named, and nothing is called a source that is not there', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  const out = join(world.dir, 'out');
+  const include = ['--include', 'file', '--to', out, '--key', world.key];
+  const { status, stderr } = await world.run('restore', 'latest', '--job', 'aa', ...include);
+  assert.equal(status, 0, stderr);
+  assert.deepEqual(readdirSync(out), ['tree-aa']);
+  const early = [
+    '--at',
+    '2020-01-01T00:00:00Z',
+    '--source',
+    'tree-aa',
+    '--to',
+    `${out}2`,
+    '--key',
+    world.key,
+  ];
+  const none = await world.run('restore', 'latest', ...early);
+  assert.equal(none.status, 10);
+  assert.match(none.stderr, /host h1 has no snapshot that could be restored/);
 });
 
 test('a job that fails in an unexpected way does not keep the next one from running', async (t) => {
