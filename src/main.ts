@@ -11,7 +11,7 @@ import { createOutput } from './output.ts';
 
 /** argv → command → exit status. Nothing else in the program ends the process or sets its status. */
 async function main(argv: readonly string[]): Promise<void> {
-  tolerateClosedPipes();
+  outliveOutput();
   const signal = listenForSignals();
   // Errors before commander has read the options are in the form that the options ask for, too.
   const flags = {
@@ -32,6 +32,8 @@ async function main(argv: readonly string[]): Promise<void> {
     if (!said) report(error, flags.json, flags.verbose ? thrown : undefined);
     process.exitCode = error.exitStatus;
   }
+  // Who wants to stop does not wait for somebody to read the rest.
+  if (signal.aborted) setTimeout(() => process.exit(), 1000).unref();
 }
 
 function createContext(options: GlobalOptions, signal: AbortSignal): Context {
@@ -111,14 +113,22 @@ function listenForSignals(): AbortSignal {
   return controller.signal;
 }
 
-/** `sealift list | head` is no failure, and a backup goes on when nobody reads its output any more. */
-function tolerateClosedPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
+/**
+ * A backup goes on when its output cannot be written any more. That nobody reads it (`sealift list | head`, a terminal that
+ * is gone) is no failure; a disk that is full is, and is said at the end.
+ */
+function outliveOutput(): void {
+  let lost: Error | undefined;
+  for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error) => {
-      // EIO: of a terminal that is gone.
-      if (!['EPIPE', 'EIO'].includes(systemCode(error) ?? '')) throw error;
+      if (stream === process.stdout && !['EPIPE', 'EIO'].includes(systemCode(error) ?? '')) lost ??= error;
     });
-  }
+  process.on('exit', (status) => {
+    if (lost === undefined || status !== 0) return;
+    const error = new SealiftError('failed', `standard output cannot be written: ${messageOf(lost)}`);
+    report(error, false, undefined);
+    process.exitCode = error.exitStatus;
+  });
 }
 
 await main(process.argv.slice(2));

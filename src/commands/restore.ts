@@ -104,8 +104,7 @@ export async function restore(
   );
   const partial = incomplete || unmatched.length > 0;
   if (options.stdout === true) {
-    if (included === undefined) return await streamToStdout(items);
-    await fileToStdout(items, signal);
+    await (included === undefined ? streamToStdout(items, signal) : fileToStdout(items, signal));
     return partial ? 'partial' : undefined;
   }
   const report =
