@@ -64,6 +64,7 @@ export async function restoreTo(
 async function refuseFull(target: string): Promise<void> {
   const entries = await readdir(target).catch((error: unknown) => {
     if (systemCode(error) === 'ENOENT') return [];
+    if (systemCode(error) !== 'ENOTDIR') throw explainTarget(error, target);
     throw new SealiftError('target-exists', `${target} is there already and is no folder`, { cause: error });
   });
   if (entries.length > 0)

@@ -7,7 +7,8 @@ export function explainTarget(error: unknown, path: string): unknown {
   const known = error instanceof SealiftError;
   // Of other errors that were understood, a cause such as ENOENT speaks of something else: a missing program.
   if (known && error.code !== 'restore-failed') return error;
-  switch (systemCode(known ? error.cause : error)) {
+  const code = systemCode(known ? error.cause : error);
+  switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
       return failed(
@@ -21,7 +22,16 @@ export function explainTarget(error: unknown, path: string): unknown {
     case 'ENOENT':
     case 'ENOTDIR':
       return failed('cannot make', 'Choose another folder with --to.');
+    case 'EEXIST':
+    case 'EISDIR':
+    case 'ENOTEMPTY':
+      return new SealiftError('target-exists', `something else is in the place of ${path}`, {
+        hint: 'Choose another folder with --to, or clear this one.',
+        cause: error,
+      });
     default:
-      return error;
+      return known || code === undefined
+        ? error
+        : failed('cannot write', `The system says ${code}. Choose another folder with --to.`);
   }
 }

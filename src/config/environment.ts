@@ -1,5 +1,7 @@
+import { readlinkSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { isatty } from 'node:tty';
 
 /**
  * What the program takes from its environment, read here and nowhere else. (The AWS SDK reads its `AWS_*` variables,
@@ -24,6 +26,12 @@ export interface Environment {
   forGpg(): Record<string, string>;
   /** The value of a variable that the configuration names. */
   variable(name: string): string | undefined;
+}
+
+/** The path of the terminal, if there is one: gpg's standard input is none, and without being told it asks nowhere. */
+function terminal(): string | undefined {
+  const fd = [0, 2].find((one) => isatty(one));
+  return fd === undefined ? undefined : readlinkSync(`/proc/self/fd/${fd}`);
 }
 
 const gpgVariables =
@@ -54,7 +62,7 @@ export function environment(
     forGpg: () =>
       Object.fromEntries(
         gpgVariables.flatMap((name) => {
-          const value = get(name);
+          const value = get(name) ?? (name === 'GPG_TTY' ? terminal() : undefined);
           return value === undefined ? [] : [[name, value]];
         }),
       ),

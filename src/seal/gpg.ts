@@ -49,6 +49,12 @@ function sessionKeyIn(status: string, stderr: string): Uint8Array {
     throw new SealiftError('passphrase-wrong', `gpg could not unlock the private key: ${last}`);
   if (/cancel/i.test(stderr))
     throw new SealiftError('passphrase-wrong', 'the passphrase dialogue of gpg was cancelled');
+  if (/inappropriate ioctl|no pinentry/i.test(stderr))
+    throw new SealiftError(
+      'passphrase-wrong',
+      `gpg cannot ask for the passphrase of the private key: ${last}`,
+      { hint: 'Run it in a terminal, with pinentry installed; over ssh without one: ssh -t.' },
+    );
   throw new SealiftError('key-wrong', `gpg has no private key that opens this backup: ${last}`, {
     hint: 'Import it (gpg --import FILE), or give it with --key FILE.',
   });

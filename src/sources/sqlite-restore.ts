@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, open, rename, rm, stat } from 'node:fs/promises';
+import { chmod, chown, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
 import type { Loader } from './source.ts';
@@ -23,7 +23,9 @@ export async function loadSqlite(
   body: AsyncIterable<Uint8Array>,
   { force, signal }: { force: boolean; signal: AbortSignal },
 ): Promise<{ lines: string[] }> {
-  const target = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/, ''));
+  const named = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/, ''));
+  // Behind a link, programs have the file that it leads to.
+  const target = await realpath(named).catch(() => named);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);
   if (!force) await refuseToOverwrite(target);

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { extract, type Extract, type Header } from 'tar-stream';
 import { SealiftError, messageOf } from '../errors.ts';
 import { entryOf, type TarEntry } from './tar-records.ts';
@@ -24,8 +25,14 @@ export async function readTar(
   const parser = extract();
   const feeding = feed(body, parser, signal);
   let taking = false;
+  let turnMs = performance.now();
   try {
     for await (const packed of parser) {
+      // What is at hand comes without a turn of the event loop, and nobody would hear a signal meanwhile.
+      if (performance.now() - turnMs > 50) {
+        await setImmediate();
+        turnMs = performance.now();
+      }
       signal.throwIfAborted();
       taking = true;
       const header = packed.header as Header & { readonly byteOffset: number }; // which tar-stream's types do not say

@@ -11,6 +11,7 @@ import { sealBytes, type Seal } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import type { Gpg } from '../support/gpg.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { gpgKey, sealAt, whileValid } from './sealed.ts';
@@ -63,6 +64,30 @@ test('a wrong passphrase is named as such', async (t) => {
   answerPassphrase(gpg, "echo 'D wrong'; echo OK");
   const { packets } = await createSeal([publicKey]);
   await assert.rejects(finder(gpg)(packets), { code: 'passphrase-wrong' });
+});
+
+test('where gpg has no terminal to ask on, that is said, and not that the key is missing', async (t) => {
+  const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
+  answerPassphrase(gpg, "echo 'ERR 83918950 Inappropriate ioctl for device <Pinentry>'");
+  const { packets } = await createSeal([publicKey]);
+  await assert.rejects(
+    finder(gpg)(packets),
+    failsWith('passphrase-wrong', /cannot ask for the passphrase/, /terminal/),
+  );
+});
+
+test('gpg is told of the terminal, also where GPG_TTY is not set', () => {
+  const source = import.meta.resolve('../../src/config/environment.ts');
+  const code = `const { environment } = await import(${JSON.stringify(source)}); console.log(environment({}).forGpg())`;
+  const told = (shell: string): string =>
+    spawnSync('script', ['-qec', shell, '/dev/null'], {
+      encoding: 'utf8',
+      env: { NODE: process.execPath, CODE: code, PATH: path },
+    }).stdout;
+  const run = '"$NODE" --input-type=module --eval "$CODE"';
+  assert.match(told(run), /GPG_TTY: '\/dev\/pts\/\d+'/);
+  assert.match(told(`${run} < /dev/null`), /GPG_TTY: '\/dev\/pts\/\d+'/);
+  assert.match(told(`${run} < /dev/null 2> /dev/null`), /^\{\}/);
 });
 
 test('a dialogue that nobody answers ends with the signal', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, copyFile, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { chmod, copyFile, lstat, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -288,6 +288,16 @@ suite('restoring a SQLite database', () => {
     assert.equal(sha256(await readFile(`${path}.old`)), sha256(saved));
     assert.equal((await stat(`${path}.old`)).mode & 0o777, 0o640);
     assert.ok(!existsSync(`${path}.old-wal`));
+  });
+
+  test('behind a link, the database that it leads to is replaced', async () => {
+    const path = join(await newDirectory(), 'real.db');
+    writeFileSync(path, '');
+    const link = `${path}.link`;
+    await symlink(path, link);
+    await loadSqlite(link, bodyOf(saved), { force: true, signal: never });
+    assert.ok((await lstat(link)).isSymbolicLink());
+    assert.ok((await readFile(path)).equals(saved));
   });
 
   test('a database that a program is using is not replaced, even with force', async () => {
