@@ -197,6 +197,7 @@ function addCommands(program: Command, run: Run): void {
       .option('--host <name>', hostHelp)
       .option('--all', 'every live snapshot')
       .option('--read-data', 'download every object and compare its SHA-256'),
+    'no stream is opened',
   ).action(
     run((context, args, options: VerifyOptions) =>
       import('./commands/verify.ts').then((command) => command.verify(context, args, options)),
@@ -216,7 +217,10 @@ function addCommands(program: Command, run: Run): void {
     .command('audit')
     .description('prove the promises without any private key, or say what is broken; exit code 20 if one is')
     .option('--host <name>', 'this host alone; default: every host in the store')
-    .option('--report <file>', 'write FILE.html, a page to file, and FILE.json beside it')
+    .option(
+      '--report <file>',
+      'write a page to file, and the same as JSON beside it: FILE.html and FILE.json, by the name of either',
+    )
     .option('--sign-with <key>', "sign both with the auditor's private key, for gpg --verify")
     .option('--passphrase-file <file>', 'first line is the passphrase of that key; default: ask')
     .option('--force', 'overwrite an older report')
@@ -261,9 +265,9 @@ function addCommands(program: Command, run: Run): void {
 const hostHelp = 'the host that is meant; needed where the store holds several';
 const snapshotHelp = 'id of a snapshot, the unique beginning of one, or `latest`';
 
-const unlocking = (command: Command): Command =>
+const unlocking = (command: Command, without = 'gpg and its agent'): Command =>
   command
-    .option('--key <file>', 'private key to open with; default: gpg and its agent')
+    .option('--key <file>', `private key to open with; default: ${without}`)
     .option('--passphrase-file <file>', 'first line is the passphrase of the key; default: ask');
 
 const collect = (value: string, previous: readonly string[] = []): string[] => [...previous, value];

@@ -37,7 +37,10 @@ export async function generate(context: Context, options: GenerateOptions): Prom
   output.text(
     'backup that is sealed to it: keep it off the hosts, keep a second copy, and do not forget the',
   );
-  output.text('passphrase. Nobody can restore without it. `gpg --import` reads all three files.');
+  output.text(
+    'passphrase. Nobody can restore without it. `gpg --import` reads both. The revocation file is for the',
+  );
+  output.text('day when the private one is lost or stolen: who imports it revokes the key.');
 }
 
 async function newPassphrase(context: Context, options: GenerateOptions): Promise<string | undefined> {

@@ -4,9 +4,16 @@ import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
-import { compareAge, storedSizes } from '../snapshot/index.ts';
+import { compareAge, objectsOf, storedSizes, totalStored } from '../snapshot/index.ts';
 import type { Context, Outcome } from './context.ts';
-import { hostsIn, oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
+import {
+  hostsIn,
+  oneHost,
+  openReaderSession,
+  reportUnreadable,
+  viewHost,
+  type ReaderSession,
+} from './reader-session.ts';
 
 export interface ListOptions {
   readonly job?: string;
@@ -39,15 +46,37 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
     unreadable += view.unreadable.length;
     found.push(...view.snapshots);
   }
-  const shown = found
+  refuseUnknownJob(options, session, found);
+  const chosen = found
     .filter(({ index }) => options.job === undefined || index.job === options.job)
-    .toSorted((a, b) => compareAge(b.index, a.index))
-    .map((snapshot) => describeSnapshot(snapshot, session.now));
+    .toSorted((a, b) => compareAge(b.index, a.index));
+  const shown = chosen.map((snapshot) => describeSnapshot(snapshot, session.now));
   if (context.json) output.json({ snapshots: shown });
   else if (shown.length === 0) output.text('There are no snapshots.');
-  else print(context, shown, { now: session.now, severalHosts: hosts.length > 1 });
+  else
+    print(context, shown, {
+      now: session.now,
+      severalHosts: hosts.length > 1,
+      storedBytes: storedTogether(chosen),
+    });
   return unreadable > 0 ? 'partial' : undefined;
 }
+
+function refuseUnknownJob({ job }: ListOptions, { config }: ReaderSession, found: readonly Snapshot[]): void {
+  const known = new Set([...config.jobs.map(({ name }) => name), ...found.map(({ index }) => index.job)]);
+  if (job === undefined || known.size === 0 || known.has(job)) return;
+  throw new SealiftError('usage', `there is no job ${job}`, { hint: `There are: ${[...known].join(', ')}.` });
+}
+
+/** Each object once, whichever of them brought it there: also a run that never came to its end. */
+const storedTogether = (snapshots: readonly Snapshot[]): number =>
+  totalStored([
+    ...new Map(
+      snapshots.flatMap(({ index }) =>
+        objectsOf(index).map((object) => [`${index.host}/${object.folder}/${object.id}`, object] as const),
+      ),
+    ).values(),
+  ]);
 
 export type SnapshotRow = ReturnType<typeof describeSnapshot>;
 
@@ -88,7 +117,7 @@ const compact = (seconds: number): string => formatDuration(seconds).replace(' '
 function print(
   { output }: Context,
   rows: readonly SnapshotRow[],
-  { now, severalHosts }: { now: Date; severalHosts: boolean },
+  { now, severalHosts, storedBytes }: { now: Date; severalHosts: boolean; storedBytes: number },
 ): void {
   // What a narrow terminal has no room for is in `show`.
   const roomy = output.width === undefined || output.width >= 92;
@@ -117,12 +146,11 @@ function print(
       ];
     }),
   );
-  const stored = rows.reduce((total, { newBytes }) => total + newBytes, 0);
   output.text();
   output.text(
     output.paint(
       'faint',
-      `${countOf(rows.length, 'snapshot')}, ${formatSize(stored)} stored. DATA is before compression.`,
+      `${countOf(rows.length, 'snapshot')}, ${formatSize(storedBytes)} stored. DATA is before compression.`,
     ),
   );
 }

@@ -34,8 +34,13 @@ function fitting(items: readonly RestoreItem[], { kind, takesSeveral }: Loader, 
   const chosen = items.filter((item) => item.kind === kind);
   const sources = new Set(chosen.map(({ source }) => source));
   if (sources.size === 1 && (takesSeveral || chosen.length === 1)) return chosen;
-  const options = (chosen.length > 0 ? chosen : items).map(({ name }) => `--source ${name}`);
-  throw new SealiftError('usage', `it is not clear what is to go into ${into.replace(/:\/\/.*@/s, '://')}`, {
+  const target = into.replace(/:\/\/.*@/s, '://');
+  if (chosen.length === 0)
+    throw new SealiftError('usage', `nothing that is meant can go into ${target}`, {
+      hint: `It takes what is of kind ${kind}; this is ${items.map((item) => `${item.name} (${item.kind})`).join(', ')}.`,
+    });
+  const options = chosen.map(({ name }) => `--source ${name}`);
+  throw new SealiftError('usage', `it is not clear what is to go into ${target}`, {
     hint: `Choose one: ${options.join(', ')}`,
   });
 }

@@ -64,7 +64,13 @@ export type LdapConfig = Kind<'ldap'>;
 export type EjabberdConfig = Kind<'ejabberd'>;
 export type ProsodyConfig = Kind<'prosody'>;
 export type CommandConfig = Kind<'command'>;
-export type SystemConfig = Kind<'system'> & { readonly own: OwnFiles };
+/** A backup that reads the store would hold itself, and grow with every run. */
+export interface StoreAside {
+  /** The folder of a store that is a directory: nothing below it is read. */
+  readonly storePath?: string | undefined;
+}
+
+export type SystemConfig = Kind<'system'> & StoreAside & { readonly own: OwnFiles };
 /** What sealift itself needs to go on after the machine was rebuilt. */
 export interface OwnFiles {
   readonly stateDir: string;
@@ -72,7 +78,7 @@ export interface OwnFiles {
   readonly paths: readonly string[];
 }
 
-export type FilesConfig = Kind<'files'>;
+export type FilesConfig = Kind<'files'> & StoreAside;
 export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
 
 export type AnySource =

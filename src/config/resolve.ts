@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { parseDuration } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
-import type { Config, DatabaseConfig, OwnFiles, SourceConfig, StoreConfig } from './config.ts';
+import type { Config, DatabaseConfig, OwnFiles, SourceConfig, StoreAside, StoreConfig } from './config.ts';
 import type { Environment } from './environment.ts';
 import type { ConfigFile } from './schema.ts';
 import { Secret } from './secrets.ts';
@@ -18,12 +18,17 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
   const stateDir = raw.stateDir === undefined ? defaultStateDir(env) : absolute(raw.stateDir);
   const recipients = paths(raw.recipients);
   const hosts = paths(raw.hosts);
-  const own = { stateDir, paths: [file, ...recipients, ...hosts] };
+  const store = toStore(raw.store, absolute, secret);
+  const own = {
+    stateDir,
+    paths: [file, ...recipients, ...hosts],
+    storePath: store.kind === 'directory' ? store.path : undefined,
+  };
   return {
     file,
     host: raw.host,
     stateDir,
-    store: toStore(raw.store, absolute, secret),
+    store,
     recipients,
     hosts,
     maxAgeSeconds: seconds(raw.retention.maxAge),
@@ -63,14 +68,24 @@ function toStore(store: ConfigFile['store'], absolute: ToPath, secret: ToSecret)
   };
 }
 
-function toSource(raw: RawSource, own: OwnFiles, absolute: ToPath, secret: ToSecret): SourceConfig {
+function toSource(
+  raw: RawSource,
+  own: OwnFiles & StoreAside,
+  absolute: ToPath,
+  secret: ToSecret,
+): SourceConfig {
   const { timeLimit, ...settings } = raw;
   return { ...toKind(settings, own, absolute, secret), timeLimitSeconds: seconds(timeLimit) || Infinity };
 }
 
 type WithoutLimit<Source> = Source extends unknown ? Omit<Source, 'timeLimit'> : never;
 
-function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath, secret: ToSecret) {
+function toKind(
+  source: WithoutLimit<RawSource>,
+  { storePath, ...own }: OwnFiles & StoreAside,
+  absolute: ToPath,
+  secret: ToSecret,
+) {
   switch (source.kind) {
     case 'postgres':
     case 'mysql':
@@ -98,9 +113,9 @@ function toKind(source: WithoutLimit<RawSource>, own: OwnFiles, absolute: ToPath
       return { ...source, env, cwd: source.cwd === undefined ? undefined : absolute(source.cwd) };
     }
     case 'system':
-      return { ...source, paths: source.paths.map(absolute), own };
+      return { ...source, paths: source.paths.map(absolute), storePath, own };
     case 'files':
-      return { ...source, paths: source.paths.map(absolute) };
+      return { ...source, paths: source.paths.map(absolute), storePath };
   }
 }
 

@@ -74,7 +74,8 @@ restore_stream() {
         session[$folder]=$(gpg --quiet --status-fd 1 --show-session-key --yes --output /dev/null \\
           --decrypt segment.zst.gpg 2> >(grep -v 'session key' >&2) < /dev/null | sed -n 's/^.GNUPG:. SESSION_KEY //p')
       fi
-      gpg --quiet --override-session-key-fd 3 --decrypt segment.zst.gpg 3<<< "\${session[$folder]}" < /dev/null |
+      gpg --quiet --override-session-key-fd 3 --decrypt segment.zst.gpg 3<<< "\${session[$folder]}" \
+          2> >(grep -v 'seskey' >&2) < /dev/null |
         zstd -q -d >> "$2"
     done
 }

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { sibling } from '../sibling.ts';
-import { excluder } from './files-exclude.ts';
+import { excluder, literalPattern } from './files-exclude.ts';
 import type { FeedMessage } from './files-feed.ts';
 import type { FilesTask } from './files-tree.ts';
 import type { Source, SourceContext } from './source.ts';
@@ -20,7 +20,7 @@ import type { Source, SourceContext } from './source.ts';
 export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
   const task: FilesTask = {
     paths: [...new Set(config.paths.map((path) => resolve(path)))],
-    exclude: config.exclude,
+    exclude: [...config.exclude, ...storeIn(config)],
     oneFileSystem: config.oneFileSystem,
   };
   return {
@@ -33,6 +33,9 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
     },
   };
 }
+
+const storeIn = ({ storePath }: FilesConfig): string[] =>
+  storePath === undefined ? [] : [literalPattern(storePath), `${literalPattern(storePath)}/**`];
 
 function demandOnePath(name: string, paths: readonly string[]): void {
   const errors: unknown[] = [];

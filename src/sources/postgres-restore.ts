@@ -61,7 +61,9 @@ export async function loadPostgres(
     throw new SealiftError(
       'usage',
       `${dumps.length} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
-      { hint: 'choose one with --include, or leave the database out of the URL to load each into its own' },
+      {
+        hint: 'choose one with --source SOURCE/FILE, or leave the database out of the URL to load each into its own',
+      },
     );
   if (dumps.length === 0) throw new SealiftError('usage', 'there is no dump to load');
 

@@ -1,5 +1,5 @@
 import { existsSync, realpathSync } from 'node:fs';
-import type { OwnFiles, SystemConfig } from '../config/config.ts';
+import type { FilesConfig, OwnFiles, SystemConfig } from '../config/config.ts';
 import { findProgram, searchPath } from '../process.ts';
 import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
@@ -43,6 +43,7 @@ async function streams(
   for (const tool of missing)
     context.problem('tool-missing', `${tool} is not installed: what it tells of the machine is not saved`);
 
+  const { name, storePath } = config;
   const own = ownPaths(config.own);
   const wanted = [...config.paths, ...(existsSync(cronSpool) ? [cronSpool] : [])];
   const paths = wanted.filter((path) => !own.some((mine) => isWithin(path, mine)));
@@ -51,8 +52,8 @@ async function streams(
     told.push(factStream(attributesFact(paths, exclude), directories));
   return [
     ...told,
-    ...(paths.length === 0 ? [] : [tree('files.tar', { name: config.name, paths, exclude })]),
-    tree('sealift.tar', { name: config.name, paths: own, exclude: notKept(config.own.stateDir) }),
+    ...(paths.length === 0 ? [] : [tree('files.tar', { name, paths, exclude, storePath })]),
+    tree('sealift.tar', { name, paths: own, exclude: notKept(config.own.stateDir), storePath }),
   ];
 }
 
@@ -63,7 +64,10 @@ const factStream = (fact: Fact, directories: readonly string[]): SourceStream =>
   },
 });
 
-function tree(file: string, what: { name: string; paths: string[]; exclude: string[] }): SourceStream {
+function tree(
+  file: string,
+  what: Pick<FilesConfig, 'name' | 'paths' | 'exclude' | 'storePath'>,
+): SourceStream {
   const source = filesSource({ ...what, kind: 'files', oneFileSystem: true });
   return {
     file,

@@ -132,6 +132,45 @@ test('--at is in doubt only by what cannot be read before it', async (t) => {
   }
 });
 
+test('list counts what an ended run left to another, and knows its jobs', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup', 'aa');
+  await world.json('backup', 'aa');
+  const whole = (await world.run('list')).stdout;
+  assert.match(whole, /2 snapshots, 2\d\d KiB stored/);
+  // What the second names of the first is there all the same.
+  rmSync(join(snapshots(world), ofJob(world, 'aa')[0]!, 'index.json.gpg'));
+  assert.match((await world.run('list')).stdout, /1 snapshot, 2\d\d KiB stored/);
+  assert.match((await world.run('list', '--job', 'bb')).stdout, /There are no snapshots/);
+  const unknown = await world.run('list', '--job', 'nope');
+  assert.equal(unknown.status, 2);
+  assert.match(unknown.stderr, /there is no job nope\n.*aa, bb/);
+});
+
+test('a tree that holds the store and the state is saved without the store', async (t) => {
+  const world = await makeTwoJobs(t);
+  const all = { schedule: every2h, sources: [{ name: 'all', kind: 'files', paths: [world.dir] }] };
+  world.setJobs({ all });
+  await world.json('backup');
+  await world.json('backup');
+  const { files } = await world.json<{ files: { path: string }[] }>(
+    'show',
+    'latest',
+    '--files',
+    '--key',
+    world.key,
+  );
+  const paths = files.map(({ path }) => path);
+  assert.ok(
+    paths.some((path) => path.endsWith('/state/host-secret')),
+    paths.join(),
+  );
+  assert.deepEqual(
+    paths.filter((path) => /\/store(\/|$)/.test(path)),
+    [],
+  );
+});
+
 test('--include looks into the trees of the job that is named, and nothing is called a source that is not there', async (t) => {
   const world = await makeTwoJobs(t);
   await world.json('backup');
