@@ -45,9 +45,9 @@ export async function init(context: Context, options: InitOptions): Promise<Outc
   await copyRecipients(newcomers, folders.recipients, ledger);
   const kit = join(dirname(config.file), 'restore-kit');
   const stale = await writeRestoreKit(kit, key, config.store, ledger);
-  if (stale) {
+  if (stale !== undefined) {
     context.log.warn(
-      `${kit} was made for another host key: move it away and run init again to get a new one`,
+      `${kit} was made for ${stale}: move it away and run init again to get a new one`,
     );
   }
   await report(context, { config, host, key, kit, ledger });

@@ -122,11 +122,11 @@ export async function viewHost(
   const trusted = trust.get(host) ?? [];
   if (trusted.length === 0) throw await untrusted(session, host, signal);
   const listing = await listHost(store, host, signal);
-  return {
-    host,
-    listing,
-    ...setFutureApart(await readSnapshots(store, host, listing, trusted, { signal, cache }), session.now),
-  };
+  const read = await readSnapshots(store, host, listing, trusted, { signal, cache, tolerant: true });
+  // One that may not be read must not hide the others; where none may, that is what is wrong.
+  const denied = read.unreadable.find(({ error }) => error.code === 'store-denied');
+  if (denied && read.snapshots.length === 0) throw denied.error;
+  return { host, listing, ...setFutureApart(read, session.now) };
 }
 
 /** A clock that is wrong by hours must not hide what there is: backups refuse to run with it, reading goes on. */

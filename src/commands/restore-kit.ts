@@ -14,20 +14,23 @@ import type { Ledger } from './ledger.ts';
  *     host.gpg      the same as a keyring for `gpgv --keyring`
  *     RESTORE.md    how to do it
  *
- * Nothing is overwritten. Resolves to true if an older kit is there that belongs to another host key.
+ * Nothing is overwritten. Resolves to what an older kit was made for, if it is not this.
  */
 export async function writeRestoreKit(
   folder: string,
   key: HostKey,
   store: StoreConfig,
   ledger: Ledger,
-): Promise<boolean> {
+): Promise<'another host key' | 'another store' | undefined> {
   const keyring = Buffer.from(key.publicKey.write());
   const existing = join(folder, 'host.gpg');
-  if (existsSync(existing) && !readFileSync(existing).equals(keyring)) return true;
+  if (existsSync(existing) && !readFileSync(existing).equals(keyring)) return 'another host key';
+  const place = join(folder, 'store.txt');
+  const address = storeAddress(key.host, store);
+  if (existsSync(place) && readFileSync(place, 'utf8') !== address) return 'another store';
   await makeFolder(folder, 0o755);
   const contents: Record<string, string | Uint8Array> = {
-    'store.txt': storeAddress(key.host, store),
+    'store.txt': address,
     'host.asc': key.publicKey.armor(),
     'host.gpg': keyring,
     'RESTORE.md': restoreGuide({ host: key.host, store, fingerprint: key.fingerprint }),
@@ -36,7 +39,7 @@ export async function writeRestoreKit(
     const file = join(folder, name);
     await ledger.make(file, () => writeNew(file, content, 0o644));
   }
-  return false;
+  return undefined;
 }
 
 /** `name: value` lines. Where the credentials come from is not written down: they are not needed to know the place. */

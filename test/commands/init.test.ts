@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { S3Config } from '../../src/config/config.ts';
@@ -138,6 +138,18 @@ test('the kit of an older host key is left alone, with a warning', async (t) => 
   const { status, stderr } = await sealift(['init'], { cwd });
   assert.equal(status, 0);
   assert.match(stderr, /restore-kit was made for another host key/);
+  assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
+});
+
+test('the kit of an older place of the store is left alone, with a warning', async (t) => {
+  const cwd = temporary(t);
+  await sealift(first, { cwd });
+  const config = readFileSync(join(cwd, 'sealift.yaml'), 'utf8');
+  const before = snapshotOf(join(cwd, 'restore-kit'));
+  writeFileSync(join(cwd, 'sealift.yaml'), config.replace(/path: .*/, 'path: /elsewhere'));
+  const { status, stderr } = await sealift(['init'], { cwd });
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /restore-kit was made for another store: move it away and run init again/);
   assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
 });
 

@@ -1,9 +1,10 @@
 import { PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { needs, theService } from '../services/services.ts';
-import { bucketStore, readJson, type Listing, type World } from '../support/world.ts';
+import { bucketStore, readJson, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import { hostWithSnapshot, refuses } from './bad-input.ts';
 import { shiftedClock } from './shifted-clock.ts';
 
@@ -44,6 +45,38 @@ suite('a bucket', needs('s3'), () => {
     await t.test('a user without any right', () =>
       backup(stranger, { exit: 1, code: 'store-denied', says: /not allowed \(AccessDenied\)/, hint: /lack/ }),
     );
+
+    await t.test('of two snapshots one that may not be read does not hide the other', async () => {
+      const { snapshots } = await world.json<BackupSummary>('backup');
+      const id = snapshots[0]!.snapshot;
+      const may = async (...keys: string[]): Promise<void> => {
+        const rights = { Effect: 'Allow', Principal: { AWS: ['arn:aws:iam:::user/stranger'] } };
+        const Statement = [
+          { ...rights, Action: ['s3:ListBucket'], Resource: [`arn:aws:s3:::${bucket}`] },
+          ...keys.map((key) => ({
+            ...rights,
+            Action: ['s3:GetObject'],
+            Resource: [`arn:aws:s3:::${bucket}/${key}`],
+          })),
+        ];
+        const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+        await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+        rmSync(join(world.dir, 'state/cache'), { recursive: true, force: true });
+      };
+      await may(`jabber/h1/snap/${id}/*`);
+      await withStore(world, stranger, async () => {
+        const { status, stdout, stderr } = await world.run('list', '--json');
+        assert.equal(status, 3, stderr);
+        assert.deepEqual(
+          (JSON.parse(stdout) as Listing).snapshots.map(({ snapshot }) => snapshot),
+          [id],
+        );
+      });
+      await may();
+      await withStore(world, stranger, () =>
+        refuses(world, ['list'], { exit: 1, code: 'store-denied', says: /not allowed/ }),
+      );
+    });
 
     await t.test('a user who may read but not write: backup refuses, list and restore work', async () => {
       const resources = [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`];
