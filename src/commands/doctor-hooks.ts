@@ -1,6 +1,5 @@
-import { basename, dirname, resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
-import { findProgram, searchPath } from '../process.ts';
+import { findCommand } from '../process.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 const consequences = {
@@ -15,7 +14,7 @@ export async function checkHooks(checkup: Checkup, { jobs }: Config): Promise<vo
       const [program] = job[hook] ?? [];
       if (program === undefined) continue;
       const subject = `${job.name}/${hook}`;
-      const found = await findHook(program);
+      const found = await findCommand(program);
       if (found === undefined)
         checkup.add(
           'hook',
@@ -27,9 +26,3 @@ export async function checkHooks(checkup: Checkup, { jobs }: Config): Promise<vo
       else checkup.add('hook', subject, 'good', `would run ${found}`);
     }
 }
-
-/** Hooks stand in `/`. */
-const findHook = (program: string): Promise<string | undefined> =>
-  program.includes('/')
-    ? findProgram(basename(program), [resolve('/', dirname(program))])
-    : findProgram(program, searchPath());

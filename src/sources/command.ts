@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import type { CommandConfig } from '../config/config.ts';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
-import { type Command, readProcess, systemUser, ToolFailure } from '../process.ts';
+import { type Command, findCommand, readProcess, systemUser, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
 
@@ -33,6 +34,9 @@ async function prepare(
 ): Promise<Command> {
   if (cwd !== undefined) await demandFolder(cwd);
   const variables = Object.fromEntries(Object.entries(env).map(([key, value]) => [key, reveal(key, value)]));
+  await demandProgram((argv ?? bash)[0] ?? '', cwd, variables['PATH']).catch((error: unknown) => {
+    throw explain(error, argv === undefined);
+  });
   return {
     argv: argv ?? [...bash, shell ?? ''],
     env: variables,
@@ -50,6 +54,13 @@ function reveal(key: string, secret: Secret): string {
   const value = secret.reveal();
   if (!value.includes('\0')) return value;
   throw new SealiftError('config-invalid', `env.${key} holds a zero byte, which no variable can`);
+}
+
+/** What is there and cannot be started says so itself. */
+async function demandProgram(program: string, cwd = '/', path?: string): Promise<void> {
+  if ((await findCommand(program, cwd, path?.split(':'))) !== undefined) return;
+  if (program.includes('/') && existsSync(resolve(cwd, program))) return;
+  throw new SealiftError('tool-missing', `${program} is not installed`);
 }
 
 /** A folder that is missing would be told as a missing program. */

@@ -180,6 +180,18 @@ test(
   },
 );
 
+test('a command that cannot be started is bad', async (t) => {
+  const world = await hostWithTree(t);
+  const sources = [{ name: 'dump', kind: 'command', argv: ['no-such-program', '-x'] }];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  const { status, lines } = await examine(t, world);
+  assert.deepEqual([status, lines.length], [3, 1]);
+  assert.match(
+    lines[0] ?? '',
+    /^bad source j\/dump: no-such-program is not installed \| give argv the whole path/,
+  );
+});
+
 test('a state that others may read, a store that is away, and a file that makes no sense', async (t) => {
   const world = await hostWithTree(t);
   chmodSync(join(world.dir, 'state'), 0o755);
