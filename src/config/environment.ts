@@ -1,4 +1,4 @@
-import { readlinkSync } from 'node:fs';
+import { existsSync, readlinkSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { isatty } from 'node:tty';
@@ -31,7 +31,8 @@ export interface Environment {
 /** The path of the terminal, if there is one: gpg's standard input is none, and without being told it asks nowhere. */
 function terminal(): string | undefined {
   const fd = [0, 2].find((one) => isatty(one));
-  return fd === undefined ? undefined : readlinkSync(`/proc/self/fd/${fd}`);
+  const link = `/proc/self/fd/${fd}`;
+  return fd !== undefined && existsSync(link) ? readlinkSync(link) : undefined;
 }
 
 const gpgVariables =

@@ -34,8 +34,11 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
   };
 }
 
-const storeIn = ({ storePath }: FilesConfig): string[] =>
-  storePath === undefined ? [] : [literalPattern(storePath), `${literalPattern(storePath)}/**`];
+/** A store among the trees. Where a path within its folder was named, that is what is wanted. */
+function storeIn({ paths, storePath }: FilesConfig): string[] {
+  if (storePath === undefined || paths.some((path) => path.startsWith(`${storePath}/`))) return [];
+  return [literalPattern(storePath), `${literalPattern(storePath)}/**`];
+}
 
 function demandOnePath(name: string, paths: readonly string[]): void {
   const errors: unknown[] = [];

@@ -171,6 +171,22 @@ test('a tree that holds the store and the state is saved without the store', asy
   );
 });
 
+test('what lies beside the hosts in the folder of a store is saved where it is named', async (t) => {
+  const world = await makeTwoJobs(t);
+  const mine = join(world.dir, 'store/mine');
+  mkdirSync(mine);
+  writeFileSync(join(mine, 'file'), 'x');
+  const sources = [{ name: 'mine', kind: 'files', paths: [mine] }];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  await world.json('backup');
+  const args = ['show', 'latest', '--files', '--key', world.key] as const;
+  const { files } = await world.json<{ files: { path: string }[] }>(...args);
+  assert.deepEqual(
+    files.map(({ path }) => path),
+    [mine, join(mine, 'file')],
+  );
+});
+
 test('--include looks into the trees of the job that is named, and nothing is called a source that is not there', async (t) => {
   const world = await makeTwoJobs(t);
   await world.json('backup');
