@@ -46,9 +46,7 @@ export async function init(context: Context, options: InitOptions): Promise<Outc
   const kit = join(dirname(config.file), 'restore-kit');
   const stale = await writeRestoreKit(kit, key, config.store, ledger);
   if (stale !== undefined) {
-    context.log.warn(
-      `${kit} was made for ${stale}: move it away and run init again to get a new one`,
-    );
+    context.log.warn(`${kit} was made for ${stale}: move it away and run init again to get a new one`);
   }
   await report(context, { config, host, key, kit, ledger });
 }
@@ -63,9 +61,11 @@ async function configuration(
   if (existing === undefined) return writeConfiguration(context, options, ledger);
   const config = await context.config();
   ledger.kept.push(existing);
-  if (options.store !== undefined) {
-    context.log.warn(`--store is not used: ${existing} is there already and is kept as it is`);
-  }
+  for (const name of ['store', 'stateDir'] as const)
+    if (options[name] !== undefined) {
+      const option = name === 'store' ? '--store' : '--state-dir';
+      context.log.warn(`${option} is not used: ${existing} is there already and is kept as it is`);
+    }
   const { host } = config;
   if (host === undefined) {
     throw new SealiftError(
@@ -116,6 +116,9 @@ async function writeConfiguration(
     stateDir: stateDir === undefined ? undefined : resolve(env.cwd, stateDir),
   });
   const config = parsed(file, text, env, store);
+  // The state of another host is refused here, and not when a configuration that names it is there.
+  const key = hostKeyFile(config.stateDir);
+  if (existsSync(key)) await loadHostKey(key, host);
   await makeFolder(dirname(file), 0o755);
   await ledger.make(file, () => writeNew(file, text, 0o600));
   return { config, host };

@@ -141,6 +141,19 @@ test('the kit of an older host key is left alone, with a warning', async (t) => 
   assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
 });
 
+test('the state of another host is refused before a configuration is written', async (t) => {
+  const cwd = temporary(t);
+  await sealift(first, { cwd });
+  const elsewhere = temporary(t);
+  const args = ['init', '--host', 'mail', '--store', '/backups', '--state-dir'];
+  const refused = await sealift([...args, join(cwd, 'state')], { cwd: elsewhere });
+  assert.equal(refused.status, 12, refused.stderr);
+  assert.deepEqual(readdirSync(elsewhere), []);
+  assert.equal((await sealift([...args, 'state'], { cwd: elsewhere })).status, 0);
+  const again = await sealift(['init', '--state-dir', 'other'], { cwd: elsewhere });
+  assert.match(again.stderr, /--state-dir is not used: .*sealift\.yaml is there already/);
+});
+
 test('the kit of an older place of the store is left alone, with a warning', async (t) => {
   const cwd = temporary(t);
   await sealift(first, { cwd });
