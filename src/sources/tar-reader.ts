@@ -25,14 +25,8 @@ export async function readTar(
   const parser = extract();
   const feeding = feed(body, parser, signal);
   let taking = false;
-  let turnMs = performance.now();
   try {
     for await (const packed of parser) {
-      // What is at hand comes without a turn of the event loop, and nobody would hear a signal meanwhile.
-      if (performance.now() - turnMs > 50) {
-        await setImmediate();
-        turnMs = performance.now();
-      }
       signal.throwIfAborted();
       taking = true;
       const header = packed.header as Header & { readonly byteOffset: number }; // which tar-stream's types do not say
@@ -67,6 +61,8 @@ async function feed(
   for (const event of ['drain', 'close'] as const) parser.on(event, () => wake?.());
   try {
     for await (const chunk of body) {
+      // What is at hand comes without a turn of the event loop, and nobody would hear a signal meanwhile.
+      await setImmediate();
       if (parser.destroying) return {};
       signal.throwIfAborted();
       if (!parser.write(chunk)) await new Promise<void>((resolve) => (wake = resolve));
