@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { takeLock } from '../src/lock.ts';
+import { needsMounts } from './e2e/bad-input.ts';
 import { put, temporary } from './support/temporary.ts';
 
 const source = pathToFileURL(join(import.meta.dirname, '../src/lock.ts')).href;
@@ -32,7 +33,6 @@ async function holder(t: TestContext, file: string, then = '') {
   };
 }
 
-const mustMount = { skip: process.geteuid?.() !== 0 && 'needs root' };
 const held = { code: 'lock-held', exitStatus: 11, message: 'another run of job x is active' };
 
 test('a second taker in the same process is refused until the first one gives it back', async (t) => {
@@ -81,7 +81,7 @@ test('it holds while its own process reads the file, as a backup of the state fo
   await assert.rejects(takeLock(file, 'job x'), held);
 });
 
-test('what cannot be written is no lock', mustMount, async (t) => {
+test('what cannot be written is no lock', needsMounts, async (t) => {
   const dir = temporary(t);
   put(join(dir, 'x'), '');
   const taking = `import(${JSON.stringify(source)}).then(({ takeLock }) => takeLock(${JSON.stringify(join(dir, 'x'))}, 'job x'))`;

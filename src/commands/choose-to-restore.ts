@@ -109,7 +109,7 @@ function latest(context: Context, view: HostView, options: RestoreOptions, at: D
   const having = all.filter((job) =>
     usable.some(({ index }) => index.job === job && wanted.some((want) => hasStream(index, want))),
   );
-  const jobs = options.job !== undefined ? [options.job] : having.length > 0 ? having : all;
+  const jobs = having.length > 0 ? having : all;
   const nowhere = wanted.find((want) => !jobs.some((job) => jobHas(usable, job, want)));
   if (nowhere !== undefined)
     throw new SealiftError(

@@ -61,11 +61,10 @@ async function configuration(
   if (existing === undefined) return writeConfiguration(context, options, ledger);
   const config = await context.config();
   ledger.kept.push(existing);
-  for (const name of ['store', 'stateDir'] as const)
-    if (options[name] !== undefined) {
-      const option = name === 'store' ? '--store' : '--state-dir';
+  const unused = { '--store': options.store, '--state-dir': options.stateDir };
+  for (const [option, value] of Object.entries(unused))
+    if (value !== undefined)
       context.log.warn(`${option} is not used: ${existing} is there already and is kept as it is`);
-    }
   const { host } = config;
   if (host === undefined) {
     throw new SealiftError(

@@ -4,7 +4,7 @@ import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
-import { compareAge, objectsOf, storedSizes, totalStored } from '../snapshot/index.ts';
+import { compareAge, objectsOf, storedSizes, totalStored, type NamedSegment } from '../snapshot/index.ts';
 import type { Context, Outcome } from './context.ts';
 import {
   hostsIn,
@@ -69,14 +69,12 @@ function refuseUnknownJob({ job }: ListOptions, { config }: ReaderSession, found
 }
 
 /** Each object once, whichever of them brought it there: also a run that never came to its end. */
-const storedTogether = (snapshots: readonly Snapshot[]): number =>
-  totalStored([
-    ...new Map(
-      snapshots.flatMap(({ index }) =>
-        objectsOf(index).map((object) => [`${index.host}/${object.folder}/${object.id}`, object] as const),
-      ),
-    ).values(),
-  ]);
+function storedTogether(snapshots: readonly Snapshot[]): number {
+  const objects = new Map<string, NamedSegment>();
+  for (const { index } of snapshots)
+    for (const object of objectsOf(index)) objects.set(`${index.host}/${object.folder}/${object.id}`, object);
+  return totalStored([...objects.values()]);
+}
 
 export type SnapshotRow = ReturnType<typeof describeSnapshot>;
 
