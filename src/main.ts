@@ -12,6 +12,7 @@ import { createOutput } from './output.ts';
 /** argv → command → exit status. Nothing else in the program ends the process or sets its status. */
 async function main(argv: readonly string[]): Promise<void> {
   outliveOutput();
+  let output = createOutput({ write: (text) => process.stdout.write(text), colour: false });
   const signal = listenForSignals();
   // Errors before commander has read the options are in the form that the options ask for, too.
   const flags = {
@@ -20,16 +21,20 @@ async function main(argv: readonly string[]): Promise<void> {
   };
   try {
     const program = createProgram(async (options, story) => {
-      const outcome = await story(createContext(options, signal));
+      const context = createContext(options, signal);
+      output = context.output;
+      const outcome = await story(context);
       process.exitCode = typeof outcome === 'string' ? exitStatusFor(outcome) : 0;
     });
     await program.parseAsync([...argv], { from: 'user' });
   } catch (thrown) {
     const error = translate(thrown, signal);
     if (error === undefined) return;
+    const { code, message, hint } = error;
     // Where a command is missing, commander has printed the help, which says it all.
-    const said = thrown instanceof CommanderError && thrown.code === 'commander.help' && !flags.json;
-    if (!said) report(error, flags.json, flags.verbose ? thrown : undefined);
+    const said = thrown instanceof CommanderError && thrown.code === 'commander.help';
+    if (flags.json) output.jsonError({ type: 'error', code, message, hint });
+    else if (!said) report(error, flags.verbose ? thrown : undefined);
     process.exitCode = error.exitStatus;
   }
   // Who wants to stop does not wait for somebody to read the rest.
@@ -69,8 +74,9 @@ function levelOf(options: GlobalOptions): LogLevel {
 
 function translate(error: unknown, signal: AbortSignal): SealiftError | undefined {
   if (error instanceof CommanderError) return usageError(error);
-  // Whatever breaks after Ctrl-C breaks because of it.
-  if (signal.aborted) return signal.reason as SealiftError;
+  // Whatever breaks after Ctrl-C breaks because of it; some say more of it than that it came.
+  const saysMore = error instanceof SealiftError && error.code === 'interrupted';
+  if (signal.aborted && !saysMore) return signal.reason as SealiftError;
   if (error instanceof SealiftError) return error;
   return new SealiftError('failed', `unexpected error: ${messageOf(error)}`, {
     hint: 'this is a fault in sealift; run again with -v to see where it happened',
@@ -78,12 +84,7 @@ function translate(error: unknown, signal: AbortSignal): SealiftError | undefine
   });
 }
 
-function report(error: SealiftError, json: boolean, details: unknown): void {
-  if (json) {
-    const { code, message, hint } = error;
-    process.stdout.write(`${JSON.stringify({ type: 'error', code, message, hint })}\n`);
-    return;
-  }
+function report(error: SealiftError, details: unknown): void {
   const hint = error.hint === undefined ? '' : `hint: ${error.hint}\n`;
   // Of an error that we understood, what lies below it is worth a look; of any other, everything.
   const below = details instanceof SealiftError ? details.cause : details;
@@ -126,7 +127,7 @@ function outliveOutput(): void {
   process.on('exit', (status) => {
     if (lost === undefined || status !== 0) return;
     const error = new SealiftError('failed', `standard output cannot be written: ${messageOf(lost)}`);
-    report(error, false, undefined);
+    report(error, undefined);
     process.exitCode = error.exitStatus;
   });
 }

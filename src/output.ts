@@ -16,6 +16,8 @@ export interface Output {
   ): Promise<void>;
   /** One line of a stream of JSON lines. */
   jsonLine(record: unknown): void;
+  /** An error: a line, or where a document has been begun its last member, `error`. */
+  jsonError(error: object): void;
   text(line?: string): void;
   table(columns: readonly Column[], rows: readonly (readonly string[])[]): void;
   paint(style: Style, text: string): string;
@@ -42,8 +44,11 @@ const styles = { good: 'green', bad: 'red', warning: 'yellow', faint: 'dim', str
 
 export function createOutput(options: OutputOptions): Output {
   const { write, colour, width } = options;
+  /** What ends the list that is being written. */
+  let endOfList: string | undefined;
   const paint = (style: Style, text: string): string =>
     colour ? styleText(styles[style], text, { validateStream: false }) : text;
+  const jsonLine = (record: unknown): void => void write(`${JSON.stringify(record)}\n`);
   return {
     width,
     paint,
@@ -53,15 +58,20 @@ export function createOutput(options: OutputOptions): Output {
       let item = await all.next(); // what cannot even begin has printed nothing
       const head = members(document);
       write(`{${head}${head === '' ? '' : ','}\n  ${JSON.stringify(name)}: [`);
+      endOfList = ']';
       let separator = '\n';
       for (; item.done !== true; item = await all.next()) {
         write(`${separator}    ${JSON.stringify(item.value)}`);
         separator = ',\n';
+        endOfList = '\n  ]';
       }
       const tail = members(rest());
-      write(`${separator === '\n' ? '' : '\n  '}]${tail === '' ? '' : ','}${tail}\n}\n`);
+      write(`${endOfList}${tail === '' ? '' : ','}${tail}\n}\n`);
+      endOfList = undefined;
     },
-    jsonLine: (record) => void write(`${JSON.stringify(record)}\n`),
+    jsonLine,
+    jsonError: (error) =>
+      endOfList === undefined ? jsonLine(error) : void write(`${endOfList},${members({ error })}\n}\n`),
     text: (line = '') => void write(`${line}\n`),
     table: (columns, rows) => {
       for (const line of layOut(columns, rows, width, paint)) write(`${line}\n`);

@@ -69,6 +69,36 @@ test('a document with a list is JSON whatever is in it, and one that cannot begi
   assert.equal(text(), '');
 });
 
+test('an error is a line, and where a document has been begun its last member', async () => {
+  const error = { type: 'error', code: 'verify-failed' };
+  for (const items of [[], [1], [1, { a: 2 }]]) {
+    const { out, text } = lines();
+    // oxlint-disable-next-line typescript/await-thenable
+    const broken = (async function* () {
+      yield 'first';
+      yield* items;
+      throw new Error('damaged');
+    })();
+    await assert.rejects(
+      out.jsonWithList({ head: 1 }, 'list', broken, () => ({})),
+      /damaged/,
+    );
+    out.jsonError(error);
+    assert.deepEqual(JSON.parse(text()), { head: 1, list: ['first', ...items], error });
+  }
+  const { out, text } = lines();
+  await out
+    .jsonWithList({}, 'list', (async function* () {})(), () => {
+      throw new Error('problem');
+    })
+    .catch(() => out.jsonError(error));
+  assert.deepEqual(JSON.parse(text()), { list: [], error });
+  const whole = lines();
+  await whole.out.jsonWithList({}, 'list', (async function* () {})(), () => ({}));
+  whole.out.jsonError(error);
+  assert.equal(whole.text().trimEnd().split('\n').at(-1), JSON.stringify(error));
+});
+
 test('sizes are given in binary units with two or three digits', () => {
   const cases: [number, string][] = [
     [0, '0 B'],

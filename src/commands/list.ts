@@ -1,7 +1,7 @@
 import { formatDuration } from '../clock.ts';
 import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
-import { formatSize } from '../output.ts';
+import { formatSize, type Output } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
 import { compareAge, objectsOf, storedSizes, totalStored, type NamedSegment } from '../snapshot/index.ts';
@@ -108,6 +108,12 @@ export function describeSnapshot(snapshot: Snapshot, now: Date) {
   };
 }
 
+/** A source of which there is nothing in the snapshot is there by its name alone. */
+function nameOf(source: string, { streams }: SnapshotRow, { paint }: Output): string {
+  const isSaved = streams.some((stream) => stream.role === 'data' && stream.source === source);
+  return isSaved ? source : paint('warning', `${source}:failed`);
+}
+
 const statusStyles = { complete: 'good', partial: 'warning', expired: 'faint' } as const;
 
 const compact = (seconds: number): string => formatDuration(seconds).replace(' ', '');
@@ -140,7 +146,7 @@ function print(
         formatSize(row.bytes),
         ...(roomy ? [formatSize(row.newBytes)] : []),
         output.paint(statusStyles[row.status], row.status),
-        row.sources.join(' '),
+        row.sources.map((source) => nameOf(source, row, output)).join(' '),
       ];
     }),
   );

@@ -8,6 +8,7 @@ import { decideRun, lateSince } from '../policy/schedule.ts';
 import { isPartial } from '../problems.ts';
 import { expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots } from '../snapshot/catalog.ts';
+import type { Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
 import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
@@ -57,9 +58,13 @@ interface JobStatus {
   readonly job: string;
   readonly schedule: string;
   readonly timezone: string;
+  /** The newest that can be verified. */
   readonly snapshot: string | null;
+  /** When the newest that is complete began. */
   readonly lastSuccessAt: string | null;
+  /** Since then. */
   readonly ageSeconds: number | null;
+  /** Of the newest. */
   readonly status: 'complete' | 'partial' | null;
   readonly nextRunAt: string | null;
   readonly late: boolean;
@@ -75,7 +80,8 @@ async function lookAtJob(
 ): Promise<JobStatus> {
   const nowMs = session.now.getTime();
   const problems: string[] = [];
-  const newest = await newestReadable(context, session, host, job.name, ids, problems);
+  const [newest, success] = await newestAndSuccess(readable(context, session, host, job.name, ids, problems));
+  const successMs = success && Date.parse(success.startedAt);
   const newestMs = newest && Date.parse(newest.startedAt);
   const lastTry = await readTry(session.config.stateDir, job.name);
   const schedule = scheduleOf(job.schedule, job.timezone);
@@ -98,8 +104,8 @@ async function lookAtJob(
     schedule: job.schedule,
     timezone: job.timezone,
     snapshot: newest?.snapshot ?? null,
-    lastSuccessAt: newest?.startedAt ?? null,
-    ageSeconds: newestMs === undefined ? null : Math.max(0, Math.floor((nowMs - newestMs) / 1000)),
+    lastSuccessAt: success?.startedAt ?? null,
+    ageSeconds: successMs === undefined ? null : Math.max(0, Math.floor((nowMs - successMs) / 1000)),
     status: newest?.status ?? null,
     nextRunAt: nextMs === undefined ? null : rfc3339(new Date(nextMs)),
     late,
@@ -107,15 +113,25 @@ async function lookAtJob(
   };
 }
 
-/** The index of the newest snapshot that can be verified; what lies before it on the way is a problem each. */
-async function newestReadable(
+/** The newest, and the newest that is complete. */
+async function newestAndSuccess(indexes: AsyncIterable<Index>): Promise<[newest?: Index, success?: Index]> {
+  let newest: Index | undefined;
+  for await (const index of indexes) {
+    newest ??= index;
+    if (index.status === 'complete') return [newest, index];
+  }
+  return newest === undefined ? [] : [newest];
+}
+
+/** The indexes that can be verified, newest first; what lies between them is a problem each. */
+async function* readable(
   { signal }: Context,
   session: ReaderSession,
   host: string,
   job: string,
   ids: readonly string[],
   problems: string[],
-) {
+): AsyncGenerator<Index, void, void> {
   const { store, now } = session;
   for (const id of ids.toReversed()) {
     if (parseSnapshotId(id)?.job !== job) continue;
@@ -127,10 +143,8 @@ async function newestReadable(
     if (!index) continue;
     const read = await readOne(session, host, id, index, signal);
     problems.push(...read.unreadable.map(({ error }) => error.message));
-    const [found] = read.snapshots;
-    if (found) return found.index;
+    yield* read.snapshots.map((found) => found.index);
   }
-  return undefined;
 }
 
 /** One snapshot, verified. */
@@ -230,7 +244,7 @@ function print(
       report.jobs.map((job) => [
         job.job,
         job.problems.length > 0
-          ? output.paint('bad', job.lastSuccessAt === null ? 'none' : job.late ? 'late' : 'look')
+          ? output.paint('bad', job.snapshot === null ? 'none' : job.late ? 'late' : 'look')
           : output.paint('good', 'ok'),
         job.lastSuccessAt ?? '-',
         job.ageSeconds === null ? '-' : formatDuration(job.ageSeconds),

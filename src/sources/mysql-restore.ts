@@ -16,6 +16,7 @@ import {
 } from './mysql-connection.ts';
 import { checkUsers, giveGrants, makeAccounts, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
+import { failedLoad } from './load-failure.ts';
 import type { Loader, LoadStream } from './source.ts';
 import { tlsOfTarget } from './tls.ts';
 
@@ -76,14 +77,15 @@ export async function loadMysql(
   if (saved !== undefined) await checkUsers(server, saved, signal);
 
   const lines: string[] = [];
-  const soFar = () => (lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`);
   if (saved !== undefined)
-    lines.push(...(await makeAccounts(server, saved, signal).catch(failed('the users'))));
+    lines.push(...(await makeAccounts(server, saved, signal).catch(failedLoad('the users'))));
   await using _ = await raisePacketLimit(server, facts, signal);
   for (const target of targets)
-    lines.push(await load(target, options).catch(failed(`database ${JSON.stringify(target.name)}`, soFar())));
+    lines.push(
+      await load(target, options).catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines)),
+    );
   if (saved !== undefined)
-    lines.push(...(await giveGrants(server, saved, signal).catch(failed('the grants', soFar()))));
+    lines.push(...(await giveGrants(server, saved, signal).catch(failedLoad('the grants', lines))));
   return { lines };
 }
 
@@ -359,18 +361,3 @@ async function* replaced(
   }
   yield rest;
 }
-
-/** Tells what was being loaded. An abort and errors that say enough are passed on. */
-const failed =
-  (what: string, more = '') =>
-  (error: unknown): never => {
-    const translate =
-      error instanceof SealiftError &&
-      error.cause instanceof ToolFailure &&
-      !error.code.startsWith('source-');
-    if (!translate) throw error;
-    throw new SealiftError('restore-failed', `loading ${what} failed: ${error.message}${more}`, {
-      hint: error.hint,
-      cause: error.cause,
-    });
-  };

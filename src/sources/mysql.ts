@@ -77,7 +77,13 @@ async function streams(
 
   const dumps = names.map((name): SourceStream => {
     const database = there.find((one) => one.name === name);
-    return { file: fileOf(name), open: ({ signal }) => dump(server, maker, program, name, database, signal) };
+    return {
+      file: fileOf(name),
+      lacks: isSeen(facts, name)
+        ? undefined
+        : [`there is no database ${JSON.stringify(name)} that the login ${facts.login} may see`],
+      open: ({ signal }) => dump(server, maker, program, name, database, signal),
+    };
   });
   if (!config.users) return dumps;
   if (!facts.rights.has(['SELECT'], 'mysql')) {
@@ -125,6 +131,10 @@ function wanted({ databases, exclude }: MysqlConfig, facts: Facts): string[] {
   const names = databases === 'all' ? facts.databases.map(({ name }) => name) : databases;
   return [...new Set(names)].filter((name) => !exclude.includes(name));
 }
+
+/** Some servers take names in any case. */
+const isSeen = ({ databases }: Facts, wanted: string): boolean =>
+  databases.some(({ name }) => name.toLowerCase() === wanted.toLowerCase());
 
 interface UnusualTable {
   readonly database: string;

@@ -1,6 +1,6 @@
 import type { Secret } from '../config/secrets.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { feedProcess, output, ToolFailure } from '../process.ts';
+import { feedProcess, output } from '../process.ts';
 import {
   ask,
   command,
@@ -14,6 +14,7 @@ import {
   type ServerAddress,
   type Surroundings,
 } from './postgres-connection.ts';
+import { failedLoad } from './load-failure.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
 import { type Loader, type LoadStream, nameOf } from './source.ts';
@@ -78,13 +79,12 @@ export async function loadPostgres(
   const lines: string[] = [];
   if (globals !== undefined && database === undefined)
     lines.push(
-      ...(await loadGlobals(server, maintenance, globals.open(), signal).catch(failed('the roles'))),
+      ...(await loadGlobals(server, maintenance, globals.open(), signal).catch(failedLoad('the roles'))),
     );
   for (const target of targets) {
-    const loaded = lines.length === 0 ? '' : `; done before: ${lines.join('; ')}`;
     lines.push(
       ...(await load(target, facts, maintenance).catch(
-        failed(`database ${JSON.stringify(target.name)}`, loaded),
+        failedLoad(`database ${JSON.stringify(target.name)}`, lines),
       )),
     );
   }
@@ -258,18 +258,3 @@ function withAdvice(error: unknown, { dumpedByMajor }: Contents, { major }: Fact
         : error.hint;
   return new SealiftError(error.code, error.message, { hint, cause: error.cause });
 }
-
-/** Tells what was being loaded. An abort and errors that say enough are passed on. */
-const failed =
-  (what: string, more = '') =>
-  (error: unknown): never => {
-    const translate =
-      error instanceof SealiftError &&
-      error.cause instanceof ToolFailure &&
-      !error.code.startsWith('source-');
-    if (!translate) throw error;
-    throw new SealiftError('restore-failed', `loading ${what} failed: ${error.message}${more}`, {
-      hint: error.hint,
-      cause: error.cause,
-    });
-  };

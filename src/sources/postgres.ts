@@ -85,6 +85,9 @@ async function streams(
   await lookAtExcludes(server, names, excludes, context);
   const dumps = names.map((name): SourceStream => ({
     file: fileName(name, '.dump'),
+    lacks: facts.databases.some((one) => one.name === name)
+      ? undefined
+      : [`there is no database ${JSON.stringify(name)}`],
     open: ({ signal }) => dump(server, pgDump.path, name, excludesOf(excludes, name), signal),
   }));
   if (!config.globals) return dumps;

@@ -35,6 +35,8 @@ export interface SourceStream {
   readonly kind?: string | undefined;
   /** About how much room `context.temporary` has to have while it is read, where that is known. */
   readonly temporaryBytes?: number | undefined;
+  /** What is known already to be missing from it when it is read, a sentence each. */
+  readonly lacks?: readonly string[] | undefined;
   open(context: SourceContext): AsyncIterable<Uint8Array>;
 }
 

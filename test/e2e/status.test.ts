@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { startOf } from '../../src/snapshot/object-key.ts';
 import { makeKey } from '../support/keys.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { every2h, makeWorld, type BackupSummary, type World } from '../support/world.ts';
@@ -79,6 +80,25 @@ test('a job that never ran, one that is late and one that is partial are wrong, 
   assert.match(stdout, /^never +none +- +- +now /m);
   assert.match(stdout, /^late +late /m);
   assert.match(stdout, /^wrong job part: the newest snapshot is partial/m);
+});
+
+test('a partial snapshot is the newest, and no success', async (t) => {
+  const world = await makeHost(t);
+  const { snapshots } = await world.json<BackupSummary>('backup');
+  const whole = await madeDaysAgo(world, snapshots[0]!.snapshot, 1);
+  world.setJobs({ tree: tree('tree', 'gone') });
+  assert.equal((await world.run('backup')).status, 3);
+  const [job] = (await statusOf(world, 3)).jobs;
+  assert.deepEqual([job!.status, job!.late], ['partial', false]);
+  assert.notEqual(job!.snapshot, whole);
+  assert.ok(job!.ageSeconds! >= 86_400, `${job!.ageSeconds}`);
+  assert.equal(Date.parse(job!.lastSuccessAt!), startOf(whole));
+  assert.match((await world.run('status')).stdout, /^tree +look +20\S+ +1d /m);
+  assert.match((await world.run('list')).stdout, / partial +tree gone:failed\n.* complete +tree\n/);
+
+  rmSync(join(world.dir, 'store/h1/snap', whole), { recursive: true });
+  const [alone] = (await statusOf(world, 3)).jobs;
+  assert.deepEqual([alone!.status, alone!.lastSuccessAt, alone!.ageSeconds], ['partial', null, null]);
 });
 
 test('what a scheduled run failed of is told until one succeeds', async (t) => {

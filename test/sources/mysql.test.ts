@@ -416,6 +416,38 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.equal(await sql(server, 'mysql', 'SELECT @@GLOBAL.max_allowed_packet'), '16777216');
   });
 
+  test('an interrupted load over a database that is not empty tells what it is now', async () => {
+    await sql(server, 'mysql', 'CREATE DATABASE old; CREATE TABLE old.mine (a int)');
+    await delay(1100); // times of creation are whole seconds
+    const abort = new AbortController();
+    const { bytes } = await saveOne('with space');
+    let opened = 0;
+    async function* open(): AsyncGenerator<Uint8Array> {
+      // The last chunk so far is held back.
+      yield bytes.subarray(0, -100);
+      yield bytes.subarray(-100, -18);
+      // It is read through before it is loaded.
+      if (++opened === 2) {
+        const made = () => sql(server, 'old', "SHOW TABLES LIKE 't a'");
+        while ((await made()) === '') await delay(20);
+        abort.abort(new SealiftError('interrupted', 'interrupted by SIGINT'));
+      }
+      yield bytes.subarray(-18);
+    }
+    const load = loadMysql(into(server, 'old'), [{ file: 'old.sql', open }], {
+      ...newRun(abort.signal),
+      force: true,
+    });
+    await assert.rejects(
+      load,
+      failsWith(
+        'interrupted',
+        /^interrupted by SIGINT; of database "old" there are now made anew.*: t a; as they were: 1 of 1/,
+      ),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE old');
+  });
+
   test('a hostile dump runs no program here and reads no file', async () => {
     const mark = join(scratch, 'was-here');
     const secret = join(scratch, 'secret');
@@ -558,6 +590,8 @@ suite('mysql', { skip: withoutServices }, () => {
       run,
     );
     assert.ok(gone && there);
+    assert.match(gone.lacks?.[0] ?? '', /no database "gone" that the login root@localhost may see/);
+    assert.equal(there.lacks, undefined);
     await assert.rejects(
       Array.fromAsync(gone.open(run)),
       failsWith('source-unavailable', /database "gone".*Unknown database/),

@@ -404,6 +404,8 @@ suite('postgres', { skip: withoutServices }, () => {
     const config = onSocket({ databases: ['gone', 'postgres'], globals: false });
     const [gone, there] = await postgresSource(config).streams(run);
     assert.ok(gone && there);
+    assert.match(gone.lacks?.[0] ?? '', /no database "gone"/);
+    assert.equal(there.lacks, undefined);
     await assert.rejects(
       Array.fromAsync(gone.open(run)),
       failsWith('source-unavailable', /database "gone".*does not exist/),
