@@ -60,6 +60,8 @@ async function checkSource(
     'good',
     [`${config.kind} would save ${names.join(', ')}${more}`, ...facts].join('; '),
   );
+  for (const { file, lacks = [] } of streams)
+    for (const text of lacks) checkup.add('source', subject, 'bad', `${file}: ${text}`);
   for (const text of warnings) checkup.add('source', subject, 'warning', text);
   await checkRoom(checkup, subject, streams, source.parallel ?? 1);
 }

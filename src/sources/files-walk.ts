@@ -96,12 +96,7 @@ function* visit(
   if (stats.isDirectory()) return yield* enter(path, at, device, stats);
   if (stats.isFile()) yield { kind: 'file', path, at, stats };
   else if (stats.isSymbolicLink()) {
-    if (isRoot)
-      yield problem(
-        'unreadable',
-        path,
-        'is a symlink: only the link is saved. Name what it points to as well',
-      );
+    if (isRoot) yield problem('unreadable', path, onlyTheLink);
     yield { kind: 'symlink', path, at, stats };
   } else yield problem('special-file', path, `is ${kindOf(stats)} and was left out`);
   return undefined;
@@ -138,6 +133,9 @@ function* enter(
     if (folder !== undefined) closeSync(folder.fd);
   }
 }
+
+/** Of a configured path. */
+export const onlyTheLink = 'is a symlink: only the link is saved. Name what it points to as well';
 
 const isGone = (error: unknown): boolean => ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '');
 

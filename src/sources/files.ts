@@ -8,6 +8,7 @@ import { sibling } from '../sibling.ts';
 import { excluder, literalPattern } from './files-exclude.ts';
 import type { FeedMessage } from './files-feed.ts';
 import type { FilesTask } from './files-tree.ts';
+import { onlyTheLink } from './files-walk.ts';
 import type { Source, SourceContext } from './source.ts';
 
 /**
@@ -28,8 +29,8 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
     kind: config.kind,
     async streams() {
       excluder(task.exclude);
-      demandOnePath(config.name, task.paths);
-      return [{ file, open: (context) => readTree(config.name, task, context) }];
+      const lacks = lackingIn(config.name, task.paths);
+      return [{ file, lacks, open: (context) => readTree(config.name, task, context) }];
     },
   };
 }
@@ -40,16 +41,19 @@ function storeIn({ paths, storePath }: FilesConfig): string[] {
   return [literalPattern(storePath), `${literalPattern(storePath)}/**`];
 }
 
-function demandOnePath(name: string, paths: readonly string[]): void {
+/** What the walk will say of the paths themselves. Throws if none of them is there. */
+function lackingIn(name: string, paths: readonly string[]): string[] {
+  const lacks: string[] = [];
   const errors: unknown[] = [];
   for (const path of paths) {
     try {
-      lstatSync(path);
-      return;
+      if (lstatSync(path).isSymbolicLink()) lacks.push(`"${path}" ${onlyTheLink}`);
     } catch (error) {
       errors.push(error);
+      lacks.push(`"${path}" cannot be read: ${messageOf(error)}`);
     }
   }
+  if (errors.length < paths.length) return lacks;
   const denied = errors.some((error) => systemCode(error) === 'EACCES');
   const list = paths.map((path) => `"${path}"`).join(', ');
   throw new SealiftError(

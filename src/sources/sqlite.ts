@@ -24,6 +24,7 @@ export function sqliteSource(config: SqliteConfig): Source {
     kind: 'sqlite',
     streams: async () => {
       await fingerprint(config.path);
+      await demandSqlite(config.path);
       const { size: temporaryBytes } = await stat(config.path);
       return [{ file, temporaryBytes, open: (context) => save(config, context) }];
     },
@@ -89,14 +90,21 @@ async function fingerprint(path: string): Promise<string> {
   return [dev, ino, size, mtimeNs, ctimeNs].join();
 }
 
-/** By the file's header: https://www.sqlite.org/fileformat2.html#file_format_version_numbers */
-async function isWal(path: string): Promise<boolean> {
+async function demandSqlite(path: string): Promise<void> {
+  const head = await headerOf(path);
+  if (head.subarray(0, 16).equals(Buffer.from('SQLite format 3\0'))) return;
+  throw new SealiftError('source-damaged', `${path} is not a SQLite database`, { hint: notSqlite });
+}
+
+const isWal = async (path: string): Promise<boolean> => (await headerOf(path))[18] === 2;
+
+/** https://www.sqlite.org/fileformat2.html#the_database_header */
+async function headerOf(path: string): Promise<Buffer> {
   const file = await open(path).catch((cause: unknown) => {
     throw new SealiftError('source-denied', `${path} cannot be read`, { cause });
   });
   await using _ = file;
-  const { buffer } = await file.read(Buffer.alloc(20), 0, 20, 0);
-  return buffer[18] === 2;
+  return (await file.read(Buffer.alloc(20), 0, 20, 0)).buffer;
 }
 
 const exists = (path: string): Promise<boolean> =>
@@ -137,6 +145,8 @@ export class SqliteFailure extends Error {
 
 export const sqliteBusy = 5;
 
+const notSqlite = 'it is encrypted, or something else than a SQLite database';
+
 const meanings: Record<Failure['code'], [ErrorCode, string] | undefined> = {
   'not-intact': [
     'source-damaged',
@@ -152,5 +162,5 @@ const meanings: Record<Failure['code'], [ErrorCode, string] | undefined> = {
   13: ['failed', 'the temporary folder needs as much free room as the database is large'],
   14: ['source-unavailable', 'sealift has to be able to read the file, its folder, its -wal and its -shm'],
   19: ['source-damaged', 'an index contradicts its table; see https://www.sqlite.org/recovery.html'],
-  26: ['source-damaged', 'it is encrypted, or something else than a SQLite database'],
+  26: ['source-damaged', notSqlite],
 };

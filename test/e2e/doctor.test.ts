@@ -207,6 +207,25 @@ test('a state that others may read, a store that is away, and a file that makes 
   await refuses(world, ['doctor'], { exit: 2, code: 'config-invalid', says: /sealift\.yaml:/ });
 });
 
+test('what a tree would lack, and a file that is no database, are bad', async (t) => {
+  const world = await hostWithTree(t);
+  const [tree, link, gone, text] = ['tree', 'link', 'gone', 'text.db'].map((name) => join(world.dir, name));
+  symlinkSync('tree', link!);
+  writeFileSync(text!, 'this is not what it is said to be');
+  const sources = [
+    { name: 'whole', kind: 'files', paths: [tree] },
+    { name: 'lacking', kind: 'files', paths: [tree, link, gone] },
+    { name: 'chat', kind: 'sqlite', path: text },
+  ];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  const { status, lines } = await examine(t, world);
+  assert.equal(status, 3);
+  assert.match(lines[0] ?? '', /^bad source j\/lacking: files\.tar: ".*link" is a symlink: only the link/);
+  assert.match(lines[1] ?? '', /^bad source j\/lacking: files\.tar: ".*gone" cannot be read: ENOENT/);
+  assert.match(lines[2] ?? '', /^bad source j\/chat: .*text\.db is not a SQLite database \| it is encrypted/);
+  assert.equal(lines.length, 3);
+});
+
 test('where another machine writes under the same name, that is bad, and nothing is written', async (t) => {
   const { world } = await hostWithSnapshot(t);
   const store = join(world.dir, 'store');
@@ -264,13 +283,16 @@ suite('databases', needs('postgres'), () => {
     const name = await freshDatabase();
     await psql(name, 'CREATE TABLE t (a int)');
     const unused = postgres({ databases: [name], excludeTables: ['nothing'] });
-    world.setJobs(jobOf(unused, postgres({ name: 'denied', password: 'the-canary' })));
+    const gone = postgres({ name: 'gone', databases: [name, 'nowhere'], globals: false });
+    world.setJobs(jobOf(unused, postgres({ name: 'denied', password: 'the-canary' }), gone));
     const { status, report, lines } = await examine(t, world);
     assert.equal(status, 3);
     const says = new RegExp(`postgres would save globals.sql, ${name}.dump; server \\d+.*, dumped by \\d+`);
     assert.match(goodOf(report, 'source'), says);
     assert.match(lines[0] ?? '', /^warning source db\/xmpp: the pattern nothing matches no table/);
     assert.match(lines[1] ?? '', /^bad source db\/denied: .*password authentication failed.* \| .*pg_hba/);
+    assert.match(lines[2] ?? '', /^bad source db\/gone: nowhere\.dump: there is no database "nowhere" \| $/);
+    assert.equal(lines.length, 3);
     assert.doesNotMatch(JSON.stringify(report), /canary/);
   });
 

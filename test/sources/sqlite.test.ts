@@ -181,7 +181,7 @@ suite('saving a SQLite database', () => {
     writeFileSync(path, '');
     await assert.rejects(save(path), failsWith('source-empty'));
     writeFileSync(path, 'no database '.repeat(1000));
-    await assert.rejects(save(path), failsWith('source-damaged', /not a database/));
+    await assert.rejects(save(path), failsWith('source-damaged', /not a SQLite database/));
   });
 
   test('a damaged database is refused, and the copy is gone', async () => {
