@@ -74,6 +74,10 @@ function readable(path: string, guard: Guard, error: unknown): SealiftError {
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new SealiftError(guard.missing, `${guard.what} ${path} does not exist`, { cause: error });
   }
-  const reason = code === 'EACCES' ? 'permission denied' : messageOf(error);
-  return new SealiftError(guard.refused, `${guard.what} ${path} cannot be read: ${reason}`, { cause: error });
+  const isDenied = code === 'EACCES';
+  const reason = isDenied ? 'permission denied' : messageOf(error);
+  return new SealiftError(guard.refused, `${guard.what} ${path} cannot be read: ${reason}`, {
+    hint: isDenied ? 'run sealift as its owner or as root' : undefined,
+    cause: error,
+  });
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { SealiftError } from '../errors.ts';
+import { formatFingerprint } from '../output.ts';
 import type { SessionKeyFinder } from '../seal/session-key.ts';
 import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
@@ -56,12 +57,16 @@ export function createStreamReader(options: {
     if (!stream) throw new SealiftError('verify-failed', `${snapshot.index.snapshot} has no details`);
     const streams = new Map<string, StreamDetail>();
     const body = counted(segments.read(segmentsOf(snapshot.index, stream)), onDetails);
-    for await (const record of readDetails(body)) {
-      if (record.type === 'stream') {
-        const detail = record as unknown as StreamDetail;
-        streams.set(detail.name, detail);
+    try {
+      for await (const record of readDetails(body)) {
+        if (record.type === 'stream') {
+          const detail = record as unknown as StreamDetail;
+          streams.set(detail.name, detail);
+        }
+        yield record;
       }
-      yield record;
+    } catch (error) {
+      throw namingKeys(error, snapshot.index);
     }
     recorded.set(snapshot.index.snapshot, streams);
   }
@@ -111,6 +116,14 @@ export function createStreamReader(options: {
       );
     },
   };
+}
+
+/** The index knows which keys would do. */
+function namingKeys(error: unknown, { recipients }: Index): unknown {
+  if (!(error instanceof SealiftError) || error.code !== 'key-wrong') return error;
+  const keys = recipients.map(({ primary }) => formatFingerprint(primary));
+  const hint = `It is sealed to ${keys.join(' and ')}.${error.hint === undefined ? '' : ` ${error.hint}`}`;
+  return new SealiftError(error.code, error.message, { hint, cause: error.cause });
 }
 
 async function* counted(

@@ -167,7 +167,7 @@ async function untrusted({ store }: ReaderSession, host: string, signal: AbortSi
 }
 
 /** Says which snapshots cannot be read; a signature by an unknown key stops everything that relies on them. */
-export function reportUnreadable({ log }: Context, { unreadable }: HostView): void {
+export function reportUnreadable({ log }: Context, { unreadable }: Pick<HostView, 'unreadable'>): void {
   for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, error.message);
 }
 

@@ -47,6 +47,10 @@ async function write(body: AsyncIterable<Uint8Array>, signal: AbortSignal): Prom
   try {
     for await (const chunk of released(body, stdout)) {
       if (stdout.errored) throw stdout.errored;
+      if (stdout.isTTY && chunk.includes(0))
+        throw new SealiftError('usage', 'this is binary data, and standard output is a terminal', {
+          hint: 'Send it to a file (> FILE) or into a program (| PROGRAM).',
+        });
       if (!stdout.write(chunk)) await once(stdout, 'drain', { signal });
     }
     signal.throwIfAborted();

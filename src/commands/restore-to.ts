@@ -47,7 +47,8 @@ export async function restoreTo(
       files += tree.files;
       bytes += tree.bytes;
       withoutSetuid = [...withoutSetuid, ...tree.withoutSetuid];
-      restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)})`);
+      const from = items.some((other) => isTreeBeside(item, other)) ? ` from ${item.name}` : '';
+      restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)}${from})`);
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const file = join(root, item.name);
@@ -60,6 +61,10 @@ export async function restoreTo(
   }
   return { restored, skipped, bytes, files, withoutSetuid, nextSteps: nextSteps(streams) };
 }
+
+/** Another tree that goes into the same folder. */
+const isTreeBeside = (item: RestoreItem, other: RestoreItem): boolean =>
+  other !== item && other.kind === 'files' && other.job === item.job && other.source === item.source;
 
 async function refuseFull(target: string): Promise<void> {
   const entries = await readdir(target).catch((error: unknown) => {

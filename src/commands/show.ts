@@ -9,7 +9,7 @@ import type { Context, Outcome } from './context.ts';
 import { describeSnapshot } from './list.ts';
 import { printFiles } from './show-files.ts';
 import { createStreamReader } from './read-streams.ts';
-import { oneHost, openReaderSession, viewHost } from './reader-session.ts';
+import { oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
 import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
 
 export interface ShowOptions extends UnlockOptions {
@@ -37,6 +37,9 @@ export async function show(
       ? chooseById(view, view.snapshots.at(-1)?.index.snapshot ?? wanted)
       : chooseById(view, wanted);
   const { index } = snapshot;
+  const passedOver =
+    wanted === 'latest' ? view.unreadable.filter((newer) => newer.snapshot > index.snapshot) : [];
+  reportUnreadable(context, { unreadable: passedOver });
   const row = describeSnapshot(snapshot, session.now);
   await using pool = new WorkerPool(session.config.workers);
   const problems: DetailsRecord[] = [];
@@ -65,7 +68,10 @@ export async function show(
     else for await (const _ of files());
     tellProblems(context, problems.length > 0 ? problems : index.problems);
   }
-  return included && tellUnmatched(context, included.unmatched(), options.include!.length);
+  return (
+    (included && tellUnmatched(context, included.unmatched(), options.include!.length)) ??
+    (passedOver.length > 0 ? 'partial' : undefined)
+  );
 }
 
 function tell({ output }: Context, index: Index, row: ReturnType<typeof describeSnapshot>, now: Date): void {

@@ -18,20 +18,20 @@ export function explainTarget(error: unknown, path: string): unknown {
     case 'EROFS':
     case 'EACCES':
     case 'EPERM':
-      return failed('not allowed to write', 'Choose another folder with --to, or run as its owner.');
+      return failed('not allowed to write', 'Choose another target, or run as its owner.');
     case 'ENOENT':
     case 'ENOTDIR':
-      return failed('cannot make', 'Choose another folder with --to.');
+      return failed('cannot make', 'Choose another target.');
     case 'EEXIST':
     case 'EISDIR':
     case 'ENOTEMPTY':
       return new SealiftError('target-exists', `something else is in the place of ${path}`, {
-        hint: 'Choose another folder with --to, or clear this one.',
+        hint: 'Choose another target, or clear this one.',
         cause: error,
       });
     default:
       return known || code === undefined
         ? error
-        : failed('cannot write', `The system says ${code}. Choose another folder with --to.`);
+        : failed('cannot write', `The system says ${code}. Choose another target.`);
   }
 }

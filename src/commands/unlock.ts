@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { PrivateKey } from 'openpgp';
 import { messageOf, SealiftError } from '../errors.ts';
+import { takeLastLine } from '../last-line.ts';
 import { askHidden, readPassphraseFile } from '../prompt.ts';
 import { findWithGpg } from '../seal/gpg.ts';
 import { findWithPrivateKeys, type SessionKeyFinder } from '../seal/session-key.ts';
@@ -21,7 +22,8 @@ export async function sessionKeyFinder(context: Context, options: UnlockOptions)
       throw new SealiftError('usage', '--passphrase-file goes with --key', {
         hint: 'Without --key, gpg and its agent are used, and the agent asks.',
       });
-    return findWithGpg(environment.forGpg(), signal);
+    const find = findWithGpg(environment.forGpg(), signal);
+    return (packets) => takeLastLine(() => find(packets)); // its agent may ask on the terminal
   }
   return findWithPrivateKeys(await unlockKeyFile(context, options.key, options.passphraseFile));
 }

@@ -18,9 +18,7 @@ export function findWithPrivateKeys(privateKeys: openpgp.PrivateKey[]): SessionK
     const found = await openpgp
       .decryptSessionKeys({ message, decryptionKeys: privateKeys })
       .catch((error: unknown) => {
-        const ids = message.getEncryptionKeyIDs().map((id) => id.toHex().toUpperCase());
-        throw new SealiftError('key-wrong', `the given private key does not open this backup`, {
-          hint: `It is sealed to the key ids ${ids.join(', ')}.`,
+        throw new SealiftError('key-wrong', 'the given private key does not open this backup', {
           cause: error,
         });
       });

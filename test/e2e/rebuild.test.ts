@@ -68,6 +68,8 @@ test('a rebuilt host goes on where the old one stopped', { skip }, async (t) => 
     );
     assert.equal(restored.status, 0, restored.stderr);
     const root = join(out, 'machine');
+    for (const tree of ['files.tar', 'sealift.tar'])
+      assert.match(restored.stdout, new RegExp(`machine/ {2}\\(.* from machine/${tree}\\)`));
     assert.match(readFileSync(join(root, 'machine.txt'), 'utf8'), /^# uname/);
     assert.equal(statSync(join(root, dir, 'etc/shadow')).mode & 0o777, 0o640);
     assert.equal(readFileSync(join(root, dir, 'state/host-secret'), 'utf8'), secretBefore);

@@ -98,6 +98,12 @@ test('a job of which no index can be read is missed, but by whoever wants anothe
   // It may be in either.
   assert.equal(await restore('latest', '--source', 'tree-aa'), 3);
   assert.equal(await restore('latest', '--job', 'aa'), 0);
+
+  const shown = await world.run('show', 'latest');
+  assert.equal(shown.status, 3);
+  assert.match(shown.stdout, /^\S+-aa-/);
+  assert.match(shown.stderr, new RegExp(ofJob(world, 'bb')[0]!));
+  assert.equal((await world.run('show', ofJob(world, 'aa')[0]!)).status, 0);
 });
 
 /** When a snapshot began, by its id, as `--at` takes it. */

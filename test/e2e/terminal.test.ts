@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { launcher, programEnv } from '../support/cli.ts';
+import { freshGpg } from '../support/gpg.ts';
 import { screenOf } from '../support/screen.ts';
+import { put } from '../support/temporary.ts';
 import { every2h, makeWorld } from '../support/world.ts';
 
 const source = (name: string, shell: string) => ({ name, kind: 'command', shell, file: name });
@@ -29,6 +33,48 @@ test('what is logged while a bar is drawn stands on the terminal in lines of its
   assert.match(lines[0] ?? '', /^[\d:]{8} error: broken\/broken failed and is not in the snapshot: [^·]*$/);
   assert.match(lines[1] ?? '', /^\d{8}T\d{6}Z-j-\w{6}  partial$/);
   assert.doesNotMatch(lines.join('\n'), /backing up/);
+});
+
+test('binary data does not go to a terminal, and text does', async (t) => {
+  const sources = [source('text', 'echo plain'), source('binary', String.raw`printf '\033[31m\0'`)];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  assert.equal((await world.run('backup')).status, 0);
+  const shown = (name: string) =>
+    spawnSync(
+      'script',
+      [
+        '-qec',
+        `${launcher} -c ${world.configFile} restore --key ${world.key} --stdout --source ${name}`,
+        '/dev/null',
+      ],
+      { env: { ...programEnv(world.dir), TERM: 'xterm' }, encoding: 'utf8' },
+    );
+  const text = shown('text');
+  assert.deepEqual([text.status, text.stdout], [0, 'plain\r\n']);
+  const binary = shown('binary');
+  assert.equal(binary.status, 2);
+  assert.match(binary.stdout, /^error: this is binary data, and standard output is a terminal\r\nhint: /);
+});
+
+test('while gpg may ask on the terminal, no bar is drawn there', async (t) => {
+  const sources = [source('s', 'echo x')];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  assert.equal((await world.run('backup')).status, 0);
+  const gpg = freshGpg(t);
+  gpg.run(['--import', world.key]);
+  const bin = join(world.dir, 'bin');
+  mkdirSync(bin);
+  const asks = `printf '<asks' > /dev/tty; sleep 2.5; printf 'asked>' > /dev/tty`;
+  put(join(bin, 'gpg'), `#!/bin/sh\n${asks}\nPATH=\${PATH#*:} exec gpg "$@"\n`, 0o755);
+  const command = `stty cols 200; ${launcher} -c ${world.configFile} restore --to out`;
+  const { PATH, ...more } = programEnv(world.dir);
+  const env = { ...more, PATH: `${bin}:${PATH}`, TERM: 'xterm', GNUPGHOME: gpg.home };
+  const { stdout } = await promisify(execFile)('script', ['-qec', command, '/dev/null'], {
+    env,
+    cwd: world.dir,
+  });
+  assert.match(stdout, /<asksasked>/);
+  assert.match(stdout, /restored/);
 });
 
 suite('a question', needs('postgres'), () => {

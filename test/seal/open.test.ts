@@ -10,6 +10,7 @@ import { unlockPrivateKeys } from '../../src/seal/private-key.ts';
 import { sealBytes } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { makeKey, type TestKey } from '../support/keys.ts';
 import { sealAt, whileValid } from './sealed.ts';
 
@@ -45,13 +46,7 @@ const flipped = (at: number, bit: number): Buffer => {
 test('each recipient opens it, and nobody else', async () => {
   assert.ok(content.equals(await open(object, ada)));
   assert.ok(content.equals(await open(object, bob)));
-  await assert.rejects(open(object, eve), (error: unknown) => {
-    assert.ok(error instanceof SealiftError);
-    assert.equal(error.code, 'key-wrong');
-    const subkey = ada.publicKey.subkeys[0]!.getKeyID().toHex().toUpperCase();
-    assert.match(error.hint ?? '', new RegExp(`sealed to the key ids ${subkey}, `));
-    return true;
-  });
+  await assert.rejects(open(object, eve), failsWith('key-wrong'));
 });
 
 test('of several private keys the one that fits is used', async () => {
