@@ -12,7 +12,7 @@ import { movingClock, type MovingClock } from '../test/e2e/shifted-clock.ts';
 import { startRgw } from '../test/services/rgw.ts';
 import { freshBucket, variableOf } from '../test/services/services.ts';
 import { makeIndex } from '../test/snapshot/fixture.ts';
-import { inProcess } from '../test/support/in-process.ts';
+import { runInProcess } from '../test/support/in-process.ts';
 import { measure } from './measure.ts';
 
 /**
@@ -119,12 +119,14 @@ export async function benchRetention({ dir, program, report }: RetentionBench): 
       await commit(host, startedAt, ring, 7 * 86_400, snapshot);
     }
     moving.moveTo(new Date(begin + 7 * 24 * hour - 60_000));
-    const program = inProcess(t, host, moving.now);
     const objects = 3000 + 83 * 250 + 84;
     const timed = async (what: string, ...args: string[]): Promise<void> => {
       const before = moving.requests();
       const started = performance.now();
-      const { stdout } = await program.run(...args);
+      const { stdout } = await runInProcess(['-c', host.configFile, '--json', ...args], {
+        cwd: host.dir,
+        clock: moving.now,
+      });
       const seconds = (performance.now() - started) / 1000;
       const { objects: deleted } = JSON.parse(stdout) as { objects: number };
       const note = args[0] === 'prune' ? `, ${deleted} deleted` : '';

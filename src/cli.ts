@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { Command, Option, type OutputConfiguration } from 'commander';
 import { candidatesFor } from './cli-completion.ts';
 import { afterHelp, count, inherit } from './cli-frame.ts';
 import type { AuditOptions } from './commands/audit.ts';
@@ -24,7 +24,10 @@ import { toolVersion } from './version.ts';
  *       .action(run((context, _args, options: { job?: string }) =>
  *         import('./commands/list.ts').then((command) => command.list(context, options))));
  */
-export function createProgram(execute: Execute): Command {
+export function createProgram(
+  execute: Execute,
+  help: Pick<OutputConfiguration, 'writeOut' | 'writeErr'>,
+): Command {
   const program = new Command('sealift')
     .description("Encrypted offsite backups for small servers that hold other people's data.")
     .version(toolVersion(), '--version', 'print the version')
@@ -38,8 +41,8 @@ export function createProgram(execute: Execute): Command {
     .showSuggestionAfterError()
     .addHelpText('after', afterHelp)
     .configureHelp({ showGlobalOptions: true })
-    // `main.ts` reports errors and sets the exit status.
-    .configureOutput({ outputError: () => undefined })
+    // `program.ts` reports errors.
+    .configureOutput({ ...help, outputError: () => undefined })
     .exitOverride();
   addCommands(program, (story) => async (...given: unknown[]) => {
     const command = given.at(-1) as Command;
@@ -50,7 +53,7 @@ export function createProgram(execute: Execute): Command {
   return program;
 }
 
-/** Runs one command's story; `main.ts` provides it. */
+/** Runs one command's story; `program.ts` provides it. */
 export type Execute = (
   options: GlobalOptions,
   story: (context: Context) => Promise<Outcome>,

@@ -12,7 +12,7 @@ export interface LogOptions {
   readonly pretty: boolean;
   readonly colour: boolean;
   /** Where lines go; default: stderr, written synchronously so that nothing is lost when the process ends. */
-  readonly sink?: { write(line: string): unknown };
+  readonly sink?: { write(line: string): unknown } | undefined;
 }
 
 /** A secret is its own type and hides itself; this catches plain values that carry a telling name. */

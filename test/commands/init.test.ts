@@ -8,7 +8,7 @@ import { environment } from '../../src/config/environment.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { loadTrust } from '../../src/seal/trust.ts';
 import { openState } from '../../src/state.ts';
-import { sealift } from '../support/cli.ts';
+import { runInProcess } from '../support/in-process.ts';
 import { makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
 
@@ -30,7 +30,7 @@ function snapshotOf(folder: string): Record<string, string> {
 test('the first init makes everything that a host needs, and says so', async (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'ada.asc'), (await makeKey()).publicKey.armor());
-  const { status, stdout, stderr } = await sealift([...first, '--recipient', 'ada.asc'], { cwd });
+  const { status, stdout, stderr } = await runInProcess([...first, '--recipient', 'ada.asc'], { cwd });
   assert.equal(status, 0, stderr);
   for (const name of [
     'sealift.yaml',
@@ -54,7 +54,7 @@ test('the first init makes everything that a host needs, and says so', async (t)
 
 test('what init writes is a valid configuration that trusts its own host and opens its own state', async (t) => {
   const cwd = temporary(t);
-  const { stdout } = await sealift([...first, '--json'], { cwd });
+  const { stdout } = await runInProcess([...first, '--json'], { cwd });
   const { fingerprint } = JSON.parse(stdout) as { fingerprint: string };
   const config = loadConfig(undefined, environment({}, cwd));
   assert.equal(config.host, 'web');
@@ -68,7 +68,7 @@ test('what init writes is a valid configuration that trusts its own host and ope
 
 test('the examples in the new configuration are valid once their # is gone', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   const text = readFileSync(join(cwd, 'sealift.yaml'), 'utf8');
   const [head = '', examples = ''] = text.split(/(?<=^jobs:\n)/m);
   put(join(cwd, 'sealift.yaml'), head + examples.replaceAll(/^#/gm, ''));
@@ -81,9 +81,9 @@ test('the examples in the new configuration are valid once their # is gone', asy
 
 test('a second init changes nothing and prints the same fingerprint', async (t) => {
   const cwd = temporary(t);
-  const one = await sealift([...first, '--json'], { cwd });
+  const one = await runInProcess([...first, '--json'], { cwd });
   const before = snapshotOf(cwd);
-  const two = await sealift(['init', '--json'], { cwd });
+  const two = await runInProcess(['init', '--json'], { cwd });
   assert.deepEqual(snapshotOf(cwd), before);
   const [a, b] = [one, two].map(
     ({ stdout }) => JSON.parse(stdout) as { fingerprint: string; created: string[] },
@@ -94,10 +94,10 @@ test('a second init changes nothing and prints the same fingerprint', async (t) 
 
 test('init makes what is missing beside what is there', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   const before = snapshotOf(cwd);
   for (const name of ['restore-kit', 'keys']) rmSync(join(cwd, name), { recursive: true });
-  await sealift(['init'], { cwd });
+  await runInProcess(['init'], { cwd });
   assert.deepEqual(snapshotOf(cwd), before);
 });
 
@@ -105,7 +105,7 @@ test('a configuration that is there is kept to the byte, --store or not', async 
   const cwd = temporary(t);
   const text = '# mine\nhost: web\nstateDir: s\nstore: { kind: directory, path: /mine }\n';
   put(join(cwd, 'sealift.yaml'), text);
-  const { status, stderr } = await sealift(['init', '--host', 'web', '--store', '/other'], { cwd });
+  const { status, stderr } = await runInProcess(['init', '--host', 'web', '--store', '/other'], { cwd });
   assert.equal(status, 0, stderr);
   assert.match(stderr, /--store is not used/);
   assert.equal(readFileSync(join(cwd, 'sealift.yaml'), 'utf8'), text);
@@ -113,14 +113,14 @@ test('a configuration that is there is kept to the byte, --store or not', async 
 
 test('with --config the file is written there, and everything else beside it', async (t) => {
   const cwd = temporary(t);
-  const { status, stderr } = await sealift([...first, '-c', 'etc/backup.yaml'], { cwd });
+  const { status, stderr } = await runInProcess([...first, '-c', 'etc/backup.yaml'], { cwd });
   assert.equal(status, 0, stderr);
   assert.deepEqual(readdirSync(join(cwd, 'etc')).toSorted(), ['backup.yaml', 'keys', 'restore-kit']);
 });
 
 test('gpgv reads the keyring of the restore kit', async (t) => {
   const cwd = temporary(t);
-  const { stdout } = await sealift([...first, '--json'], { cwd });
+  const { stdout } = await runInProcess([...first, '--json'], { cwd });
   const { fingerprint } = JSON.parse(stdout) as { fingerprint: string };
   const listing = execFileSync(
     'gpg',
@@ -132,10 +132,10 @@ test('gpgv reads the keyring of the restore kit', async (t) => {
 
 test('the kit of an older host key is left alone, with a warning', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   rmSync(join(cwd, 'state'), { recursive: true });
   const before = snapshotOf(join(cwd, 'restore-kit'));
-  const { status, stderr } = await sealift(['init'], { cwd });
+  const { status, stderr } = await runInProcess(['init'], { cwd });
   assert.equal(status, 0);
   assert.match(stderr, /restore-kit was made for another host key/);
   assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
@@ -143,24 +143,24 @@ test('the kit of an older host key is left alone, with a warning', async (t) => 
 
 test('the state of another host is refused before a configuration is written', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   const elsewhere = temporary(t);
   const args = ['init', '--host', 'mail', '--store', '/backups', '--state-dir'];
-  const refused = await sealift([...args, join(cwd, 'state')], { cwd: elsewhere });
+  const refused = await runInProcess([...args, join(cwd, 'state')], { cwd: elsewhere });
   assert.equal(refused.status, 12, refused.stderr);
   assert.deepEqual(readdirSync(elsewhere), []);
-  assert.equal((await sealift([...args, 'state'], { cwd: elsewhere })).status, 0);
-  const again = await sealift(['init', '--state-dir', 'other'], { cwd: elsewhere });
+  assert.equal((await runInProcess([...args, 'state'], { cwd: elsewhere })).status, 0);
+  const again = await runInProcess(['init', '--state-dir', 'other'], { cwd: elsewhere });
   assert.match(again.stderr, /--state-dir is not used: .*sealift\.yaml is there already/);
 });
 
 test('the kit of an older place of the store is left alone, with a warning', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   const config = readFileSync(join(cwd, 'sealift.yaml'), 'utf8');
   const before = snapshotOf(join(cwd, 'restore-kit'));
   writeFileSync(join(cwd, 'sealift.yaml'), config.replace(/path: .*/, 'path: /elsewhere'));
-  const { status, stderr } = await sealift(['init'], { cwd });
+  const { status, stderr } = await runInProcess(['init'], { cwd });
   assert.equal(status, 0, stderr);
   assert.match(stderr, /restore-kit was made for another store: move it away and run init again/);
   assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
@@ -168,9 +168,9 @@ test('the kit of an older place of the store is left alone, with a warning', asy
 
 test('the key of a rebuilt host is pinned beside the old one', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
+  await runInProcess(first, { cwd });
   rmSync(join(cwd, 'state'), { recursive: true });
-  const { stdout } = await sealift(['init', '--json'], { cwd });
+  const { stdout } = await runInProcess(['init', '--json'], { cwd });
   const { fingerprint } = JSON.parse(stdout) as { fingerprint: string };
   const keys = (await loadTrust([join(cwd, 'keys/hosts')])).get('web') ?? [];
   assert.equal(keys.length, 2);
@@ -194,9 +194,10 @@ const stores: readonly [url: string, store: object][] = [
 for (const [url, store] of stores) {
   test(`--store ${url} is understood`, async (t) => {
     const cwd = temporary(t);
-    const { status, stderr } = await sealift(['init', '--host', 'web', '--state-dir', 's', '--store', url], {
-      cwd,
-    });
+    const { status, stderr } = await runInProcess(
+      ['init', '--host', 'web', '--state-dir', 's', '--store', url],
+      { cwd },
+    );
     assert.equal(status, 0, stderr);
     const written = loadConfig(undefined, environment({}, cwd)).store as S3Config;
     assert.partialDeepStrictEqual(written, store);
@@ -205,7 +206,7 @@ for (const [url, store] of stores) {
 
 test('a relative --store starts at the current folder', async (t) => {
   const cwd = temporary(t);
-  await sealift(['init', '--host', 'web', '--state-dir', 's', '--store', 'b'], { cwd });
+  await runInProcess(['init', '--host', 'web', '--state-dir', 's', '--store', 'b'], { cwd });
   assert.deepEqual(loadConfig(undefined, environment({}, cwd)).store, {
     kind: 'directory',
     path: join(cwd, 'b'),
@@ -234,7 +235,7 @@ const refusals: readonly [fact: string, args: string[], message: RegExp][] = [
 for (const [fact, args, message] of refusals) {
   test(`refused before anything is written: ${fact}`, async (t) => {
     const cwd = temporary(t);
-    const { status, stdout, stderr } = await sealift(['init', '--state-dir', 's', ...args], { cwd });
+    const { status, stdout, stderr } = await runInProcess(['init', '--state-dir', 's', ...args], { cwd });
     assert.equal(status, 2);
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /geheim/);
@@ -246,7 +247,7 @@ for (const [fact, args, message] of refusals) {
 test('refused before anything is written: a private key as recipient', async (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'ada.asc'), (await makeKey()).privateKey.armor());
-  const { status, stderr } = await sealift([...first, '--recipient', 'ada.asc'], { cwd });
+  const { status, stderr } = await runInProcess([...first, '--recipient', 'ada.asc'], { cwd });
   assert.equal(status, 12);
   assert.match(stderr, /PRIVATE/);
   assert.deepEqual(readdirSync(cwd), ['ada.asc']);
@@ -257,17 +258,17 @@ test('another recipient is never copied over one of the same file name', async (
   mkdirSync(join(cwd, 'new'));
   put(join(cwd, 'ada.asc'), (await makeKey()).publicKey.armor());
   put(join(cwd, 'new/ada.asc'), (await makeKey()).publicKey.armor());
-  await sealift([...first, '--recipient', 'ada.asc'], { cwd });
-  assert.equal((await sealift(['init', '--recipient', 'ada.asc'], { cwd })).status, 0);
-  const { status, stderr } = await sealift(['init', '--recipient', 'new/ada.asc'], { cwd });
+  await runInProcess([...first, '--recipient', 'ada.asc'], { cwd });
+  assert.equal((await runInProcess(['init', '--recipient', 'ada.asc'], { cwd })).status, 0);
+  const { status, stderr } = await runInProcess(['init', '--recipient', 'new/ada.asc'], { cwd });
   assert.equal(status, 2);
   assert.match(stderr, /not the same/);
 });
 
 test('a host keeps its name', async (t) => {
   const cwd = temporary(t);
-  await sealift(first, { cwd });
-  const { status, stderr } = await sealift(['init', '--host', 'mail'], { cwd });
+  await runInProcess(first, { cwd });
+  const { status, stderr } = await runInProcess(['init', '--host', 'mail'], { cwd });
   assert.equal(status, 2);
   assert.match(stderr, /says host: web/);
 });
@@ -275,7 +276,7 @@ test('a host keeps its name', async (t) => {
 test('a configuration without a host is told which line is missing', async (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'sealift.yaml'), 'stateDir: s\nstore: { kind: directory, path: /b }\n');
-  const { status, stderr } = await sealift(['init', '--host', 'web'], { cwd });
+  const { status, stderr } = await runInProcess(['init', '--host', 'web'], { cwd });
   assert.equal(status, 2);
   assert.match(stderr, /add a line to it: host: web/);
 });

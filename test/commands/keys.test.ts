@@ -10,7 +10,7 @@ import type { Context } from '../../src/commands/context.ts';
 import { silentLog } from '../../src/log.ts';
 import { createOutput } from '../../src/output.ts';
 import { createHostKey, type HostKey } from '../../src/seal/host-key.ts';
-import { sealift } from '../support/cli.ts';
+import { runInProcess } from '../support/in-process.ts';
 import { makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
 
@@ -18,16 +18,17 @@ const generate = ['keys', 'generate', '--user-id', 'Ada <ada@example.org>', '--o
 
 async function host(t: TestContext): Promise<string> {
   const cwd = temporary(t);
-  await sealift(['init', '--host', 'web', '--store', '/b', '--state-dir', 'state'], { cwd });
+  await runInProcess(['init', '--host', 'web', '--store', '/b', '--state-dir', 'state'], { cwd });
   return cwd;
 }
 
 test('generate makes a protected key pair without a configuration', async (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'pass'), 'correct horse\nsecond line\n', 0o600);
-  const { status, stdout, stderr } = await sealift([...generate, '--passphrase-file', 'pass', '--json'], {
-    cwd,
-  });
+  const { status, stdout, stderr } = await runInProcess(
+    [...generate, '--passphrase-file', 'pass', '--json'],
+    { cwd },
+  );
   assert.equal(status, 0, stderr);
   const key = JSON.parse(stdout) as { fingerprint: string; privateFile: string };
   const armoredKey = readFileSync(key.privateFile, 'utf8');
@@ -38,7 +39,7 @@ test('generate makes a protected key pair without a configuration', async (t) =>
 
 test('generate asks for a passphrase, and refuses where nobody can answer', async (t) => {
   const cwd = temporary(t);
-  const { status, stderr } = await sealift(generate, { cwd });
+  const { status, stderr } = await runInProcess(generate, { cwd });
   assert.equal(status, 2);
   assert.match(stderr, /no terminal to ask for it\nhint: .*--passphrase-file/);
   assert.deepEqual(readdirSync(cwd), []);
@@ -46,7 +47,7 @@ test('generate asks for a passphrase, and refuses where nobody can answer', asyn
 
 test('generate leaves the private half unprotected only when told to, and says what that means', async (t) => {
   const cwd = temporary(t);
-  const { status, stderr } = await sealift([...generate, '--no-passphrase'], { cwd });
+  const { status, stderr } = await runInProcess([...generate, '--no-passphrase'], { cwd });
   assert.equal(status, 0);
   assert.match(stderr, /not protected by a passphrase/);
 });
@@ -61,16 +62,16 @@ test('an empty passphrase file, one that others can write, and both options at o
     ['--passphrase-file', 'none'],
     ['--passphrase-file', 'empty', '--no-passphrase'],
   ]) {
-    assert.equal((await sealift([...generate, ...args], { cwd })).status, 2, args.join(' '));
+    assert.equal((await runInProcess([...generate, ...args], { cwd })).status, 2, args.join(' '));
   }
   assert.deepEqual(readdirSync(cwd).toSorted(), ['empty', 'open']);
 });
 
 test('generate overwrites nothing', async (t) => {
   const cwd = temporary(t);
-  await sealift([...generate, '--no-passphrase'], { cwd });
+  await runInProcess([...generate, '--no-passphrase'], { cwd });
   const before = readFileSync(join(cwd, 'out/ada.key.asc'));
-  const { status, stderr } = await sealift([...generate, '--no-passphrase'], { cwd });
+  const { status, stderr } = await runInProcess([...generate, '--no-passphrase'], { cwd });
   assert.equal(status, 2);
   assert.match(stderr, /is there already/);
   assert.deepEqual(readFileSync(join(cwd, 'out/ada.key.asc')), before);
@@ -79,20 +80,20 @@ test('generate overwrites nothing', async (t) => {
 test('check is content with usable keys, and list shows them', async (t) => {
   const cwd = await host(t);
   put(join(cwd, 'keys/recipients/ada.asc'), (await makeKey()).publicKey.armor());
-  const checked = await sealift(['keys', 'check'], { cwd });
+  const checked = await runInProcess(['keys', 'check'], { cwd });
   assert.equal(checked.status, 0, checked.stderr);
   assert.match(checked.stdout, /All keys can be used/);
-  const { stdout } = await sealift(['keys', 'list'], { cwd });
+  const { stdout } = await runInProcess(['keys', 'list'], { cwd });
   assert.match(stdout, /^ok +[0-9A-F]{40} +ECDH curve25519 +never +Ada <ada@example.org>$/m);
   assert.match(stdout, /^ok +[0-9A-F]{40} +web +.*keys\/hosts\/web\.asc$/m);
 });
 
 test('check ends with 12 when there is no recipient', async (t) => {
   const cwd = await host(t);
-  const { status, stdout } = await sealift(['keys', 'check'], { cwd });
+  const { status, stdout } = await runInProcess(['keys', 'check'], { cwd });
   assert.equal(status, 12);
   assert.match(stdout, /There are no recipients/);
-  assert.equal((await sealift(['keys', 'list'], { cwd })).status, 0);
+  assert.equal((await runInProcess(['keys', 'list'], { cwd })).status, 0);
 });
 
 test('check ends with 12 and says why a key cannot be used, for every bad key', async (t) => {
@@ -101,7 +102,7 @@ test('check ends with 12 and says why a key cannot be used, for every bad key', 
   put(join(cwd, 'keys/recipients/ada.asc'), old.publicKey.armor());
   put(join(cwd, 'keys/recipients/bob.asc'), (await makeKey({ subkeys: [] }, 'Bob')).publicKey.armor());
   put(join(cwd, 'keys/hosts/mail.asc'), 'nothing');
-  const { status, stdout } = await sealift(['keys', 'check'], { cwd });
+  const { status, stdout } = await runInProcess(['keys', 'check'], { cwd });
   assert.equal(status, 12);
   assert.match(stdout, /ada\.asc: expired on/);
   assert.match(stdout, /bob\.asc: can only sign/);
@@ -114,7 +115,7 @@ test('with --json, check prints one document and keeps its exit status', async (
   const soon = await makeKey({ keyExpirationTime: 20 * 86_400 });
   put(join(cwd, 'keys/recipients/ada.asc'), soon.publicKey.armor());
   put(join(cwd, 'keys/recipients/bad.asc'), 'x');
-  const { status, stdout } = await sealift(['keys', 'check', '--json'], { cwd });
+  const { status, stdout } = await runInProcess(['keys', 'check', '--json'], { cwd });
   assert.equal(status, 12);
   const document = JSON.parse(stdout) as { ok: boolean; recipients: Record<string, unknown>[] };
   assert.equal(document.ok, false);
@@ -135,7 +136,7 @@ test('a user id cannot steer the terminal', async (t) => {
     format: 'object',
   });
   put(join(cwd, 'keys/recipients/eve.asc'), publicKey.armor());
-  const { stdout } = await sealift(['keys', 'list'], { cwd });
+  const { stdout } = await runInProcess(['keys', 'list'], { cwd });
   assert.match(stdout, /Eve/);
   // oxlint-disable-next-line no-control-regex
   assert.doesNotMatch(stdout, /[\u001B\u009B]/);
@@ -186,7 +187,7 @@ test('trust pins the key of the fingerprint that was named, however it is spaced
   await run(mail.fingerprint.toLowerCase().replaceAll(/(.{4})/g, '$1 '), stored(mail));
   assert.match(readFileSync(join(cwd, 'keys/hosts/mail.asc'), 'utf8'), /PUBLIC KEY BLOCK/);
   assert.match(text(), /Host mail is trusted/);
-  assert.equal((await sealift(['keys', 'list'], { cwd })).stdout.match(/^ok .* mail /gm)?.length, 1);
+  assert.equal((await runInProcess(['keys', 'list'], { cwd })).stdout.match(/^ok .* mail /gm)?.length, 1);
 });
 
 test('trust refuses a short key id', async (t) => {

@@ -25,7 +25,8 @@ import { openIndexCache } from '../../src/snapshot/index-cache.ts';
 import { openDirectoryStore } from '../../src/store/directory.ts';
 import { needs } from '../services/services.ts';
 import { madeDaysAgo } from '../support/aged.ts';
-import { sealift, type CliResult } from '../support/cli.ts';
+import type { CliResult } from '../support/cli.ts';
+import { runInProcess } from '../support/in-process.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
@@ -48,7 +49,7 @@ function auditorOf(t: TestContext, world: World, store?: object): Auditor {
   put(join(dir, 'auditor.yaml'), JSON.stringify(config), 0o600);
   mkdirSync(join(dir, 'state'));
   const env = { SEALIFT_CONFIG: join(dir, 'auditor.yaml'), XDG_STATE_HOME: join(dir, 'state') };
-  const run = (...args: string[]) => sealift(args, { cwd: dir, env });
+  const run = (...args: string[]) => runInProcess(args, { cwd: dir, env });
   return {
     dir,
     run,

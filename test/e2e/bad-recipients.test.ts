@@ -3,6 +3,7 @@ import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
+import { formatFingerprint } from '../../src/output.ts';
 import { makeKey } from '../support/keys.ts';
 import { put } from '../support/temporary.ts';
 import type { BackupSummary } from '../support/world.ts';
@@ -75,7 +76,7 @@ test('after a change of recipients nothing that was sealed to the old ones is us
   };
   await world.json(...restore(snapshot, adaKey));
   await world.json(...restore(id, world.key));
-  const hint = new RegExp(ada.publicKey.subkeys[0]?.getKeyID().toHex().toUpperCase() ?? '?');
+  const hint = new RegExp(formatFingerprint(ada.publicKey.getFingerprint().toUpperCase()));
   const wrong = { exit: 12, code: 'key-wrong', says: /does not open this backup/ };
   await refuses(world, restore(snapshot, world.key), { ...wrong, hint });
   await refuses(world, restore(id, adaKey), wrong);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { sealift } from '../support/cli.ts';
+import { runInProcess } from '../support/in-process.ts';
 import { makeKey } from '../support/keys.ts';
 import { put } from '../support/temporary.ts';
 import { makeWorld, type Listing, type World } from '../support/world.ts';
@@ -170,5 +170,5 @@ function operator(world: World): Pick<World, 'run'> {
   mkdirSync(join(dir, 'keys/hosts'), { recursive: true });
   const store = { kind: 'directory', path: join(world.dir, 'store') };
   const file = put(join(dir, 'sealift.yaml'), JSON.stringify({ store, stateDir: 'state' }), 0o600);
-  return { run: (...args) => sealift(['-c', file, ...args], { cwd: dir }) };
+  return { run: (...args) => runInProcess(['-c', file, ...args], { cwd: dir }) };
 }

@@ -54,7 +54,14 @@ test('a secret of a command is in that program alone', async (t) => {
     ['fails stream-failed'],
   );
   const restore = async (stream: string): Promise<string> => {
-    const { status, stdout } = await world.run('restore', '--source', stream, '--stdout', '--key', world.key);
+    const { status, stdout } = await world.start(
+      'restore',
+      '--source',
+      stream,
+      '--stdout',
+      '--key',
+      world.key,
+    );
     assert.equal(status, 0);
     return stdout;
   };

@@ -11,7 +11,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import { launcher, programEnv } from '../support/cli.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 
-const treeBytes = 24 * 2 ** 20;
+const treeBytes = 16 * 2 ** 20;
 
 /** A world whose one job takes long enough to be struck in the middle. */
 async function makeLargeWorld(t: Parameters<typeof makeWorld>[0], name: string): Promise<World> {
@@ -146,7 +146,7 @@ test('Ctrl-C ends a backup with 130, commits nothing and leaves no temporary fil
 
 test('two runs of one job at a time: the second ends with 11 and the first is not disturbed', async (t) => {
   const world = await makeLargeWorld(t, 'blob');
-  const [a, b] = await Promise.all([world.run('backup'), world.run('backup')]);
+  const [a, b] = await Promise.all([world.start('backup'), world.start('backup')]);
   assert.deepEqual(new Set([a.status, b.status]), new Set([0, 11]));
   const second = a.status === 11 ? a : b;
   assert.match(second.stderr, /another run of job tree on this host is active/);

@@ -222,10 +222,10 @@ test('a second daemon of one host is refused; backup and daemon --once meet only
   const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
   const daemon = startDaemon(t, world);
   await untilThereAre(world, 'tree', 1);
-  const second = await world.run('daemon');
+  const second = await world.start('daemon');
   assert.equal(second.status, 11, second.stderr);
   assert.match(second.stderr, /another run of the daemon of host h1 is active/);
-  assert.equal((await world.run('daemon', '--once')).status, 0);
+  assert.equal((await world.start('daemon', '--once')).status, 0);
   assert.equal((await world.run('backup')).status, 0);
   assert.equal(snapshots(world, 'tree').length, 2);
   daemon.kill('SIGTERM');
@@ -244,13 +244,13 @@ test('daemon --once does what is due and nothing the next time', async (t) => {
   assert.deepEqual(first.snapshots.map(({ job }) => job).toSorted(), ['chat', 'tree']);
   const second = await world.json<OnceSummary>('daemon', '--once');
   assert.deepEqual(second, { type: 'summary', snapshots: [], failed: [], prune: null });
-  const quiet = await world.run('daemon', '--once');
+  const quiet = await world.start('daemon', '--once');
   assert.deepEqual(quiet, { status: 0, stdout: '', stderr: '' }, 'cron has nothing to send');
 });
 
 test('of two daemon --once at a time every job is run by one', async (t) => {
   const world = await makeHost(t, { tree: tree(onceAYear, 'tree'), chat: chat(onceAYear) });
-  const both = await Promise.all([world.run('daemon', '--once'), world.run('daemon', '--once')]);
+  const both = await Promise.all([world.start('daemon', '--once'), world.start('daemon', '--once')]);
   assert.deepEqual(
     both.map(({ status }) => status),
     [0, 0],
@@ -262,14 +262,14 @@ test('of two daemon --once at a time every job is run by one', async (t) => {
 
 test('the exit code of daemon --once: that of the failure, or 3 when something else was done', async (t) => {
   const world = await makeHost(t, { tree: tree(onceAYear, 'gone') });
-  const failed = await world.run('daemon', '--once');
+  const failed = await world.start('daemon', '--once');
   assert.equal(failed.status, 1, failed.stderr);
   assert.match(failed.stderr, /job tree failed/);
-  const patient = await world.run('daemon', '--once', '-v');
+  const patient = await world.start('daemon', '--once', '-v');
   assert.equal(patient.status, 0, 'it is too early to try again');
   world.setJobs({ tree: tree(onceAYear, 'gone'), chat: chat(onceAYear) });
   rmSync(join(world.dir, 'state', 'tries'), { recursive: true });
-  const inPart = await world.run('daemon', '--once');
+  const inPart = await world.start('daemon', '--once');
   assert.equal(inPart.status, 3, inPart.stderr);
   assert.equal(snapshots(world, 'chat').length, 1);
 });
@@ -280,7 +280,7 @@ test('daemon --once prunes what has ended, also when every backup fails', async 
   await madeDaysAgo(world, snapshots(world, 'tree')[0]!, 400);
   rmSync(join(world.dir, 'state', 'tries'), { recursive: true });
   world.setJobs({ tree: tree(onceAYear, 'gone') });
-  const { status, stderr } = await world.run('daemon', '--once');
+  const { status, stderr } = await world.start('daemon', '--once');
   assert.equal(status, 3, stderr);
   assert.deepEqual(snapshots(world, 'tree'), [], stderr);
 });

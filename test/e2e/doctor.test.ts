@@ -19,15 +19,12 @@ import {
   PutBucketPolicyCommand,
   PutObjectLockConfigurationCommand,
 } from '@aws-sdk/client-s3';
-import { systemClock } from '../../src/clock.ts';
-import { exitStatusFor } from '../../src/errors.ts';
 import { freshBucket, freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { s3Proxy } from '../store/s3-proxy.ts';
 import { launcher, programEnv, type CliResult } from '../support/cli.ts';
 import { makeKey } from '../support/keys.ts';
 import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { put } from '../support/temporary.ts';
-import { inProcess } from '../support/in-process.ts';
 import { bucketStore, every2h, makeWorld, type World, type WorldOptions } from '../support/world.ts';
 import {
   fingerprints,
@@ -56,13 +53,10 @@ interface Report {
 const reportOf = ({ stdout }: CliResult): Report => JSON.parse(stdout) as Report;
 
 /** The report, and what of it is not good, one line each. */
-async function examine(
-  t: TestContext,
-  world: World,
-): Promise<{ status: number; report: Report; lines: string[] }> {
-  const { outcome, stdout } = await inProcess(t, world, systemClock).run('doctor');
+async function examine(world: World): Promise<{ status: number | null; report: Report; lines: string[] }> {
+  const { status, stdout } = await world.run('doctor', '--json');
   const report = JSON.parse(stdout) as Report;
-  return { status: outcome ? exitStatusFor(outcome) : 0, report, lines: linesOf(report) };
+  return { status, report, lines: linesOf(report) };
 }
 
 /** A host with something to save, which never ran. */
@@ -90,7 +84,7 @@ test('a host that is well gets one good line for each thing, and nothing of the 
   const temporary = join(world.dir, 'tmp');
   mkdirSync(temporary);
   const before = [fingerprints(join(world.dir, 'store')), fingerprints(join(world.dir, 'state'))];
-  const { status, report, lines } = await examine(t, world);
+  const { status, report, lines } = await examine(world);
   assert.deepEqual([status, report.ok, report.host, lines], [0, true, 'h1', []]);
   assert.deepEqual(
     [...new Set(report.checks.map(({ area }) => area))],
@@ -119,7 +113,7 @@ test('all that is wrong is said at once, with what to do', async (t) => {
   put(join(world.dir, 'keys/recipients/expired.asc'), expired.publicKey.armor());
   put(join(world.dir, 'keys/recipients/soon.asc'), soon.publicKey.armor());
   rmSync(join(world.dir, 'keys/hosts/h1.asc'));
-  const { status, report, lines } = await examine(t, world);
+  const { status, report, lines } = await examine(world);
   assert.equal(status, 3);
   assert.equal(report.ok, false);
   for (const [line, says] of [
@@ -140,13 +134,13 @@ test('a hook that cannot be started is bad, as the job would fail', async (t) =>
   const thaw = put(join(world.dir, 'thaw'), '#!/bin/sh\n', 0o755);
   const job = { schedule: every2h, sources: [treeSource] };
   world.setJobs({ fine: { ...job, before: ['true'], after: [thaw, 'x'] } });
-  assert.deepEqual((await examine(t, world)).lines, []);
+  assert.deepEqual((await examine(world)).lines, []);
 
   world.setJobs({
     a: { ...job, before: ['/nowhere/freeze'], after: ['no-such-program'] },
     b: { ...job, before: [put(join(world.dir, 'freeze'), '#!/bin/sh\n', 0o644)], after: [world.dir] },
   });
-  const { status, lines } = await examine(t, world);
+  const { status, lines } = await examine(world);
   assert.equal(status, 3);
   const says = [
     /^bad hook a\/before: there is no program \/nowhere\/freeze that can be started \| nothing is saved/,
@@ -164,7 +158,7 @@ test(
   async (t) => {
     const world = await hostWithTree(t);
     for (const name of ['b', 'a']) setAcl(put(join(world.dir, 'tree', name), ''));
-    const { status, lines } = await examine(t, world);
+    const { status, lines } = await examine(world);
     assert.equal(status, 0);
     assert.equal(lines.length, 1);
     const says =
@@ -173,10 +167,10 @@ test(
 
     const saves = { name: 'attributes', kind: 'command', argv: ['getfattr', '--recursive', world.dir] };
     world.setJobs({ tree: { schedule: every2h, sources: [treeSource, saves] } });
-    assert.deepEqual((await examine(t, world)).lines, []);
+    assert.deepEqual((await examine(world)).lines, []);
 
     world.setJobs({ tree: { schedule: every2h, sources: [{ ...treeSource, exclude: ['a', 'b'] }] } });
-    assert.deepEqual((await examine(t, world)).lines, []);
+    assert.deepEqual((await examine(world)).lines, []);
   },
 );
 
@@ -184,7 +178,7 @@ test('a command that cannot be started is bad', async (t) => {
   const world = await hostWithTree(t);
   const sources = [{ name: 'dump', kind: 'command', argv: ['no-such-program', '-x'] }];
   world.setJobs({ j: { schedule: every2h, sources } });
-  const { status, lines } = await examine(t, world);
+  const { status, lines } = await examine(world);
   assert.deepEqual([status, lines.length], [3, 1]);
   assert.match(
     lines[0] ?? '',
@@ -196,7 +190,7 @@ test('a state that others may read, a store that is away, and a file that makes 
   const world = await hostWithTree(t);
   chmodSync(join(world.dir, 'state'), 0o755);
   rmSync(join(world.dir, 'store'), { recursive: true });
-  const { status, report, lines } = await examine(t, world);
+  const { status, report, lines } = await examine(world);
   assert.equal(status, 3);
   assert.match(lines[0] ?? '', /^bad host .*state: .*can be read by everybody.*chmod go-rwx/);
   assert.match(lines[1] ?? '', /^bad store .*store: .*does not exist \| Is the disk mounted/);
@@ -218,7 +212,7 @@ test('what a tree would lack, and a file that is no database, are bad', async (t
     { name: 'chat', kind: 'sqlite', path: text },
   ];
   world.setJobs({ j: { schedule: every2h, sources } });
-  const { status, lines } = await examine(t, world);
+  const { status, lines } = await examine(world);
   assert.equal(status, 3);
   assert.match(lines[0] ?? '', /^bad source j\/lacking: files\.tar: ".*link" is a symlink: only the link/);
   assert.match(lines[1] ?? '', /^bad source j\/lacking: files\.tar: ".*gone" cannot be read: ENOENT/);
@@ -231,7 +225,7 @@ test('where another machine writes under the same name, that is bad, and nothing
   const store = join(world.dir, 'store');
   const before = fingerprints(store);
   const second = await hostWithTree(t, { store: { kind: 'directory', path: store } });
-  const { status, lines } = await examine(t, second);
+  const { status, lines } = await examine(second);
   assert.equal(status, 3);
   assert.match(
     lines.join('\n'),
@@ -285,7 +279,7 @@ suite('databases', needs('postgres'), () => {
     const unused = postgres({ databases: [name], excludeTables: ['nothing'] });
     const gone = postgres({ name: 'gone', databases: [name, 'nowhere'], globals: false });
     world.setJobs(jobOf(unused, postgres({ name: 'denied', password: 'the-canary' }), gone));
-    const { status, report, lines } = await examine(t, world);
+    const { status, report, lines } = await examine(world);
     assert.equal(status, 3);
     const says = new RegExp(`postgres would save globals.sql, ${name}.dump; server \\d+.*, dumped by \\d+`);
     assert.match(goodOf(report, 'source'), says);
@@ -308,7 +302,7 @@ suite('databases', needs('postgres'), () => {
         { name: 'safe', ...behind },
       ),
     );
-    const { lines } = await examine(t, world);
+    const { lines } = await examine(world);
     const said = lines.filter((line) => line.includes('without encryption'));
     assert.match(
       said[0] ?? '',
@@ -368,11 +362,11 @@ suite('a bucket', needs('s3'), () => {
     const place = await bucketStore({ versioned: true });
     const { world } = await hostWithSnapshot(t, { store: place.store });
     const before = await keysIn(place);
-    const first = await examine(t, world);
+    const first = await examine(world);
     assert.equal(first.status, 0);
     assert.match(first.lines.join('\n'), /^warning bucket h1: .*Run `sealift bucket apply`\. \| $/);
     await world.json('bucket', 'apply');
-    const { report, lines } = await examine(t, world);
+    const { report, lines } = await examine(world);
     assert.deepEqual(lines, []);
     assert.match(goodOf(report, 'bucket'), /its rules delete in time/);
     assert.deepEqual(await keysIn(place), before);
@@ -381,7 +375,7 @@ suite('a bucket', needs('s3'), () => {
   test('that may only be read is bad, and nothing was written', async (t) => {
     const { world, keys } = await withRights(t, 's3:ListBucket', 's3:GetObject');
     const before = await keys();
-    const { status, lines } = await examine(t, world);
+    const { status, lines } = await examine(world);
     assert.equal(status, 3);
     assert.match(
       lines[0] ?? '',
@@ -394,7 +388,7 @@ suite('a bucket', needs('s3'), () => {
   test('that takes uploads alone is good; the probe stays, and troubles neither readers nor pruners', async (t) => {
     const { world, owner, keys } = await withRights(t, 's3:ListBucket', 's3:GetObject', 's3:PutObject');
     const before = await keys();
-    const { status, report, lines } = await examine(t, world);
+    const { status, report, lines } = await examine(world);
     assert.equal(status, 0);
     assert.deepEqual(
       lines.filter((line) => !line.startsWith('warning bucket')),
@@ -431,7 +425,7 @@ suite('a bucket', needs('s3'), () => {
       exchange.answer(await exchange.ask());
     });
     setStore(world, { ...place.store, endpoint });
-    const { status, lines } = await examine(t, world);
+    const { status, lines } = await examine(world);
     assert.equal(status, 0);
     assert.match(lines.join('\n'), /^warning store .*: it lets an object be overwritten.* \| .*versions/);
     assert.deepEqual(await keysIn(place), before);
@@ -445,7 +439,7 @@ suite('a bucket', needs('s3'), () => {
       [-65, 3, /^bad store .*: it says .*: backup and prune refuse to run \| set the clock/],
     ] as const) {
       setStore(world, { ...store, endpoint: await shiftedClock(t, minutes * 60_000) });
-      const { status, lines } = await examine(t, world);
+      const { status, lines } = await examine(world);
       assert.match(lines.join('\n'), says);
       assert.equal(status, exit);
     }
@@ -460,7 +454,7 @@ suite('a bucket', needs('s3'), () => {
     const DefaultRetention = { Mode: 'GOVERNANCE', Days: 30 } as const;
     const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention } } as const;
     await client.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
-    const { status, report, lines } = await examine(t, world);
+    const { status, report, lines } = await examine(world);
     assert.equal(status, 3);
     assert.match(lines.join('\n'), /^bad bucket default Object Lock: a lock of 30d keeps objects/m);
     assert.match(lines.join('\n'), /^warning config .*: it has no jobs/m);
@@ -479,7 +473,7 @@ suite('a bucket', needs('s3'), () => {
       [{ endpoint: 'http://127.0.0.1:1' }, /ECONNREFUSED.* \| Check store\.endpoint/],
     ] as const) {
       setStore(world, { ...store, ...change });
-      const { status, report, lines } = await examine(t, world);
+      const { status, report, lines } = await examine(world);
       assert.equal(status, 3);
       assert.match(lines.filter((line) => line.startsWith('bad store')).join('\n'), says);
       assert.equal(lines.filter((line) => line.startsWith('bad store')).length, 1);

@@ -245,7 +245,7 @@ test('an interruption:', async (t) => {
 test('a daemon whose `after` fails ends with 3 and status says so, until it succeeds', async (t) => {
   const { world, setJob } = await hookedWorld(t);
   setJob({ schedule: '* * * * * *', after: ['false'] });
-  const failed = await world.run('daemon', '--once', '-v', '-v');
+  const failed = await world.start('daemon', '--once', '-v', '-v');
   assert.equal(failed.status, 3);
   for (const line of failed.stderr.trimEnd().split('\n')) assert.ok(line.split('"job":').length <= 2, line);
   assert.match(failed.stderr, /"job":"j","code":"hook-failed"/);
@@ -258,6 +258,6 @@ test('a daemon whose `after` fails ends with 3 and status says so, until it succ
   );
   setJob({ schedule: '* * * * * *' });
   await delay(1000); // on a fast machine all that took less than a second, and the next instant is still to come
-  assert.equal((await world.run('daemon', '--once')).status, 0);
+  assert.equal((await world.start('daemon', '--once')).status, 0);
   assert.doesNotMatch((await world.run('status')).stdout, /hook/);
 });

@@ -179,10 +179,10 @@ test('some files come back', async (t) => {
 
   await t.test('not to standard output if they are several, or no file', async () => {
     const stdout = ['restore', '--stdout', '--key', world.key, '--include'];
-    const several = await world.run(...stdout, '*.conf');
+    const several = await world.start(...stdout, '*.conf');
     assert.deepEqual([several.status, several.stdout], [2, '']);
     assert.match(several.stderr, /one file, and 2 match[^]*small\.conf, [^]*site\.conf/);
-    const symlink = await world.run(...stdout, 'z/link');
+    const symlink = await world.start(...stdout, 'z/link');
     assert.deepEqual([symlink.status, symlink.stdout], [2, '']);
     assert.match(symlink.stderr, /is a symlink[^]*points to \.\.\/m\/small\.conf/);
   });
@@ -268,7 +268,7 @@ test('what --include cannot do is said before anything is written', async (t) =>
 
   await t.test('--same-owner where owners are not given, or by somebody who is not root', async () => {
     const stdout = ['restore', '--same-owner', '--stdout', '--key', world.key];
-    const result = await world.run(...stdout);
+    const result = await world.start(...stdout);
     assert.equal(result.status, 2);
     assert.match(result.stderr, /--same-owner goes with --to/);
     const context = { environment: { isRoot: false }, json: false } as unknown as Context;
@@ -317,7 +317,7 @@ test('damage where the file lies stops its restore, and damage everywhere else d
   const stdout = ['restore', '--stdout', '--include', 'small.conf', '--key', world.key];
   const repaired: string[] = [];
   for (;;) {
-    const result = await world.run(...stdout);
+    const result = await world.start(...stdout);
     if (result.status === 0) break;
     assert.deepEqual([result.status, result.stdout], [21, ''], result.stderr);
     const name = `${/the object of segment ([0-9a-f]+) /.exec(result.stderr)?.[1]}.zst.gpg`;

@@ -6,7 +6,6 @@ import { suite, test } from 'node:test';
 import type { PruneSummary } from '../../src/commands/prune.ts';
 import { needs } from '../services/services.ts';
 import { madeDaysAgo } from '../support/aged.ts';
-import { inProcess } from '../support/in-process.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
 import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
@@ -175,12 +174,12 @@ suite('in a bucket', needs('s3'), () => {
       const { expiresAt } = (await world.json<Listing>('list')).snapshots[0]!;
 
       clock.moveTo(new Date(Date.parse(expiresAt) - 60_000));
-      const early = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+      const early = await world.at(clock.now).json<PruneSummary>('prune');
       assert.deepEqual([early.snapshots, early.objects], [[], 0]);
       assert.deepEqual(await keys(), before);
 
       clock.moveTo(new Date(Date.parse(expiresAt) + 2000)); // its answers have whole seconds
-      const inTime = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+      const inTime = await world.at(clock.now).json<PruneSummary>('prune');
       assert.deepEqual(inTime.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
       assert.deepEqual(await keys(), []);
     });
@@ -194,16 +193,16 @@ suite('in a bucket', needs('s3'), () => {
     for (const { Key } of (await versions()).Versions ?? [])
       await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
 
-    const { outcome, stdout } = await inProcess(t, world, clock.now).run('audit');
-    assert.equal(outcome, 'promise-broken');
+    const { status, stdout } = await world.at(clock.now).run('audit');
+    assert.equal(status, 20);
     assert.match(stdout, new RegExp(`h1/snap/${id}/index.json.gpg`));
 
     clock.moveTo(new Date(Date.parse(expiresAt) + 2000));
     for (const host of [[], ['--host', 'h1']]) {
-      const dry = await inProcess(t, world, clock.now).json<PruneSummary>('prune', '--dry-run', ...host);
+      const dry = await world.at(clock.now).json<PruneSummary>('prune', '--dry-run', ...host);
       assert.deepEqual(dry.snapshots, [{ host: 'h1', snapshot: id, reason: 'expired' }]);
     }
-    await inProcess(t, world, clock.now).json('prune');
+    await world.at(clock.now).json('prune');
     const { Versions = [], DeleteMarkers = [] } = await versions();
     assert.deepEqual(
       [...Versions, ...DeleteMarkers].filter(({ Key }) => Key?.includes('/snap/')),
@@ -234,8 +233,8 @@ suite('in a bucket', needs('s3'), () => {
       );
     await policy('Deny');
     clock.moveTo(new Date(clock.now().getTime() + 7 * day + 60_000));
-    const refused = await inProcess(t, world, clock.now).run('prune');
-    assert.equal(refused.outcome, 'partial');
+    const refused = await world.at(clock.now).run('prune', '--json');
+    assert.equal(refused.status, 3);
     const { failed, snapshots } = JSON.parse(refused.stdout) as PruneSummary;
     assert.deepEqual(
       snapshots.map(({ snapshot }) => snapshot),
@@ -247,7 +246,7 @@ suite('in a bucket', needs('s3'), () => {
       JSON.stringify(failed),
     );
     await policy('Allow');
-    const { failed: then, objects } = await inProcess(t, world, clock.now).json<PruneSummary>('prune');
+    const { failed: then, objects } = await world.at(clock.now).json<PruneSummary>('prune');
     assert.deepEqual([then, objects], [[], failed.length]);
   });
 });

@@ -3,9 +3,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setInterval } from 'node:timers/promises';
-import { SealiftError } from '../../src/errors.ts';
-import { inProcess } from '../support/in-process.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
+import { assertRefusal } from './bad-input.ts';
 
 test('a run is aborted at its limit, while it waits for its source, and leaves no snapshot', async (t) => {
   const world = await makeWorld(t, { jobs: {} });
@@ -19,20 +18,20 @@ test('a run is aborted at its limit, while it waits for its source, and leaves n
 
   // Of timers only those that fire once: what polls below goes on in real time.
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  const failed = inProcess(t, world, () => new Date())
-    .run('backup')
-    .catch((error: unknown) => error);
+  const failed = world.run('backup', '--json');
   for await (const _ of setInterval(50)) if (existsSync(pidFile)) break;
   const limitMs = ((7 * 24 - 26) / 2 - 1) * 3_600_000;
   t.mock.timers.tick(limitMs - 1000);
   for await (const _ of setInterval(200)) break;
   assert.ok(existsSync(`/proc/${readFileSync(pidFile, 'utf8').trim()}`), 'not a second before');
   t.mock.timers.tick(2000);
-  const error = await failed;
+  const result = await failed;
   t.mock.timers.reset();
-  assert.ok(error instanceof SealiftError);
-  assert.equal(error.code, 'run-limit');
-  assert.match(error.message, /job j ran longer than 70 hours and was aborted/);
+  assertRefusal(result, {
+    exit: 1,
+    code: 'run-limit',
+    says: /job j ran longer than 70 hours and was aborted/,
+  });
   assert.ok(!existsSync(`/proc/${readFileSync(pidFile, 'utf8').trim()}`), 'its program has ended');
   const [snapshot = '', ...more] = readdirSync(join(world.dir, 'store/h1/snap'));
   assert.deepEqual(

@@ -71,8 +71,8 @@ test('--json does not go with --stdout, where data would be mixed with lines', a
   const world = await makeTwoJobs(t);
   await world.json('backup');
   const args = ['restore', 'latest', '--job', 'aa', '--stdout', '--key', world.key];
-  assert.equal((await world.run('--json', ...args)).status, 2);
-  assert.equal((await world.run(...args)).status, 0);
+  assert.equal((await world.start('--json', ...args)).status, 2);
+  assert.equal((await world.start(...args)).status, 0);
 });
 
 test('a damaged newest index of one job is not hidden by a newer snapshot of another', async (t) => {

@@ -103,7 +103,7 @@ test('a partial snapshot is the newest, and no success', async (t) => {
 
 test('what a scheduled run failed of is told until one succeeds', async (t) => {
   const world = await makeHost(t, { tree: tree('gone') });
-  assert.equal((await world.run('daemon', '--once')).status, 1);
+  assert.equal((await world.start('daemon', '--once')).status, 1);
   const [job] = (await statusOf(world, 3)).jobs;
   assert.match(job!.problems.join('; '), /no snapshot yet; failed at .*: job tree saved nothing/s);
   world.setJobs({ tree: tree('tree') });
@@ -181,7 +181,7 @@ test('what a prune could not do is told until one is whole', async (t) => {
   const { snapshot } = snapshots[0]!;
   const future = snapshot.replace(/^\d{8}/, '20991231');
   cpSync(join(folder, snapshot, 's'), join(folder, future, 's'), { recursive: true });
-  assert.equal((await world.run('daemon', '--once')).status, 3);
+  assert.equal((await world.start('daemon', '--once')).status, 3);
   const said = (await statusOf(world, 3)).problems.join();
   assert.match(
     said,

@@ -7,7 +7,7 @@ import { checkHistories, setting, usualFrame } from './check.ts';
  *     SEALIFT_SIM_SEED=123 node test/run.ts test/simulation/simulation.test.ts
  */
 const seed = setting('SEALIFT_SIM_SEED', 3);
-const runs = setting('SEALIFT_SIM_RUNS', 2);
+const runs = setting('SEALIFT_SIM_RUNS', 1);
 
 suite('five days of three hosts, with trouble', { timeout: 900_000 }, () => {
   test(`what lives can be restored and what is past is gone: seed ${seed}`, async (t) => {

@@ -782,7 +782,7 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('by the program: backed up as the plain configuration says, loaded with the password from MYSQL_PWD', async (t) => {
     const source = { name: 'web', kind: 'mysql', databases: ['everything', 'mixed'], host: server.socket };
-    const env = { PATH: process.env['PATH'] ?? '', MYSQL_PWD: oddPassword };
+    const env = { MYSQL_PWD: oddPassword };
     const login = `CREATE OR REPLACE USER loader@'%' IDENTIFIED BY ${literal(oddPassword)}`;
     await sql(other, 'mysql', `${login}; GRANT ALL ON *.* TO loader@'%' WITH GRANT OPTION`);
     const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [source] } }, env });

@@ -1,56 +1,28 @@
 import assert from 'node:assert/strict';
-import type { TestContext } from 'node:test';
-import type { Clock } from '../../src/clock.ts';
-import { createProgram } from '../../src/cli.ts';
-import type { Outcome } from '../../src/commands/context.ts';
+import { type Clock, systemClock } from '../../src/clock.ts';
 import { environment } from '../../src/config/environment.ts';
-import { loadConfig } from '../../src/config/load.ts';
-import { createLog } from '../../src/log.ts';
-import { createOutput } from '../../src/output.ts';
-import type { World } from './world.ts';
-
-export interface InProcess {
-  run(...args: string[]): Promise<{ outcome: Outcome; stdout: string }>;
-  /** A command that must succeed, with `--json`. */
-  json<T>(...args: string[]): Promise<T>;
-}
+import { runProgram } from '../../src/program.ts';
+import { programEnv, type CliResult } from './cli.ts';
 
 /**
- * Runs commands of the real program in this process: with another clock, since the product has no switch for time, or to
- * spare the start of a process.
+ * Runs the program in this process: for a third of what a process of its own costs, and with another clock, since the
+ * product has no switch for time. All of it is real but `main.ts`. What a restore writes to standard output goes past it.
  */
-export function inProcess(
-  t: Pick<TestContext, 'signal'>,
-  world: Pick<World, 'dir' | 'configFile'>,
-  clock: Clock,
-  env: Readonly<Record<string, string>> = {},
-): InProcess {
-  const run: InProcess['run'] = async (...args) => {
-    let stdout = '';
-    let outcome: Outcome = undefined;
-    const surroundings = environment({ HOME: world.dir, PATH: process.env['PATH'], ...env }, world.dir);
-    const program = createProgram(async (options, story) => {
-      outcome = await story({
-        config: async () => loadConfig(options.config, surroundings),
-        configPath: options.config,
-        environment: surroundings,
-        log: createLog({ level: 'error', pretty: false, colour: false }),
-        output: createOutput({ write: (text) => (stdout += text), colour: false }),
-        json: true,
-        quiet: true,
-        signal: t.signal,
-        clock,
-      });
-    });
-    await program.parseAsync(['-c', world.configFile, '--json', ...args], { from: 'user' });
-    return { outcome, stdout };
-  };
-  return {
-    run,
-    async json<T>(...args: string[]): Promise<T> {
-      const { outcome, stdout } = await run(...args);
-      assert.equal(outcome, undefined, stdout);
-      return JSON.parse(stdout) as T;
-    },
-  };
+export async function runInProcess(
+  args: readonly string[],
+  options: { cwd: string; env?: Readonly<Record<string, string>> | undefined; clock?: Clock | undefined },
+): Promise<CliResult> {
+  const { cwd, env = {}, clock = systemClock } = options;
+  assert.ok(!('PATH' in env || 'TMPDIR' in env), 'what is asked of the process itself is not changed here');
+  let [stdout, stderr] = ['', ''];
+  const toStderr = { write: (text: string) => (stderr += text) };
+  const status = await runProgram(args, {
+    environment: environment({ ...programEnv(cwd), ...env }, cwd),
+    clock,
+    signal: new AbortController().signal,
+    stdout: { write: (text) => (stdout += text) },
+    stderr: toStderr,
+    log: toStderr,
+  });
+  return { status, stdout, stderr };
 }

@@ -2,24 +2,32 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { systemClock } from '../../src/clock.ts';
+import type { Clock } from '../../src/clock.ts';
 import { freshBucket, theService } from '../services/services.ts';
 import { sealift, type CliResult } from './cli.ts';
-import { inProcess } from './in-process.ts';
+import { runInProcess } from './in-process.ts';
 import { temporary } from './temporary.ts';
 
+/** A way to run commands. */
+export interface Commands {
+  run(...args: string[]): Promise<CliResult>;
+  /** Runs a command that must succeed, with `--json`; returns the last line or document that it printed. */
+  json<T>(...args: string[]): Promise<T>;
+}
+
 /**
- * A host that was set up with the real commands: configuration, state, an operator key, a store. They run in the process
- * of the test, which many a world makes faster; everything else is the program as people start it.
+ * A host that was set up with the real commands: configuration, state, an operator key, a store. Its commands run in the
+ * process of the test (in-process.ts).
  */
-export interface World {
+export interface World extends Commands {
   readonly dir: string;
   readonly configFile: string;
   /** The operator's private key, without a passphrase. */
   readonly key: string;
-  run(...args: string[]): Promise<CliResult>;
-  /** Runs a command that must succeed, with `--json`; returns the last line or document that it printed. */
-  json<T>(...args: string[]): Promise<T>;
+  /** The same commands, by another clock. */
+  at(clock: Clock): Commands;
+  /** Runs the program as people do, in a process of its own. */
+  start(...args: string[]): Promise<CliResult>;
   /** Replaces the jobs of the configuration. */
   setJobs(jobs: object): void;
 }
@@ -30,24 +38,19 @@ export interface WorldOptions {
   readonly store?: object;
   readonly host?: string;
   readonly settings?: object;
-  readonly env?: Record<string, string>;
+  /** What its commands see in their environment, beside what `programEnv` has. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export async function makeWorld(t: TestContext, options: WorldOptions): Promise<World> {
   const dir = temporary(t);
   const configFile = join(dir, 'sealift.yaml');
-  const env = options.env ?? {};
-  const run = (...args: string[]): Promise<CliResult> =>
-    sealift(['-c', configFile, ...args], { cwd: dir, env });
-  const must = async (...args: string[]): Promise<string> => {
-    const result = await run(...args);
-    assert.equal(result.status, 0, `sealift ${args.join(' ')}: ${result.stdout}${result.stderr}`);
-    return result.stdout;
-  };
+  const at = (clock?: Clock): Commands =>
+    commandsBy((args) => runInProcess(['-c', configFile, ...args], { cwd: dir, env: options.env, clock }));
+  const commands = at();
   mkdirSync(join(dir, 'store'));
-  const setUp = inProcess(t, { dir, configFile }, systemClock, env);
   const operator = ['--user-id', 'Op <op@example.org>', '--out', join(dir, 'op'), '--no-passphrase'];
-  await setUp.json('keys', 'generate', ...operator);
+  await commands.json('keys', 'generate', ...operator);
   // JSON is YAML.
   const setJobs = (jobs: object): void =>
     writeFileSync(
@@ -62,19 +65,27 @@ export async function makeWorld(t: TestContext, options: WorldOptions): Promise<
       { mode: 0o600 },
     );
   setJobs(options.jobs);
-  await setUp.json('init', '--recipient', join(dir, 'op', 'op.pub.asc'));
+  await commands.json('init', '--recipient', join(dir, 'op', 'op.pub.asc'));
   return {
     dir,
     configFile,
     key: join(dir, 'op', 'op.key.asc'),
-    run,
+    ...commands,
+    at,
+    start: (...args) => sealift(['-c', configFile, ...args], { cwd: dir }),
     setJobs,
-    async json<T>(...args: string[]): Promise<T> {
-      const lines = (await must(...args, '--json')).trimEnd();
-      return JSON.parse(lines.startsWith('{\n') ? lines : (lines.split('\n').at(-1) ?? '')) as T;
-    },
   };
 }
+
+const commandsBy = (run: (args: readonly string[]) => Promise<CliResult>): Commands => ({
+  run: (...args) => run(args),
+  async json<T>(...args: string[]): Promise<T> {
+    const { status, stdout, stderr } = await run([...args, '--json']);
+    assert.equal(status, 0, `sealift ${args.join(' ')}: ${stdout}${stderr}`);
+    const lines = stdout.trimEnd();
+    return JSON.parse(lines.startsWith('{\n') ? lines : (lines.split('\n').at(-1) ?? '')) as T;
+  },
+});
 
 /** The store settings of a new bucket of the test's S3 server. */
 export async function bucketStore(options: { versioned?: boolean; prefix?: string } = {}) {
