@@ -11,7 +11,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import { launcher, programEnv } from '../support/cli.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 
-const treeBytes = 16 * 2 ** 20;
+const treeBytes = 24 * 2 ** 20;
 
 /** A world whose one job takes long enough to be struck in the middle. */
 async function makeLargeWorld(t: Parameters<typeof makeWorld>[0], name: string): Promise<World> {
