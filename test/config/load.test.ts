@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chownSync, mkdirSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -196,6 +196,22 @@ test('a configuration that belongs to another user is refused', { skip: !isRoot 
     code: 'config-invalid',
     message: /belongs to user id 65534/,
   });
+});
+
+test('a configuration that may not be read says who may', { skip: !isRoot && 'needs root' }, (t) => {
+  const cwd = temporary(t);
+  chmodSync(cwd, 0o755);
+  const file = put(join(cwd, 'sealift.yaml'), minimal, 0o600);
+  process.seteuid!(65_534);
+  try {
+    assert.throws(() => loadConfig(file, environment({}, cwd)), {
+      code: 'config-invalid',
+      message: /sealift\.yaml cannot be read: permission denied/,
+      hint: 'run sealift as its owner or as root',
+    });
+  } finally {
+    process.seteuid!(0);
+  }
 });
 
 test('a configuration is looked for in four places, in order', (t) => {

@@ -29,6 +29,7 @@ import type { CliResult } from '../support/cli.ts';
 import { runInProcess } from '../support/in-process.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
+import { resign } from '../support/resign.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { bucketStore, type World } from '../support/world.ts';
 import { assertRefusal, backup, hostWithSnapshot, treeJob } from './bad-input.ts';
@@ -94,15 +95,6 @@ const hourAgo = (hours: number): number => Date.now() / 1000 - hours * 3600;
 const age = (path: string, hours: number): void => utimesSync(path, hourAgo(hours), hourAgo(hours));
 const idHoursAgo = (hours: number): string =>
   `${new Date(hourAgo(hours) * 1000).toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z-tree-aaaaaa`;
-
-/** Signs the index of a snapshot anew, after a change to its text. */
-async function resign(world: World, snapshot: string, change: (text: string) => string): Promise<void> {
-  const file = join(world.dir, 'store/h1/snap', snapshot, 'index.json.gpg');
-  const { privateKey, publicKey } = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
-  const { content } = await openSigned(readFileSync(file), [publicKey], snapshot);
-  const changed = change(Buffer.from(content).toString());
-  writeFileSync(file, await signBytes(Buffer.from(changed), privateKey, new Date()));
-}
 
 const index = (snapshot: string) => `h1/snap/${snapshot}/index.json.gpg`;
 

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runInProcess } from '../support/in-process.ts';
 import { makeKey } from '../support/keys.ts';
+import { resign } from '../support/resign.ts';
 import { put } from '../support/temporary.ts';
-import { makeWorld, type Listing, type World } from '../support/world.ts';
+import { every2h, makeWorld, type Listing, type World } from '../support/world.ts';
 import {
   assertRefusal,
   backup,
@@ -117,6 +118,34 @@ test('a restore is refused', async (t) => {
   });
 
   await nothingLost();
+});
+
+/** A stream of so many lines. */
+const linesOf = (name: string, word: string, lines: number) => ({
+  name,
+  kind: 'command',
+  argv: ['printf', `${word}\n`.repeat(lines)],
+  file: name,
+});
+
+test('a stream that is whole, and is not the one that was saved, is refused by what the details say of it', async (t) => {
+  for (const [lines, says] of [
+    [1000, /^of\/of of .* did not come back as it was: its SHA-256 is another one$/],
+    [1001, /^of\/of of .* did not come back as it was: it has 4000 bytes, not 4004$/],
+  ] as const) {
+    const sources = [linesOf('of', 'aaa', lines), linesOf('as', 'bbb', 1000)];
+    const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+    const id = await backup(world);
+    await resign(world, id, (text) => {
+      const index = JSON.parse(text) as { streams: { name: string; bytes: number; segments: unknown }[] };
+      const [of, as] = ['of/of', 'as/as'].map((name) => index.streams.find((one) => one.name === name)!);
+      of!.segments = as!.segments;
+      return JSON.stringify(index);
+    });
+    const args = ['restore', id, '--source', 'of', '--to', join(world.dir, 'out'), '--key', world.key];
+    await refuses(world, args, { exit: 21, code: 'verify-failed', says });
+    assert.deepEqual(readdirSync(join(world.dir, 'out/of')), [], 'nothing of it has its name');
+  }
 });
 
 test('of a host whose key is not pinned nothing is restored, until it is trusted by its fingerprint', async (t) => {

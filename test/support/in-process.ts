@@ -5,7 +5,7 @@ import { runProgram } from '../../src/program.ts';
 import { programEnv, type CliResult } from './cli.ts';
 
 /**
- * Runs the program in this process: for a third of what a process of its own costs, and with another clock, since the
+ * Runs the program in this process: for less than half of what a process of its own costs, and with another clock, since the
  * product has no switch for time. All of it is real but `main.ts`. What a restore writes to standard output goes past it.
  */
 export async function runInProcess(
