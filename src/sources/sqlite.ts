@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { open, rm, stat } from 'node:fs/promises';
+import { open, realpath, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SqliteConfig } from '../config/config.ts';
@@ -39,7 +39,15 @@ async function* save(
   const directory = await context.temporary();
   try {
     const copy = join(directory, 'copy.sqlite');
-    const facts = await copyTo(path, copy, directory, signal);
+    // The log lies beside the file itself, and not beside a link to it.
+    const file = await realpath(path).catch(() => path);
+    const facts = await copyTo(file, copy, directory, signal);
+    const { nlink } = await stat(file);
+    if (nlink > 1 && (await isWal(file)))
+      context.problem(
+        'not-consistent',
+        `${path} has ${nlink} names (hard links): what a program has in its log under another one is not saved`,
+      );
     await sqlite({ do: 'check', path: copy }, `the copy of ${path}`, directory, signal);
     await context.detail({ type: 'sqlite', source: name, path, ...facts });
     yield* createReadStream(copy, { highWaterMark: 1024 * 1024, signal }) as AsyncIterable<Buffer>;

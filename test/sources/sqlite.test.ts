@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, copyFile, lstat, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, copyFile, link, lstat, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
@@ -20,18 +20,21 @@ const newDirectory = () => mkdtemp(join(scratch, 'd-'));
 
 interface Run extends SourceContext {
   readonly details: Record<string, unknown>[];
+  readonly problems: string[];
   /** The directories that were handed out. */
   readonly made: string[];
 }
 
 function newRun(signal: AbortSignal = never): Run {
   const details: Run['details'] = [];
+  const problems: string[] = [];
   const made: string[] = [];
   return {
     signal,
     details,
+    problems,
     made,
-    problem: () => {},
+    problem: (code) => void problems.push(code),
     detail: async (record) => void details.push(record),
     temporary: async () => {
       made.push(await newDirectory());
@@ -98,6 +101,24 @@ suite('saving a SQLite database', () => {
       );
       db.close();
     });
+
+  test('behind a link the log counts that lies beside the file itself; of a hard link it is said', async () => {
+    const { path, db } = await newDatabase('PRAGMA journal_mode = wal; PRAGMA wal_autocheckpoint = 0');
+    db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    db.exec(`INSERT INTO t VALUES (5000, 'in the log')`);
+    const linked = join(await newDirectory(), 'link.db');
+    await symlink(path, linked);
+    const { file, bytes } = await save(linked);
+    assert.equal(file, 'link.sqlite');
+    assert.deepEqual(await rowsOf(bytes), db.prepare('SELECT * FROM t ORDER BY id').all());
+
+    const other = join(dirname(path), 'other.db');
+    await link(path, other);
+    const run = newRun();
+    await save(other, run);
+    assert.deepEqual(run.problems, ['not-consistent']);
+    db.close();
+  });
 
   test('the same content gives the same bytes, however often it is saved', async () => {
     const { path, db } = await newDatabase('PRAGMA journal_mode = wal');
