@@ -27,6 +27,7 @@ export async function restoreTo(
   const restored: string[] = [];
   let skipped: string[] = [];
   let withoutSetuid: string[] = [];
+  let unlinked: string[] = [];
   let [files, bytes] = [0, 0];
   const streams: RestoredStream[] = [];
   for (const item of items) {
@@ -47,6 +48,7 @@ export async function restoreTo(
       files += tree.files;
       bytes += tree.bytes;
       withoutSetuid = [...withoutSetuid, ...tree.withoutSetuid];
+      unlinked = [...unlinked, ...tree.unlinked.map((name) => join(folder, name))];
       const from = items.some((other) => isTreeBeside(item, other)) ? ` from ${item.name}` : '';
       restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)}${from})`);
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
@@ -59,7 +61,7 @@ export async function restoreTo(
       restored.push(`${file}  (${formatSize(size)})`);
     }
   }
-  return { restored, skipped, bytes, files, withoutSetuid, nextSteps: nextSteps(streams) };
+  return { restored, skipped, bytes, files, withoutSetuid, unlinked, nextSteps: nextSteps(streams) };
 }
 
 /** Another tree that goes into the same folder. */

@@ -133,6 +133,8 @@ export interface RestoreReport {
   readonly files?: number;
   /** What came back without its setuid or setgid. */
   readonly withoutSetuid?: readonly string[];
+  /** Symlinks that gave way to folders. */
+  readonly unlinked?: readonly string[];
   /** What is left to do by hand. */
   readonly nextSteps?: readonly string[];
 }
@@ -150,22 +152,24 @@ function tell({ output, json, environment }: Context, report: RestoreReport, run
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped)
     output.text(`${output.paint('warning', 'skipped')}   ${printable(line)}`);
-  const { withoutSetuid = [], files } = report;
-  if (withoutSetuid.length > 0) {
-    const named = withoutSetuid.slice(0, 5).map((path) => printable(path));
-    const more =
-      withoutSetuid.length > named.length ? `, and ${withoutSetuid.length - named.length} more` : '';
-    const how = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
-    output.text(
-      `${output.paint('warning', 'note')}      without setuid or setgid (${how}): ${named.join(', ')}${more}`,
-    );
-  }
+  const { withoutSetuid = [], unlinked = [], files } = report;
+  const how = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
+  const note = output.paint('warning', 'note');
+  if (withoutSetuid.length > 0)
+    output.text(`${note}      without setuid or setgid (${how}): ${firstOf(withoutSetuid)}`);
+  if (unlinked.length > 0)
+    output.text(`${note}      folders now, where links to elsewhere were: ${firstOf(unlinked)}`);
   const counted = files === undefined ? '' : `${countOf(files, 'file')}, `;
   output.text(
     `${counted}${formatSize(report.bytes)} from ${run.snapshots.join(', ')} in ${run.durationSeconds.toFixed(1)} s, ` +
       `${formatSize(run.fetchedBytes)} fetched`,
   );
   for (const line of report.nextSteps ?? []) output.text(line);
+}
+
+function firstOf(paths: readonly string[]): string {
+  const named = paths.slice(0, 5).map((path) => printable(path));
+  return named.join(', ') + (paths.length > named.length ? `, and ${paths.length - named.length} more` : '');
 }
 
 function checkTarget(options: RestoreOptions, { json, environment }: Context): void {

@@ -25,10 +25,13 @@ export function explainTarget(error: unknown, path: string): unknown {
     case 'EEXIST':
     case 'EISDIR':
     case 'ENOTEMPTY':
-      return new SealiftError('target-exists', `something else is in the place of ${path}`, {
-        hint: 'Choose another target, or clear this one.',
-        cause: error,
-      });
+      return new SealiftError(
+        'target-exists',
+        known
+          ? `something else is in the way below ${path}: ${error.message}`
+          : `something else is in the place of ${path}`,
+        { hint: 'Choose another target, or clear this one.', cause: error },
+      );
     default:
       return known || code === undefined
         ? error

@@ -42,7 +42,7 @@ async function* save(
     // The log lies beside the file itself, and not beside a link to it.
     const file = await realpath(path).catch(() => path);
     const facts = await copyTo(file, copy, directory, signal);
-    const { nlink } = await stat(file);
+    const { nlink } = await stat(file).catch(() => ({ nlink: 1 }));
     if (nlink > 1 && (await isWal(file)))
       context.problem(
         'not-consistent',

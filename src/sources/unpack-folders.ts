@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, rmdirSync, unlinkSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
 import { type FolderHandle, folderHandle, inside, openFolder } from './folder-handle.ts';
@@ -11,11 +11,14 @@ import { type FolderHandle, folderHandle, inside, openFolder } from './folder-ha
 export class UnpackFolders implements Disposable {
   readonly #target: FolderHandle;
   readonly #overwrite: boolean;
+  readonly #onUnlinked: (names: readonly ByteName[]) => void;
   #levels: { readonly name: ByteName; readonly folder: FolderHandle }[] = [];
 
-  constructor(target: string, overwrite: boolean) {
+  /** `onUnlinked` hears of each symlink that gave way to a folder. */
+  constructor(target: string, overwrite: boolean, onUnlinked: (names: readonly ByteName[]) => void) {
     this.#target = folderHandle(openSync(target, 'r'), target);
     this.#overwrite = overwrite;
+    this.#onUnlinked = onUnlinked;
   }
 
   /**
@@ -28,21 +31,24 @@ export class UnpackFolders implements Disposable {
     while (common < names.length && this.#levels[common]?.name === names[common]) common += 1;
     for (const level of this.#levels.splice(common)) closeSync(level.folder.fd);
     let folder = this.#levels.at(-1)?.folder ?? this.#target;
-    for (const name of names.slice(common)) {
-      folder = this.#step(inside(folder, name));
+    for (const [index, name] of names.slice(common).entries()) {
+      folder = this.#step(inside(folder, name), names.slice(0, common + index + 1));
       this.#levels.push({ name, folder });
     }
     return folder;
   }
 
-  #step(at: ByteName): FolderHandle {
+  #step(at: ByteName, names: readonly ByteName[]): FolderHandle {
     try {
       return openFolder(at);
     } catch (error) {
       const code = systemCode(error);
       const other = code === 'ENOTDIR' || code === 'ELOOP';
       if (code !== 'ENOENT' && !(other && this.#overwrite)) throw error;
-      if (other) unlinkSync(systemPath(at));
+      if (other) {
+        if (lstatSync(systemPath(at)).isSymbolicLink()) this.#onUnlinked(names);
+        unlinkSync(systemPath(at));
+      }
     }
     mkdirSync(systemPath(at), { mode: 0o700 });
     return openFolder(at);
@@ -51,6 +57,17 @@ export class UnpackFolders implements Disposable {
   [Symbol.dispose](): void {
     for (const level of this.#levels.splice(0)) closeSync(level.folder.fd);
     closeSync(this.#target.fd);
+  }
+}
+
+/** Puts what was written aside in its place, at once, whatever is there. What is in a folder is never removed. */
+export function moveOver(from: ByteName, to: ByteName): void {
+  try {
+    renameSync(systemPath(from), systemPath(to));
+  } catch (error) {
+    if (systemCode(error) !== 'EISDIR') throw error;
+    rmdirSync(systemPath(to));
+    renameSync(systemPath(from), systemPath(to));
   }
 }
 

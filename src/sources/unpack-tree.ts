@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { linkSync, symlinkSync } from 'node:fs';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
@@ -5,14 +6,14 @@ import { inside } from './folder-handle.ts';
 import type { TarEntry } from './tar-records.ts';
 import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { writeFile } from './unpack-file.ts';
-import { UnpackFolders, removeOld } from './unpack-folders.ts';
+import { UnpackFolders, moveOver, removeOld } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
 type Named = TarEntry & { readonly names: readonly ByteName[] };
 
 /** Puts the entries of an archive in their places below the target. */
 export class TreeWriter implements Disposable {
-  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [], withoutSetuid: [] };
+  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [], withoutSetuid: [], unlinked: [] };
   readonly #options: UnpackOptions;
   readonly #folders: UnpackFolders;
   /** A second way down, for the other end of a hard link. */
@@ -23,8 +24,10 @@ export class TreeWriter implements Disposable {
 
   constructor(target: string, options: UnpackOptions) {
     this.#options = options;
-    this.#folders = new UnpackFolders(target, options.overwrite);
-    this.#firsts = new UnpackFolders(target, options.overwrite);
+    const onUnlinked = (names: readonly ByteName[]): void =>
+      void this.result.unlinked.push(textOf(names.join('/')));
+    this.#folders = new UnpackFolders(target, options.overwrite, onUnlinked);
+    this.#firsts = new UnpackFolders(target, options.overwrite, onUnlinked);
   }
 
   async add(entry: TarEntry | undefined, shownName: string, body: AsyncIterable<Uint8Array>): Promise<void> {
@@ -67,9 +70,10 @@ export class TreeWriter implements Disposable {
   }
 
   async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
-    const at = attempt(entry, () => this.#placeFor(entry));
+    const at = attempt(entry, () => this.#pathOf(entry));
     try {
-      await writeFile(at, entry, body, this.#options);
+      if (this.#options.overwrite) await this.#replaceFile(at, entry, body);
+      else await writeFile(at, entry, body, this.#options);
     } catch (error) {
       throw failed(entry, error);
     }
@@ -77,6 +81,19 @@ export class TreeWriter implements Disposable {
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     this.result.bytes += entry.sizeBytes;
+  }
+
+  /** What is there stays until the new file is whole. */
+  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
+    const draft = `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
+    await writeFile(draft, entry, body, this.#options);
+    try {
+      moveOver(draft, at);
+    } catch (error) {
+      removeOld(draft);
+      throw error;
+    }
+    this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
   }
 
   #addLink(entry: Named): void {
@@ -100,9 +117,14 @@ export class TreeWriter implements Disposable {
     this.result.files += 1;
   }
 
-  /** Where it goes, with its folder made and, if so wished, what was there removed. */
+  /** Where it goes, with its folder made. */
+  #pathOf(entry: Named): ByteName {
+    return inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
+  }
+
+  /** The same and, if so wished, what was there removed. */
   #placeFor(entry: Named): ByteName {
-    const at = inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
+    const at = this.#pathOf(entry);
     if (this.#options.overwrite) {
       removeOld(at);
       this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself

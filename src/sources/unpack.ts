@@ -24,6 +24,8 @@ export interface Unpacked {
   skipped: { path: string; reason: string }[];
   /** What came back without its setuid or setgid. */
   withoutSetuid: string[];
+  /** Symlinks that gave way to folders: what was reached through them is not there any more. */
+  unlinked: string[];
 }
 
 /**

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runInProcess } from '../support/in-process.ts';
@@ -89,6 +89,27 @@ test('a restore is refused', async (t) => {
     await world.json(...restore('latest', 'full', world.key), '--force');
     assert.ok(readFileSync(kept).equals(readFileSync(join(world.dir, 'tree/file'))));
   });
+
+  await t.test(
+    'with --force over what is in the way, by its name, and links that gave way are told',
+    async () => {
+      const folder = join(world.dir, 'over/tree', world.dir.slice(1), 'tree');
+      mkdirSync(join(folder, 'file/full'), { recursive: true });
+      const over = [...restore('latest', 'over', world.key), '--force'];
+      const says = /in the way below .*\/over\/tree: ".*tree\/file": ENOTEMPTY/;
+      await refuses(world, over, { exit: 2, code: 'target-exists', says });
+      rmSync(folder, { recursive: true });
+      mkdirSync(join(world.dir, 'elsewhere'));
+      symlinkSync(join(world.dir, 'elsewhere'), folder);
+      const { unlinked } = await world.json<{ unlinked: string[] }>(...over);
+      assert.deepEqual(unlinked, [folder]);
+      rmSync(folder, { recursive: true });
+      symlinkSync(join(world.dir, 'elsewhere'), folder);
+      const { stdout } = await world.run(...over);
+      assert.match(stdout, new RegExp(`^note +folders now, where links to elsewhere were: ${folder}$`, 'm'));
+      assert.deepEqual(readdirSync(join(world.dir, 'elsewhere')), []);
+    },
+  );
 
   const unclear = needsMounts;
   await t.test('into a folder that cannot be written, or is full', unclear, async (t) => {

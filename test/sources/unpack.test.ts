@@ -7,6 +7,7 @@ import {
   readFileSync,
   readdirSync,
   readlinkSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -152,6 +153,28 @@ test('what is there stays, and the error names it, unless it is to be overwritte
   assert.equal(readFileSync(join(target, 'other-name'), 'utf8'), 'old');
 });
 
+test('what is to be overwritten stays until the new file is whole', async (t) => {
+  const target = scratch(t);
+  const old = { name: 'old', mode: 0o640, body: 'x'.repeat(3000) };
+  for (const make of [
+    () => writeFileSync(join(target, 'old'), 'mine'),
+    () => symlinkSync('elsewhere', join(target, 'old')),
+    () => mkdirSync(join(target, 'old')),
+  ]) {
+    make();
+    const before = lstatSync(join(target, 'old'));
+    const cut = (await tarOf(old)).subarray(0, 1024);
+    await assert.rejects(unpack(cut, target, { overwrite: true }), { code: 'verify-failed' });
+    assert.deepEqual(readdirSync(target), ['old']);
+    const after = lstatSync(join(target, 'old'));
+    assert.deepEqual([after.ino, after.mode, after.size], [before.ino, before.mode, before.size]);
+    await unpack(await tarOf(old), target, { overwrite: true });
+    assert.deepEqual(readdirSync(target), ['old']);
+    assert.equal(readFileSync(join(target, 'old'), 'utf8'), old.body);
+    rmSync(join(target, 'old'));
+  }
+});
+
 test('existing symlinks are replaced, never written through', async (t) => {
   const outer = scratch(t);
   for (const name of ['victim', 'target']) mkdirSync(join(outer, name));
@@ -167,7 +190,8 @@ test('existing symlinks are replaced, never written through', async (t) => {
     { name: 'implied/file', body: 'new' },
   );
   await assert.rejects(unpack(tar, target), { code: 'restore-failed', message: '"folder/": ENOTDIR' });
-  await unpack(tar, target, { overwrite: true });
+  const { unlinked } = await unpack(tar, target, { overwrite: true });
+  assert.deepEqual(unlinked, ['folder', 'implied'], 'what lay behind them is not there any more');
   assert.deepEqual(readdirSync(join(outer, 'victim')), ['file']);
   assert.equal(readFileSync(join(outer, 'victim', 'file'), 'utf8'), 'safe');
   for (const name of ['folder', 'implied']) assert.ok(lstatSync(join(target, name)).isDirectory());
@@ -393,7 +417,7 @@ test('the same result whatever the pieces in which the archive arrives', async (
       overwrite: false,
     };
     const result = await unpackTree(inPieces(tar, size), target, options);
-    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [], withoutSetuid: [] });
+    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [], withoutSetuid: [], unlinked: [] });
     assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));
   }
 });
