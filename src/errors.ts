@@ -75,6 +75,15 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What nobody expected is a fault of the program. */
+export const asSealiftError = (error: unknown): SealiftError =>
+  error instanceof SealiftError
+    ? error
+    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, {
+        hint: 'this is a fault in sealift; run again with -v to see where it happened',
+        cause: error,
+      });
+
 /** The `code` property of a system error (`ENOENT`), if it has one. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

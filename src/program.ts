@@ -5,7 +5,7 @@ import type { Clock } from './clock.ts';
 import type { Context, GlobalOptions } from './commands/context.ts';
 import type { Config } from './config/config.ts';
 import type { Environment } from './config/environment.ts';
-import { exitStatusFor, messageOf, SealiftError } from './errors.ts';
+import { asSealiftError, exitStatusFor, SealiftError } from './errors.ts';
 import { createLog, type LogLevel, type LogOptions } from './log.ts';
 import { createOutput } from './output.ts';
 
@@ -103,11 +103,7 @@ function translate(error: unknown, signal: AbortSignal): SealiftError | undefine
   // Whatever breaks after Ctrl-C breaks because of it; some say more of it than that it came.
   const saysMore = error instanceof SealiftError && error.code === 'interrupted';
   if (signal.aborted && !saysMore) return signal.reason as SealiftError;
-  if (error instanceof SealiftError) return error;
-  return new SealiftError('failed', `unexpected error: ${messageOf(error)}`, {
-    hint: 'this is a fault in sealift; run again with -v to see where it happened',
-    cause: error,
-  });
+  return asSealiftError(error);
 }
 
 /** For people. `details` is what to show the origin of. */

@@ -1,7 +1,7 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { asSealiftError, type SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { isPartial } from '../problems.ts';
 import { startProgress } from '../progress.ts';
@@ -9,6 +9,7 @@ import type { Context, Outcome } from './context.ts';
 import { progressForm } from './context.ts';
 import { openHostSession, selectJobs, type HostSession } from './host-session.ts';
 import { isWhole, runJob, type JobResult } from './run-job.ts';
+import { hookFailure, readTry, rememberTry, type Failure } from './tries.ts';
 
 /** Runs the named jobs now, one after the other; all of them if none is named. Never prunes. */
 export async function backup(context: Context, names: readonly string[]): Promise<Outcome> {
@@ -18,7 +19,7 @@ export async function backup(context: Context, names: readonly string[]): Promis
   const failures: { job: string; error: SealiftError }[] = [];
   for (const job of jobs) {
     try {
-      const result = await runWithProgress(context, session, job);
+      const result = await runAndRemember(context, session, job);
       results.push(result);
       if (!context.json) report(context, result);
     } catch (error) {
@@ -43,10 +44,31 @@ export async function backup(context: Context, names: readonly string[]): Promis
   return first || !results.every(isWhole) ? 'partial' : undefined;
 }
 
-const asSealiftError = (error: unknown): SealiftError =>
-  error instanceof SealiftError
-    ? error
-    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, { cause: error });
+/** As the daemon does, so that `status` tells of what failed whoever ran it. */
+async function runAndRemember(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
+  const { config } = session;
+  const startedMs = context.clock().getTime();
+  const remember = async (error: Failure | undefined, failures: number): Promise<void> =>
+    rememberTry(context, config, job.name, {
+      startedMs,
+      endedMs: context.clock().getTime(),
+      failures,
+      error,
+    });
+  try {
+    const result = await runWithProgress(context, session, job);
+    await remember(hookFailure(result), 0);
+    return result;
+  } catch (thrown) {
+    const { code, message } = asSealiftError(thrown);
+    const isOurs = !context.signal.aborted && code !== 'lock-held';
+    if (isOurs) {
+      const last = await readTry(config.stateDir, job.name).catch(() => undefined);
+      await remember({ code, message }, (last?.failures ?? 0) + 1);
+    }
+    throw thrown;
+  }
+}
 
 async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
   const { signal, clock, output } = context;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { rfc3339 } from '../clock.ts';
 import type { Config, JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
-import { type ErrorCode, messageOf, SealiftError } from '../errors.ts';
+import { asSealiftError, type ErrorCode, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import { formatSize } from '../output.ts';
 import { scheduleOf, type Schedule } from '../policy/cron.ts';
@@ -17,7 +17,7 @@ import { newestRun } from './newest-run.ts';
 import { pruneStore, type PruneSummary } from './prune.ts';
 import { openReaderSession } from './reader-session.ts';
 import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
-import { pruneTry, readTry, writeTry, type Try } from './tries.ts';
+import { hookFailure, pruneTry, readTry, rememberTry, type Failure, type Try } from './tries.ts';
 
 /** A job as the configuration has it now, and what is known of its runs, which outlasts a change of configuration. */
 interface Track {
@@ -31,8 +31,6 @@ interface Known {
   newestMs: number | undefined;
   lastTry: Try | undefined;
 }
-
-type Failure = NonNullable<Try['error']>;
 
 /** One configuration and the session that it led to. Runs that began with it end with it. */
 interface Desk {
@@ -210,8 +208,7 @@ export class Duty implements AsyncDisposable {
       track.known.newestMs = startOf(result.snapshot);
       this.#tell({ type: 'run', ...result });
       // The snapshot is there, so there is nothing to try again; but `status` must tell.
-      const hook = result.problems.find(({ code }) => code === 'hook-failed');
-      const error = hook && { code: hook.code, message: hook.text };
+      const error = hookFailure(result);
       await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0, error });
       const how = result.status === 'complete' ? 'info' : 'warn';
       log[how](`${describe(result)}; ${this.#whenNext(track)}`);
@@ -234,14 +231,7 @@ export class Duty implements AsyncDisposable {
 
   async #remember(track: Track, tried: Try): Promise<void> {
     track.known.lastTry = tried;
-    await this.#writeTry(this.config, track.job.name, tried);
-  }
-
-  /** What was done is done, also where it cannot be written down. */
-  async #writeTry({ stateDir }: Config, name: string, tried: Try): Promise<void> {
-    await writeTry(stateDir, name, tried).catch((error: unknown) =>
-      this.#context.log.warn(`what was tried could not be written down: ${messageOf(error)}`),
-    );
+    await rememberTry(this.#context, this.config, track.job.name, tried);
   }
 
   #whenNext(track: Track): string {
@@ -257,7 +247,7 @@ export class Duty implements AsyncDisposable {
       const endedMs = this.#nowMs();
       this.#pruneDueMs = nextPruneMs(endedMs, nextExpiryMs, soon);
       const tried = { startedMs, endedMs, failures: error ? 1 : 0, error, nextMs: this.#pruneDueMs };
-      await this.#writeTry(config, pruneTry, tried);
+      await rememberTry(this.#context, config, pruneTry, tried);
     };
     try {
       using _lock = await this.#lockPrune(config);
@@ -325,8 +315,3 @@ function incompleteness({ failed, problems }: PruneSummary): Failure | undefined
     failed.length > 0 ? `${countOf(failed.length, 'object')} could not be deleted` : problems[0];
   return message === undefined ? undefined : { code: 'partial', message };
 }
-
-const asSealiftError = (error: unknown): SealiftError =>
-  error instanceof SealiftError
-    ? error
-    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, { cause: error });

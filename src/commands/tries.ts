@@ -2,11 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { makeFolder, replaceFile } from '../durable.ts';
-import { SealiftError, systemCode } from '../errors.ts';
+import type { Config } from '../config/config.ts';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import type { Context } from './context.ts';
+import type { JobResult } from './run-job.ts';
 
 /**
  * What this machine last tried, one file of the state folder for each job and one for prune: so that a daemon that
- * starts anew, and `daemon --once`, go on with the same patience. Deleting it is always safe.
+ * starts anew, and `daemon --once`, go on with the same patience, and `status` can tell. Deleting it is always safe.
  */
 const record = z.object({
   /** By the local clock, in milliseconds since 1970. */
@@ -20,6 +23,7 @@ const record = z.object({
 });
 
 export type Try = z.output<typeof record>;
+export type Failure = NonNullable<Try['error']>;
 
 /** The name that prune has among the jobs; no job can have it. */
 export const pruneTry = '_prune';
@@ -40,7 +44,23 @@ export async function readTry(stateDir: string, name: string): Promise<Try | und
   }
 }
 
-export async function writeTry(stateDir: string, name: string, tried: Try): Promise<void> {
-  await makeFolder(join(stateDir, 'tries'), 0o700);
-  await replaceFile(fileOf(stateDir, name), `${JSON.stringify(tried)}\n`, 0o600);
+/** What was done is done, also where it cannot be written down. */
+export async function rememberTry(
+  { log }: Pick<Context, 'log'>,
+  { stateDir }: Pick<Config, 'stateDir'>,
+  name: string,
+  tried: Try,
+): Promise<void> {
+  try {
+    await makeFolder(join(stateDir, 'tries'), 0o700);
+    await replaceFile(fileOf(stateDir, name), `${JSON.stringify(tried)}\n`, 0o600);
+  } catch (error) {
+    log.warn(`what was tried could not be written down: ${messageOf(error)}`);
+  }
+}
+
+/** Of a run that made a snapshot, what is to be told of it all the same. */
+export function hookFailure({ problems }: JobResult): Failure | undefined {
+  const hook = problems.find(({ code }) => code === 'hook-failed');
+  return hook && { code: hook.code, message: hook.text };
 }

@@ -242,6 +242,28 @@ test('an interruption:', async (t) => {
   });
 });
 
+test('status tells of a backup by hand that failed, or whose `after` did, until one succeeds', async (t) => {
+  const { world, setJob } = await hookedWorld(t);
+  setJob();
+  assert.equal((await world.run('backup')).status, 0);
+  assert.equal((await world.run('status')).status, 0);
+  await delay(1000 - (Date.now() % 1000)); // snapshots are dated in whole seconds
+  for (const [hook, exit] of [
+    ['before', 1],
+    ['after', 3],
+  ] as const) {
+    setJob({ [hook]: ['false'] });
+    assert.equal((await world.run('backup')).status, exit);
+    const { status, stdout } = await world.run('status');
+    assert.equal(status, 3);
+    assert.match(stdout, new RegExp(`wrong.* job j: failed at .*hook \`${hook}\``, 's'));
+    setJob();
+    assert.equal((await world.run('backup')).status, 0);
+    assert.equal((await world.run('status')).status, 0);
+    await delay(1000 - (Date.now() % 1000));
+  }
+});
+
 test('a daemon whose `after` fails ends with 3 and status says so, until it succeeds', async (t) => {
   const { world, setJob } = await hookedWorld(t);
   setJob({ schedule: '* * * * * *', after: ['false'] });
