@@ -40,6 +40,11 @@ const guard = (what: string): Guard => ({
   secret: true,
 });
 
+/** What `readSequence` says, also where the state is not whole. */
+export const lastSequence = (dir: string, job: string): number => readSequence(sequenceFile(dir, job));
+
+const sequenceFile = (dir: string, job: string): string => join(dir, 'sequence', job);
+
 /** Opens the state that `init` made. Throws `config-not-found` if there is none, `config-invalid` if others can get at it. */
 export async function openState(dir: string): Promise<State> {
   try {
@@ -69,15 +74,14 @@ export async function createState(dir: string): Promise<State> {
 }
 
 function state(dir: string, hostSecret: Uint8Array): State {
-  const file = (job: string): string => join(dir, 'sequence', job);
   return {
     dir,
     hostSecret,
     hostKeyFile: hostKeyFile(dir),
     journalDir: join(dir, 'journal'),
     cacheDir: stateCacheDir(dir),
-    readSequence: async (job) => readSequence(file(job)),
-    writeSequence: (job, sequence) => replaceFile(file(job), `${sequence}\n`, 0o600),
+    readSequence: async (job) => lastSequence(dir, job),
+    writeSequence: (job, sequence) => replaceFile(sequenceFile(dir, job), `${sequence}\n`, 0o600),
   };
 }
 

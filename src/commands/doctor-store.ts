@@ -13,7 +13,7 @@ import { lookAtBucket } from './bucket.ts';
 import type { Context } from './context.ts';
 import type { Checkup } from './doctor-checkup.ts';
 import type { Identity } from './doctor-host.ts';
-import { readOwnHost } from './host-store.ts';
+import { lostSnapshots, readOwnHost } from './host-store.ts';
 import { trustOf } from './trusted.ts';
 
 /** What the removal of the probe may take, also after Ctrl-C. */
@@ -64,12 +64,12 @@ async function checkOwnSnapshots(
   config: Config,
   { host, state, hostKey }: Identity,
   now: Date,
-  { log, signal }: Context,
+  { signal }: Context,
 ): Promise<boolean> {
   const contents = await checkup.attempt('store', store.address, async () => {
     const trusted = (await trustOf(config)).get(host) ?? [];
     const cache = openIndexCache(state.cacheDir, store.address);
-    return readOwnHost({ store, host, trusted, hostKey, config, cache }, { log, signal, now });
+    return readOwnHost({ store, host, trusted, hostKey, config, cache }, { signal, now });
   });
   if (!contents) return false;
   const newest = contents.snapshots.at(-1)?.index.snapshot;
@@ -81,6 +81,21 @@ async function checkOwnSnapshots(
       ? `it holds no snapshot of ${host} yet`
       : `it holds ${countOf(contents.snapshots.length, 'snapshot')} of ${host}, the newest ${newest}`,
   );
+  for (const { error } of contents.unreadable)
+    checkup.add(
+      'store',
+      store.address,
+      // Somebody else's, from so long ago that it stops nothing.
+      error.code === 'key-untrusted' ? 'warning' : 'bad',
+      error.message,
+      'sealift verify --all tells the rest',
+    );
+  for (const { name } of config.jobs) {
+    const ofJob = contents.snapshots.filter(({ index }) => index.job === name);
+    const stored = Math.max(0, ...ofJob.map(({ index }) => index.sequence));
+    const lost = lostSnapshots(name, await state.readSequence(name), stored);
+    if (lost !== undefined) checkup.add('store', store.address, 'bad', lost);
+  }
   return true;
 }
 

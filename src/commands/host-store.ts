@@ -2,7 +2,13 @@ import { rfc3339, type Clock } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
-import { listHost, readSnapshots, type HostListing, type Snapshot } from '../snapshot/catalog.ts';
+import {
+  listHost,
+  readSnapshots,
+  type HostListing,
+  type Snapshot,
+  type UnreadableSnapshot,
+} from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
 import {
   formatKey,
@@ -42,6 +48,7 @@ type OwnHost = Pick<HostSession, 'store' | 'host' | 'trusted' | 'hostKey' | 'con
 export interface HostContents {
   readonly listing: HostListing;
   readonly snapshots: readonly Snapshot[];
+  readonly unreadable: readonly UnreadableSnapshot[];
 }
 
 /**
@@ -50,13 +57,13 @@ export interface HostContents {
  */
 export async function readOwnHost(
   { store, host, trusted, hostKey, config, cache }: OwnHost,
-  { log, signal, now }: { log: Log; signal: AbortSignal; now: Date },
+  { signal, now }: { signal: AbortSignal; now: Date },
 ): Promise<HostContents> {
   const listing = await listHost(store, host, signal);
   const { snapshots, unreadable } = await readSnapshots(store, host, listing, trusted, { signal, cache });
   await cache.retain(host, new Set([...listing].flatMap(([id, { index }]) => (index ? id : []))));
   const maxAge = Math.max(config.maxAgeSeconds, ...snapshots.map(({ index }) => index.maxAge));
-  for (const { snapshot, error } of unreadable) {
+  for (const { snapshot, error } of unreadable)
     if (error.code === 'key-untrusted' && !isPast(snapshot, maxAge, now))
       throw new SealiftError(
         'host-name-taken',
@@ -68,9 +75,7 @@ export async function readOwnHost(
           cause: error,
         },
       );
-    log.warn({ snapshot }, error.message);
-  }
-  return { listing, snapshots };
+  return { listing, snapshots, unreadable };
 }
 
 /** Puts the host's public key and the restore guide into the store, where they help people; nothing trusts them there. */
@@ -86,6 +91,13 @@ export async function publishHost(
   const guide = await sign(restoreGuide({ host, store: config.store, fingerprint }));
   await store.replace(formatKey({ type: 'guide', host }), Buffer.from(guide), signal);
 }
+
+/** What to say where the store has not the last snapshot of the job that this host committed: by their sequence numbers. */
+export const lostSnapshots = (job: string, committed: number, stored: number): string | undefined =>
+  committed <= stored
+    ? undefined
+    : `this host committed snapshot ${committed} of job ${job}, and the store has ${stored === 0 ? 'none' : `nothing after ${stored}`}: ` +
+      `was it emptied, rolled back or not mounted, or did they all expire?`;
 
 /** The place of this new snapshot in its job's chain, looked up just before the commit. */
 export async function nextInChain(
@@ -116,11 +128,8 @@ export async function nextInChain(
     .at(-1);
   const stored = newest?.index.sequence ?? 0;
   const local = await state.readSequence(job);
-  if (local > stored)
-    log.warn(
-      `this host committed snapshot ${local} of job ${job}, and the store has ${stored === 0 ? 'none' : `nothing after ${stored}`}: ` +
-        `was it emptied, rolled back or not mounted, or did they all expire?`,
-    );
+  const lost = lostSnapshots(job, local, stored);
+  if (lost !== undefined) log.warn(lost);
   const last = Math.max(stored, local);
   return {
     sequence: last + 1,

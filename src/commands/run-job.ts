@@ -119,7 +119,8 @@ async function saveJob(
   try {
     const recipients = await loadRecipients(config.recipients, startedAt);
     for (const warning of recipients.warnings) context.log.warn(warning);
-    const stored = await readOwnHost(session, { log: context.log, signal, now: startedAt });
+    const stored = await readOwnHost(session, { signal, now: startedAt });
+    for (const { snapshot, error } of stored.unreadable) context.log.warn({ snapshot }, error.message);
     const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
     const sign = (text: string): Promise<string> => signText(text, session.hostKey.privateKey, startedAt);
     await publishHost(session, sign, stored.listing, signal);

@@ -10,8 +10,10 @@ import { expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
+import { lastSequence } from '../state.ts';
 import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
+import { lostSnapshots } from './host-store.ts';
 import { snapshotIds, storedIndex } from './newest-run.ts';
 import { openReaderSession, type ReaderSession } from './reader-session.ts';
 import { pruneTry, readTry } from './tries.ts';
@@ -80,7 +82,9 @@ async function lookAtJob(
 ): Promise<JobStatus> {
   const nowMs = session.now.getTime();
   const problems: string[] = [];
-  const [newest, success] = await newestAndSuccess(readable(context, session, host, job.name, ids, problems));
+  const committed = lastSequence(session.config.stateDir, job.name);
+  const indexes = readable(context, session, host, job.name, ids, problems);
+  const { newest, success, sequence } = await lookThrough(indexes, committed);
   const successMs = success && Date.parse(success.startedAt);
   const newestMs = newest && Date.parse(newest.startedAt);
   const lastTry = await readTry(session.config.stateDir, job.name);
@@ -90,6 +94,8 @@ async function lookAtJob(
   if (newestMs === undefined) problems.unshift('there is no snapshot yet');
   else if (late)
     problems.unshift(`late: nothing since ${rfc3339(new Date(newestMs))}. Does \`sealift daemon\` run?`);
+  const lost = lostSnapshots(job.name, committed, sequence);
+  if (lost !== undefined) problems.push(lost);
   if (newest?.status === 'partial') {
     const sources = [...new Set(newest.problems.filter(isPartial).map(({ source }) => source))];
     problems.push(`the newest snapshot is partial: ${sources.join(', ')} (sealift show ${newest.snapshot})`);
@@ -113,14 +119,20 @@ async function lookAtJob(
   };
 }
 
-/** The newest, and the newest that is complete. */
-async function newestAndSuccess(indexes: AsyncIterable<Index>): Promise<[newest?: Index, success?: Index]> {
-  let newest: Index | undefined;
+/** The newest, the newest that is complete, and the highest sequence: no further back than all three need. */
+async function lookThrough(
+  indexes: AsyncIterable<Index>,
+  committed: number,
+): Promise<{ newest: Index | undefined; success: Index | undefined; sequence: number }> {
+  let [newest, success]: (Index | undefined)[] = [];
+  let sequence = 0;
   for await (const index of indexes) {
     newest ??= index;
-    if (index.status === 'complete') return [newest, index];
+    if (index.status === 'complete') success ??= index;
+    sequence = Math.max(sequence, index.sequence);
+    if (success && sequence >= committed) break;
   }
-  return newest === undefined ? [] : [newest];
+  return { newest, success, sequence };
 }
 
 /** The indexes that can be verified, newest first; what lies between them is a problem each. */

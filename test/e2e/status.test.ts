@@ -101,6 +101,37 @@ test('a partial snapshot is the newest, and no success', async (t) => {
   assert.deepEqual([alone!.status, alone!.lastSuccessAt, alone!.ageSeconds], ['partial', null, null]);
 });
 
+test('a store that lost the last snapshots, or the index of one, is told by status and doctor', async (t) => {
+  const world = await makeHost(t);
+  const made: string[] = [];
+  for (let i = 0; i < 3; i++) made.push((await world.json<BackupSummary>('backup')).snapshots[0]!.snapshot);
+  const snap = join(world.dir, 'store/h1/snap');
+  const doctor = async (): Promise<{ status: number | null; bad: string[] }> => {
+    const { status, stdout } = await world.run('doctor', '--json');
+    const { checks } = JSON.parse(stdout) as { checks: { state: string; message: string }[] };
+    return { status, bad: checks.filter(({ state }) => state === 'bad').map(({ message }) => message) };
+  };
+  assert.deepEqual([(await world.run('status')).status, (await doctor()).bad], [0, []]);
+
+  const index = join(snap, made[2]!, 'index.json.gpg');
+  const whole = readFileSync(index);
+  chmodSync(index, 0o644);
+  writeFileSync(index, 'junk');
+  const damaged = await doctor();
+  assert.equal(damaged.status, 3);
+  assert.match(damaged.bad[0] ?? '', new RegExp(`${made[2]!}.* damaged or forged`));
+
+  writeFileSync(index, whole);
+  assert.deepEqual(await doctor(), { status: 0, bad: [] });
+  rmSync(join(snap, made[2]!), { recursive: true });
+  const says = /^this host committed snapshot 3 of job tree, and the store has nothing after 2: /;
+  assert.match((await statusOf(world, 3)).jobs[0]!.problems.join(), says);
+  assert.match((await doctor()).bad.join(), says);
+  rmSync(snap, { recursive: true });
+  assert.match((await statusOf(world, 3)).jobs[0]!.problems.at(-1)!, /committed snapshot 3 .* has none: /);
+  assert.match((await doctor()).bad.join(), /committed snapshot 3 .* has none: /);
+});
+
 test('what a scheduled run failed of is told until one succeeds', async (t) => {
   const world = await makeHost(t, { tree: tree('gone') });
   assert.equal((await world.start('daemon', '--once')).status, 1);

@@ -37,7 +37,7 @@ export async function lightRun(
   const startedAt = await checkedStoreTime(session, { signal, log, clock });
   const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
   const recipients = await loadRecipients(config.recipients, startedAt);
-  const before = await readOwnHost(session, { log, signal, now: startedAt });
+  const before = await readOwnHost(session, { signal, now: startedAt });
   const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
   const sign = (text: string): Promise<string> => signText(text, hostKey.privateKey, startedAt);
   await publishHost(session, sign, before.listing, signal);
