@@ -19,11 +19,16 @@ async function main(): Promise<void> {
   if (signal.aborted) setTimeout(() => process.exit(), 1000).unref();
 }
 
+/** timeout(1) and others send a signal to the program and to its group: what comes so soon is the same one. */
+const oneSignalMs = 1000;
+
 /** The first signal asks for an orderly end, the second does not wait for it. */
 function listenForSignals(): AbortSignal {
   const controller = new AbortController();
+  let firstMs: number | undefined;
   const interrupt = (name: NodeJS.Signals): void => {
-    if (controller.signal.aborted) process.exit(exitStatusFor('interrupted'));
+    firstMs ??= performance.now();
+    if (performance.now() - firstMs > oneSignalMs) process.exit(exitStatusFor('interrupted'));
     controller.abort(new SealiftError('interrupted', `interrupted by ${name}`));
   };
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, interrupt);

@@ -1,14 +1,38 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { needs } from '../services/services.ts';
 import { s3Proxy } from '../store/s3-proxy.ts';
 import { launcher, programEnv } from '../support/cli.ts';
+import { until } from '../support/running.ts';
 import { bucketStore, every2h, makeWorld, type Listing } from '../support/world.ts';
+
+test('a second Ctrl-C, a while after the first, does not wait for an orderly end', async (t) => {
+  const world = await makeWorld(t, { jobs: {} });
+  const begun = join(world.dir, 'begun');
+  const stubborn = `trap '' TERM; touch ${begun}; while :; do sleep 0.1; done`;
+  const sources = [{ name: 's', kind: 'command', shell: stubborn }];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
+    env: programEnv(world.dir),
+    stdio: 'ignore',
+  });
+  const ended = once(child, 'exit') as Promise<[number | null]>;
+  await until(
+    () => existsSync(begun),
+    () => 'the source was not begun',
+  );
+  child.kill('SIGINT');
+  await delay(1200);
+  assert.equal(child.exitCode, null, 'it waits for its program');
+  child.kill('SIGINT');
+  const [status] = await Promise.race([ended, delay(2000, ['still there'])]);
+  assert.equal(status, 130);
+});
 
 suite('Ctrl-C while the store takes the index', needs('s3'), () => {
   const fails = { before: ['false'] };
