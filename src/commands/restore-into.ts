@@ -24,17 +24,21 @@ export async function restoreInto(
     );
   const chosen = fitting(items, loader, into);
   const { lines } = await load(context, loader, into, chosen, force).catch((error: unknown) => {
-    throw explainTarget(error, into);
+    throw explainTarget(error, shown(into));
   });
   return { restored: lines, skipped: [], bytes: chosen.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
+
+/** For messages: a URL without what may hold a password. */
+const shown = (into: string): string =>
+  into.includes('://') ? into.replace(/:\/\/.*@/s, '://').replace(/\?.*/s, '') : into;
 
 /** The streams that such a target can take. Those of other kinds are left alone, if only one source is left then. */
 function fitting(items: readonly RestoreItem[], { kind, takesSeveral }: Loader, into: string): RestoreItem[] {
   const chosen = items.filter((item) => item.kind === kind);
   const sources = new Set(chosen.map(({ source }) => source));
   if (sources.size === 1 && (takesSeveral || chosen.length === 1)) return chosen;
-  const target = into.replace(/:\/\/.*@/s, '://');
+  const target = shown(into);
   if (chosen.length === 0)
     throw new SealiftError('usage', `nothing that is meant can go into ${target}`, {
       hint: `It takes what is of kind ${kind}; this is ${items.map((item) => `${item.name} (${item.kind})`).join(', ')}.`,

@@ -111,6 +111,21 @@ test('a restore is refused', async (t) => {
     },
   );
 
+  await t.test('into a URL, of which nothing that may be a password is repeated', async () => {
+    for (const url of [
+      'postgres://u:the-canary@localhost/db',
+      'postgres://u@localhost/db?password=the-canary',
+      'sqlite://u:the-canary@h/nowhere/x',
+      'mongodb://u:the-canary@h/db?password=the-canary',
+    ])
+      for (const json of [['--json'], []]) {
+        const args = ['restore', '--source', 'tree', '--into', url, '--key', world.key, ...json];
+        const { status, stdout, stderr } = await world.run(...args);
+        assert.equal(status, 2, stdout + stderr);
+        assert.doesNotMatch(stdout + stderr, /the-canary/, url);
+      }
+  });
+
   const unclear = needsMounts;
   await t.test('into a folder that cannot be written, or is full', unclear, async (t) => {
     for (const name of ['readonly', 'small']) mkdirSync(join(world.dir, name));
