@@ -1,6 +1,6 @@
 import { on } from 'node:events';
-import { lstatSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { lstatSync, realpathSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
@@ -19,26 +19,47 @@ import type { Source, SourceContext } from './source.ts';
  * What cannot be read, vanishes or changes meanwhile is a problem, not the end.
  */
 export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
-  const task: FilesTask = {
-    paths: [...new Set(config.paths.map((path) => resolve(path)))],
-    exclude: [...config.exclude, ...storeIn(config)],
-    oneFileSystem: config.oneFileSystem,
-  };
+  const paths = [...new Set(config.paths.map((path) => resolve(path)))];
+  const { name, kind, oneFileSystem } = config;
   return {
-    name: config.name,
-    kind: config.kind,
+    name,
+    kind,
     async streams() {
+      const task: FilesTask = {
+        paths,
+        exclude: [...config.exclude, ...paths.flatMap((path) => storeBelow(path, config.storePath))],
+        oneFileSystem,
+      };
       excluder(task.exclude);
-      const lacks = lackingIn(config.name, task.paths);
-      return [{ file, lacks, open: (context) => readTree(config.name, task, context) }];
+      const lacks = lackingIn(name, paths);
+      return [{ file, lacks, open: (context) => readTree(name, task, context) }];
     },
   };
 }
 
-/** A store among the trees. Where a path within its folder was named, that is what is wanted. */
-function storeIn({ paths, storePath }: FilesConfig): string[] {
-  if (storePath === undefined || paths.some((path) => path.startsWith(`${storePath}/`))) return [];
-  return [literalPattern(storePath), `${literalPattern(storePath)}/**`];
+/**
+ * The store as the walk through a path would meet it, links on the way there resolved. The pattern is of its folder alone:
+ * a path within it that is named too is walked for itself.
+ */
+function storeBelow(path: string, storePath: string | undefined): string[] {
+  if (storePath === undefined) return [];
+  const [store, from] = [resolved(storePath), resolved(path)];
+  if (store === from)
+    throw new SealiftError(
+      'config-invalid',
+      `"${path}" is the store itself, which is left out of every tree`,
+      { hint: 'Name a folder within it, if something else lies there.' },
+    );
+  const prefix = from === '/' ? '' : from;
+  return store.startsWith(`${prefix}/`) ? [literalPattern(join(path, store.slice(prefix.length)))] : [];
+}
+
+function resolved(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
 }
 
 /** What the walk will say of the paths themselves. Throws if none of them is there. */

@@ -10,11 +10,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
+import { temporary } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 
 const tree = (name: string) => ({
@@ -175,6 +176,40 @@ test('a tree that holds the store and the state is saved without the store', asy
     paths.filter((path) => /\/store(\/|$)/.test(path)),
     [],
   );
+});
+
+test('a store is left out of a tree also behind links, and beside a path within it that was named', async (t) => {
+  const world = await makeTwoJobs(t);
+  const mine = join(world.dir, 'store/mine');
+  mkdirSync(mine);
+  writeFileSync(join(mine, 'file'), 'x');
+  const elsewhere = temporary(t);
+  const around = join(elsewhere, 'link', basename(world.dir));
+  symlinkSync(dirname(world.dir), join(elsewhere, 'link'));
+  const config = readFileSync(world.configFile, 'utf8');
+  const behindLink = config.replaceAll(`"${world.dir}/store"`, `"${around}/store"`);
+  assert.notEqual(behindLink, config);
+  const savedOf = async (paths: string[], text: string): Promise<string[]> => {
+    const jobs = { j: { schedule: every2h, sources: [{ name: 'tree', kind: 'files', paths }] } };
+    writeFileSync(world.configFile, JSON.stringify({ ...JSON.parse(text), jobs }));
+    await world.json('backup');
+    const args = ['show', 'latest', '--files', '--key', world.key] as const;
+    const { files } = await world.json<{ files: { path: string }[] }>(...args);
+    return files.map(({ path }) => path).filter((path) => /\/store(\/|$)/.test(path));
+  };
+  assert.deepEqual(await savedOf([world.dir], behindLink), []);
+  assert.deepEqual(await savedOf([around], config), [], 'a path that leads through a link');
+  assert.deepEqual(await savedOf([world.dir, mine], config), [mine, join(mine, 'file')]);
+});
+
+test('a source that is the store itself is refused', async (t) => {
+  const world = await makeTwoJobs(t);
+  const sources = [{ name: 'it', kind: 'files', paths: [join(world.dir, 'store')] }];
+  world.setJobs({ j: { schedule: every2h, sources } });
+  const { status, stderr } = await world.run('backup');
+  assert.equal(status, 1);
+  assert.match(stderr, /store" is the store itself/);
+  assert.equal((await world.run('doctor')).status, 3);
 });
 
 test('what lies beside the hosts in the folder of a store is saved where it is named', async (t) => {
