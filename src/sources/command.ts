@@ -56,10 +56,12 @@ function reveal(key: string, secret: Secret): string {
   throw new SealiftError('config-invalid', `env.${key} holds a zero byte, which no variable can`);
 }
 
-/** What is there and cannot be started says so itself. */
 async function demandProgram(program: string, cwd = '/', path?: string): Promise<void> {
   if ((await findCommand(program, cwd, path?.split(':'))) !== undefined) return;
-  if (program.includes('/') && existsSync(resolve(cwd, program))) return;
+  if (program.includes('/') && existsSync(resolve(cwd, program)))
+    throw new SealiftError('tool-failed', `${program} could not be started`, {
+      hint: 'it has to be a file that may be executed (chmod +x)',
+    });
   throw new SealiftError('tool-missing', `${program} is not installed`);
 }
 

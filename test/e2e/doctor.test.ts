@@ -176,10 +176,17 @@ test(
 
 test('a command that cannot be started is bad', async (t) => {
   const world = await hostWithTree(t);
-  const sources = [{ name: 'dump', kind: 'command', argv: ['no-such-program', '-x'] }];
+  const plain = put(join(world.dir, 'plain'), '#!/bin/sh\n', 0o644);
+  const sources = [
+    { name: 'dump', kind: 'command', argv: ['no-such-program', '-x'] },
+    { name: 'plain', kind: 'command', argv: [plain] },
+    { name: 'folder', kind: 'command', argv: [world.dir] },
+  ];
   world.setJobs({ j: { schedule: every2h, sources } });
   const { status, lines } = await examine(world);
-  assert.deepEqual([status, lines.length], [3, 1]);
+  assert.deepEqual([status, lines.length], [3, 3]);
+  assert.match(lines[1] ?? '', /^bad source j\/plain: .*plain could not be started \| .*chmod/);
+  assert.match(lines[2] ?? '', /^bad source j\/folder: .* could not be started \| /);
   assert.match(
     lines[0] ?? '',
     /^bad source j\/dump: no-such-program is not installed \| give argv the whole path/,
