@@ -9,6 +9,7 @@ import { checkAttributes } from './doctor-attributes.ts';
 import { Checkup, printCheck } from './doctor-checkup.ts';
 import { checkHooks } from './doctor-hooks.ts';
 import { checkHost, checkKeys } from './doctor-host.ts';
+import { checkMounts } from './doctor-mounts.ts';
 import { checkSources } from './doctor-sources.ts';
 import { checkStore } from './doctor-store.ts';
 
@@ -35,6 +36,7 @@ export async function doctor(context: Context): Promise<Outcome> {
     `${config.stateDir} doctor${identity ? '' : ` ${process.pid}`}`,
   );
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
+  await checkMounts(checkup, config);
   await checkAttributes(checkup, config, signal);
 
   const [bad, warnings] = [checkup.count('bad'), checkup.count('warning')];

@@ -174,6 +174,26 @@ test(
   },
 );
 
+test(
+  'a file system that is mounted in a tree is a warning, since it is not saved',
+  needsMounts,
+  async (t) => {
+    const world = await hostWithTree(t);
+    const disk = join(world.dir, 'tree/disk');
+    mkdirSync(disk);
+    const sealift = await underMounts(t, `mount -t ramfs none ${disk}`);
+    const run = async () =>
+      linesOf(reportOf(await sealift(['-c', world.configFile, 'doctor', '--json'], { cwd: world.dir })));
+    assert.match(
+      (await run())[0] ?? '',
+      /^warning source tree\/tree: .*\/tree\/disk is a file system of its own/,
+    );
+    const sources = [{ ...treeSource, oneFileSystem: false }];
+    world.setJobs({ tree: { schedule: every2h, sources } });
+    assert.deepEqual(await run(), []);
+  },
+);
+
 test('a command that cannot be started is bad', async (t) => {
   const world = await hostWithTree(t);
   const plain = put(join(world.dir, 'plain'), '#!/bin/sh\n', 0o644);
