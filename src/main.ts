@@ -17,6 +17,8 @@ async function main(): Promise<void> {
   });
   // Who wants to stop does not wait for somebody to read the rest.
   if (signal.aborted) setTimeout(() => process.exit(), 1000).unref();
+  // Else Node.js takes itself apart first, and a signal that comes meanwhile kills the process whatever its status.
+  process.once('beforeExit', () => process.exit());
 }
 
 /** timeout(1) and others send a signal to the program and to its group: what comes so soon is the same one. */

@@ -227,6 +227,10 @@ function commandLine({ argv, runAs }: Command): string[] {
   return ['setpriv', `--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, groups, '--', ...argv];
 }
 
+/** What kills the programs that were asked to end and have not yet. They do not outlive this process. */
+const ending = new Set<() => void>();
+process.on('exit', () => ending.forEach((kill) => kill()));
+
 /** A running program. Disposing of it ends it, if it has not ended, and waits until it has. */
 class Child implements AsyncDisposable {
   readonly program: string;
@@ -357,14 +361,17 @@ class Child implements AsyncDisposable {
     });
   }
 
-  /** SIGTERM, and SIGKILL after five seconds, to the program and what it started. */
+  /** SIGTERM, and SIGKILL after five seconds or when this process ends, to the program and what it started. */
   #end(): Promise<void> {
     this.#ending ??= (async () => {
       if (this.#running) {
+        const kill = (): void => this.#kill('SIGKILL');
         this.#kill('SIGTERM');
-        const timer = setTimeout(() => this.#kill('SIGKILL'), graceMs);
+        const timer = setTimeout(kill, graceMs);
+        ending.add(kill);
         await this.#ended.promise;
         clearTimeout(timer);
+        ending.delete(kill);
       }
       const mayStay = this.#leavesChildren && this.#child.exitCode === 0;
       if (!this.#child.stdout.readableEnded && !mayStay) this.#kill('SIGKILL');

@@ -27,6 +27,8 @@ test('a restore that is interrupted says which databases are back', needs('postg
 
   // Whoever makes a table of the same name waits for the end of this.
   const held = psql(waiting, 'BEGIN; CREATE TABLE t (); SELECT pg_sleep(600)').catch(() => undefined);
+  const letGo = () => psql('postgres', `SELECT pg_terminate_backend(pid) ${sessions('true')}`);
+  t.after(letGo);
   const sessions = (where: string): string =>
     `FROM pg_stat_activity WHERE datname = '${waiting}' AND ${where}`;
   while ((await psql('postgres', `SELECT count(*) ${sessions(`wait_event = 'PgSleep'`)}`)) === '0')
@@ -42,15 +44,17 @@ test('a restore that is interrupted says which databases are back', needs('postg
   while ((await psql('postgres', `SELECT count(*) ${sessions(`wait_event_type = 'Lock'`)}`)) === '0')
     await Promise.race([delay(20), ended.then(() => assert.fail('it ended before it was interrupted'))]);
   child.kill('SIGINT');
-  // timeout(1) sends it to the program and then to its group, which is no second wish.
-  await delay(20);
-  child.kill('SIGINT');
+  // timeout(1) sends it to the program and then to its group, which is no second wish; not even while the process ends.
+  while (child.exitCode === null && child.signalCode === null) {
+    child.kill('SIGINT');
+    await delay(1);
+  }
   assert.deepEqual(await ended, [130, null]);
   assert.equal(
     (await said).join(''),
     `error: interrupted by SIGINT; done before: database "${back}" made and loaded\n`,
   );
-  await psql('postgres', `SELECT pg_terminate_backend(pid) ${sessions('true')}`);
+  await letGo();
   await held;
   assert.equal(await psql(back, 'SELECT * FROM t'), '1');
   assert.equal(await psql(waiting, `SELECT to_regclass('t') IS NULL`), 't');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,7 +14,7 @@ import { bucketStore, every2h, makeWorld, type Listing } from '../support/world.
 test('a second Ctrl-C, a while after the first, does not wait for an orderly end', async (t) => {
   const world = await makeWorld(t, { jobs: {} });
   const begun = join(world.dir, 'begun');
-  const stubborn = `trap '' TERM; touch ${begun}; while :; do sleep 0.1; done`;
+  const stubborn = `trap '' TERM; echo $$ >${begun}; while :; do sleep 0.1; done`;
   const sources = [{ name: 's', kind: 'command', shell: stubborn }];
   world.setJobs({ j: { schedule: every2h, sources } });
   const child = spawn(launcher, ['-c', world.configFile, '-q', 'backup'], {
@@ -23,15 +23,22 @@ test('a second Ctrl-C, a while after the first, does not wait for an orderly end
   });
   const ended = once(child, 'exit') as Promise<[number | null]>;
   await until(
-    () => existsSync(begun),
+    () => existsSync(begun) && readFileSync(begun, 'utf8').endsWith('\n'),
     () => 'the source was not begun',
   );
+  const pid = Number(readFileSync(begun, 'utf8'));
+  const isThere = (): boolean => existsSync(`/proc/${pid}`);
+  t.after(() => isThere() && process.kill(pid, 'SIGKILL'));
   child.kill('SIGINT');
   await delay(1200);
   assert.equal(child.exitCode, null, 'it waits for its program');
   child.kill('SIGINT');
   const [status] = await Promise.race([ended, delay(2000, ['still there'])]);
   assert.equal(status, 130);
+  await until(
+    () => !isThere(),
+    () => 'the program of the source is left behind',
+  );
 });
 
 suite('Ctrl-C while the store takes the index', needs('s3'), () => {
