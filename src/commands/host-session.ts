@@ -27,10 +27,11 @@ export interface HostSession extends AsyncDisposable {
   readonly shelf: SlabShelf;
 }
 
-/** Objects on their way to the store at one time, for all jobs together. */
-const budgetBytes = 16 * 2 ** 20;
-/** Plaintext that is worked on at one time, for each thread: small segments fill it in numbers, a large one alone. */
-const atWorkBytes = 8 * 2 ** 20;
+/**
+ * On the way from source to store at one time, of all jobs together, for each thread: small segments fill it in numbers,
+ * a large one alone.
+ */
+const budgetBytes = 12 * 2 ** 20;
 
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
@@ -53,8 +54,8 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     cache: openIndexCache(state.cacheDir, store.address),
     pool,
-    budget: new Budget(budgetBytes),
-    shelf: new SlabShelf(config.workers * atWorkBytes),
+    budget: new Budget(config.workers * budgetBytes),
+    shelf: new SlabShelf(),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();
       await store[Symbol.asyncDispose]();

@@ -1,6 +1,14 @@
+/** What somebody has of a budget, until it is given back. */
+export interface Share {
+  /** Gives back what is more than this. */
+  shrinkTo(amount: number): void;
+  /** All that is left of it; once, however often it is called. */
+  giveBack(): void;
+}
+
 /**
- * A share of something bounded (bytes, slabs) that all jobs of the process draw from, first come, first served. Waiting
- * for it is the back-pressure from the store to the dump.
+ * Something bounded (bytes) that all jobs of the process draw from, first come, first served. Waiting for it is the
+ * back-pressure from the store to the dump.
  */
 export class Budget {
   readonly #total: number;
@@ -13,19 +21,24 @@ export class Budget {
   }
 
   /** Waits until there is room. A request for more than the whole budget gets it alone. */
-  async take(amount: number): Promise<void> {
-    const wanted = Math.min(amount, this.#total);
-    if (this.#waiting.length === 0 && wanted <= this.#free) {
-      this.#free -= wanted;
-      return;
+  async take(amount: number): Promise<Share> {
+    let held = Math.min(amount, this.#total);
+    if (this.#waiting.length === 0 && held <= this.#free) this.#free -= held;
+    else {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.push({ amount: held, start: resolve });
+      await promise;
     }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiting.push({ amount: wanted, start: resolve });
-    await promise;
+    const shrinkTo = (rest: number): void => {
+      if (rest >= held) return;
+      this.#give(held - rest);
+      held = rest;
+    };
+    return { shrinkTo, giveBack: () => shrinkTo(0) };
   }
 
-  give(amount: number): void {
-    this.#free += Math.min(amount, this.#total);
+  #give(amount: number): void {
+    this.#free += amount;
     for (let next = this.#waiting[0]; next && next.amount <= this.#free; next = this.#waiting[0]) {
       this.#waiting.shift();
       this.#free -= next.amount;

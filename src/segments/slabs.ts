@@ -1,5 +1,4 @@
 import { release } from '../memory.ts';
-import { Budget } from './budget.ts';
 import { longestSegmentBytes } from './chunker.ts';
 
 /**
@@ -13,6 +12,12 @@ export interface Slab {
   /** How much of it is filled. */
   readonly length: number;
 }
+
+/**
+ * What a full slab counts until its segment is sealed: what is made of it takes room as well, and what earlier segments
+ * filled stays in memory, too.
+ */
+export const weightOf = ({ bytes, length }: Slab): number => length + bytes.length / 2;
 
 export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
@@ -31,12 +36,6 @@ const keptBytes = usualBytes;
  */
 export class SlabShelf {
   #free: Uint8Array<ArrayBuffer>[] = [];
-  readonly #atWork: Budget;
-
-  /** `atWorkBytes`: of segments in full slabs that may be worked on at a time. */
-  constructor(atWorkBytes: number) {
-    this.#atWork = new Budget(atWorkBytes);
-  }
 
   /**
    * `longestBytes`: of the longest segment that may come, though the slab may turn out too small for it. Slabs of
@@ -58,18 +57,6 @@ export class SlabShelf {
     larger.set(bytes.subarray(0, length));
     this.give(bytes);
     return larger;
-  }
-
-  /** Waits until this slab may be worked on. Resolves with what gives its place up, once however often it is called. */
-  async enter({ bytes, length }: Slab): Promise<() => void> {
-    // What earlier segments filled stays in memory, too, so a large slab counts as a quarter full at least.
-    const weight = Math.max(length, bytes.length / 4);
-    await this.#atWork.take(weight);
-    let held = true;
-    return () => {
-      if (held) this.#atWork.give(weight);
-      held = false;
-    };
   }
 
   give(bytes: Uint8Array<ArrayBuffer>): void {

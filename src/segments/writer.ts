@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { release } from '../memory.ts';
 import { type Seal } from '../seal/message.ts';
-import type { Budget } from './budget.ts';
+import type { Budget, Share } from './budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';
-import type { Slab, SlabShelf } from './slabs.ts';
+import { weightOf, type Slab, type SlabShelf } from './slabs.ts';
 
 /** A segment as the store has it. */
 export interface StoredSegment {
@@ -27,7 +27,7 @@ export interface WrittenStream {
 export interface SegmentWriterOptions {
   readonly pool: WorkerPool;
   readonly shelf: SlabShelf;
-  /** Of bytes of objects that the store has not acknowledged yet. */
+  /** Of bytes that a segment takes from when it is gathered until the store has acknowledged its object. */
   readonly budget: Budget;
   readonly idKey: Uint8Array;
   readonly gear: Int32Array;
@@ -50,8 +50,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
   const { pool, budget, shelf, idKey, gear, folder, reusable, put, progress } = options;
   const added = new Map<string, Promise<StoredSegment>>();
 
-  /** Gives the place of its slab up when the object has a share of the budget: so a slow store stops the source. */
-  async function sealAndPut(id: string, plaintext: Slab, leave: () => void): Promise<StoredSegment> {
+  async function sealAndPut(id: string, plaintext: Slab, share: Share): Promise<StoredSegment> {
     const { object, sha256, slab } = await pool.run<'seal'>({
       type: 'seal',
       slab: plaintext,
@@ -59,37 +58,32 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
     });
     shelf.give(slab.bytes);
     const segment = { id, folder, storedBytes: object.length, sha256 };
-    await budget.take(segment.storedBytes);
-    try {
-      leave();
-      await put(segment, object);
-      release(object);
-    } finally {
-      budget.give(segment.storedBytes);
-    }
+    share.shrinkTo(segment.storedBytes);
+    await put(segment, object);
+    release(object);
     return segment;
   }
 
-  /** Takes over the slab and its place at work. A slab whose task fails is not seen again. */
-  async function store(plaintext: Slab, leave: () => void): Promise<StoredSegment & { bytes: number }> {
+  /** Takes over the slab and its share of the budget. A slab whose task fails is not seen again. */
+  async function store(plaintext: Slab, share: Share): Promise<StoredSegment & { bytes: number }> {
     const bytes = plaintext.length;
     try {
       const { id, slab } = await pool.run<'identify'>({ type: 'identify', slab: plaintext, idKey });
       let stored = reusable.get(id) ?? added.get(id);
       const isNew = stored === undefined;
       if (stored === undefined) {
-        stored = sealAndPut(id, slab, leave);
+        stored = sealAndPut(id, slab, share);
         added.set(id, stored);
         stored.catch(() => added.delete(id)); // the next one that has it tries again
       } else {
         shelf.give(slab.bytes);
-        leave();
+        share.giveBack();
       }
       const result = { ...(await stored), bytes };
       progress?.(bytes, isNew ? result.storedBytes : 0);
       return result;
     } finally {
-      leave();
+      share.giveBack();
     }
   }
 
@@ -108,7 +102,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       let length = 0;
       const send = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
         const full = { bytes, length };
-        const stored = store(full, await shelf.enter(full));
+        const stored = store(full, await budget.take(weightOf(full)));
         length = 0;
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);

@@ -2,58 +2,83 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as fc from 'fast-check';
-import { Budget } from '../../src/segments/budget.ts';
+import { Budget, type Share } from '../../src/segments/budget.ts';
 
 /** Asks for bytes and notes when they are granted. */
-function ask(budget: Budget, granted: string[], name: string, bytes: number): void {
-  void budget.take(bytes).then(() => granted.push(name));
+function asker(budget: Budget) {
+  const granted: string[] = [];
+  const shares: Record<string, Share> = {};
+  const ask = (name: string, bytes: number): void => {
+    void budget.take(bytes).then((share) => {
+      granted.push(name);
+      shares[name] = share;
+    });
+  };
+  return { ask, granted, shares };
 }
 
 test('requests are granted while there is room, and the next one waits for as much as it needs', async () => {
-  const budget = new Budget(10);
-  const granted: string[] = [];
-  ask(budget, granted, 'a', 6);
-  ask(budget, granted, 'b', 4);
-  ask(budget, granted, 'c', 5);
+  const { ask, granted, shares } = asker(new Budget(10));
+  ask('a', 6);
+  ask('b', 4);
+  ask('c', 5);
   await turn();
   assert.deepEqual(granted, ['a', 'b']);
-  budget.give(4);
+  shares['b']!.giveBack();
+  shares['b']!.giveBack();
   await turn();
   assert.deepEqual(granted, ['a', 'b']);
-  budget.give(6);
+  shares['a']!.giveBack();
   await turn();
   assert.deepEqual(granted, ['a', 'b', 'c']);
 });
 
+test('a share that shrinks gives back the difference, and never grows', async () => {
+  const { ask, granted, shares } = asker(new Budget(10));
+  ask('a', 10);
+  ask('b', 6);
+  await turn();
+  shares['a']!.shrinkTo(5);
+  shares['a']!.shrinkTo(8);
+  await turn();
+  assert.deepEqual(granted, ['a']);
+  shares['a']!.shrinkTo(4);
+  await turn();
+  assert.deepEqual(granted, ['a', 'b']);
+  shares['b']!.giveBack();
+  shares['a']!.giveBack();
+  ask('all', 10);
+  await turn();
+  assert.deepEqual(granted, ['a', 'b', 'all']);
+});
+
 test('a small request does not overtake a large one that came first', async () => {
-  const budget = new Budget(10);
-  const granted: string[] = [];
-  ask(budget, granted, 'first', 8);
-  ask(budget, granted, 'large', 9);
-  ask(budget, granted, 'small', 1);
+  const { ask, granted, shares } = asker(new Budget(10));
+  ask('first', 8);
+  ask('large', 9);
+  ask('small', 1);
   await turn();
   assert.deepEqual(granted, ['first']);
-  budget.give(8);
+  shares['first']!.giveBack();
   await turn();
   assert.deepEqual(granted, ['first', 'large', 'small']);
 });
 
 test('a request for more than everything is granted alone, and gives back what it got', async () => {
-  const budget = new Budget(10);
-  const granted: string[] = [];
-  ask(budget, granted, 'one', 1);
-  ask(budget, granted, 'huge', 1000);
-  ask(budget, granted, 'next', 1);
+  const { ask, granted, shares } = asker(new Budget(10));
+  ask('one', 1);
+  ask('huge', 1000);
+  ask('next', 1);
   await turn();
   assert.deepEqual(granted, ['one']);
-  budget.give(1);
+  shares['one']!.giveBack();
   await turn();
   assert.deepEqual(granted, ['one', 'huge']);
-  budget.give(1000);
+  shares['huge']!.giveBack();
   await turn();
   assert.deepEqual(granted, ['one', 'huge', 'next']);
-  ask(budget, granted, 'nine', 9);
-  ask(budget, granted, 'ten', 1);
+  ask('nine', 9);
+  ask('ten', 1);
   await turn();
   assert.deepEqual(granted.slice(3), ['nine']);
 });
@@ -67,13 +92,13 @@ test('whatever is asked in whatever order: never more than the budget is out, ev
       let out = 0;
       await Promise.all(
         sizes.map(async (size, i) => {
-          await budget.take(size);
+          const share = await budget.take(size);
           order.push(i);
           out += Math.min(size, 100);
           assert.ok(out <= 100);
           await turn();
           out -= Math.min(size, 100);
-          budget.give(size);
+          share.giveBack();
         }),
       );
       assert.deepEqual(

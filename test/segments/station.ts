@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test';
 import { findWithPrivateKeys } from '../../src/seal/session-key.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { Budget } from '../../src/segments/budget.ts';
-import { gearTable, longestSegmentBytes } from '../../src/segments/chunker.ts';
+import { gearTable } from '../../src/segments/chunker.ts';
 import { WorkerPool } from '../../src/segments/pool.ts';
 import { createSegmentReader, type FetchSegment } from '../../src/segments/reader.ts';
 import { segmentIdKey } from '../../src/segments/segment-id.ts';
@@ -37,7 +37,7 @@ export async function freshStation(t: TestContext, changes: Partial<SegmentWrite
   const writer = createSegmentWriter({
     pool,
     budget: new Budget(48 * 2 ** 20),
-    shelf: new SlabShelf(3 * longestSegmentBytes),
+    shelf: new SlabShelf(),
     idKey: segmentIdKey(secret),
     gear: gearTable(secret),
     seal: await createSeal([recipient.publicKey]),

@@ -9,7 +9,6 @@ import { segmentIdKey } from '../../src/segments/segment-id.ts';
 import { Budget } from '../../src/segments/budget.ts';
 import type { WorkerPool } from '../../src/segments/pool.ts';
 import { SlabShelf } from '../../src/segments/slabs.ts';
-import { longestSegmentBytes } from '../../src/segments/chunker.ts';
 import { openIndexCache } from '../../src/snapshot/index-cache.ts';
 import { createState, type State } from '../../src/state.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -105,7 +104,7 @@ export class SimHost {
       cache: openIndexCache(this.state.cacheDir, store.address),
       pool: this.#pool,
       budget: new Budget(16 * 2 ** 20),
-      shelf: new SlabShelf(this.#pool.size * longestSegmentBytes),
+      shelf: new SlabShelf(),
       async [Symbol.asyncDispose]() {},
     };
   }
