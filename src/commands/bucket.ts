@@ -119,7 +119,7 @@ async function subjectsOf(
   bucket: Bucket,
 ): Promise<readonly [BucketSubject, ...BucketSubject[]]> {
   const { signal, log } = context;
-  await using store = await openStore(s3);
+  await using store = await openStore(s3, log);
   const trust = await trustOf(config);
   const own = limitsOf(config, s3, bucket, config.host === undefined ? [] : [config.host]);
   const subjects: [BucketSubject, ...BucketSubject[]] = [own];

@@ -28,7 +28,7 @@ export async function checkStore(
 ): Promise<void> {
   const { signal } = context;
   const place = config.store.kind === 's3' ? config.store.bucket : config.store.path;
-  const store = await checkup.attempt('store', place, () => openStore(config.store));
+  const store = await checkup.attempt('store', place, () => openStore(config.store, context.log));
   if (!store) return;
   await using _ = store;
   const now = await checkup.attempt('store', store.address, () => store.now(signal));

@@ -7,7 +7,7 @@ import { trust, type StoredHostKey } from './keys.ts';
 export async function trustFromStore(context: Context, fingerprint: string): Promise<Outcome> {
   const { signal } = context;
   const config = await context.config();
-  await using store = await openStore(config.store);
+  await using store = await openStore(config.store, context.log);
 
   async function* readHostKeys(): AsyncGenerator<StoredHostKey> {
     for (const folder of await store.folders('', signal)) {

@@ -46,7 +46,7 @@ export interface HostView {
 export async function openReaderSession(context: Context): Promise<ReaderSession> {
   const config = await context.config();
   const trust = await trustOf(config);
-  const { store, fetchedBytes } = metered(await openStore(config.store));
+  const { store, fetchedBytes } = metered(await openStore(config.store, context.log));
   try {
     const now = await timeOf(store, context);
     const cache = openIndexCache(cacheDir(config, context), store.address);

@@ -14,7 +14,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { S3Config, StoreConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
-import { connect, isAbsent, isUnknown, nameOf, options, statusOf } from './s3-client.ts';
+import { connect, isAbsent, isUnknown, nameOf, statusOf } from './s3-client.ts';
 
 /**
  * The rules of a bucket as a whole, beside the objects in it: what deletes, keeps and shows them without us. Nobody
@@ -58,7 +58,7 @@ export async function readBucketRules(
 }
 
 export function openBucket(config: S3Config): Bucket {
-  const { client, bucket: Bucket, address, ask } = connect(config);
+  const { send, bucket: Bucket, address, ask, close } = connect(config);
 
   /** `none`: what it means that the bucket has nothing of the kind. */
   async function reading<T>(what: string, question: () => Promise<T>, none: T): Promise<Reading<T>> {
@@ -75,7 +75,7 @@ export function openBucket(config: S3Config): Bucket {
   }
 
   const getLifecycle = (signal?: AbortSignal) =>
-    client.send(new GetBucketLifecycleConfigurationCommand({ Bucket }), options(signal));
+    send(new GetBucketLifecycleConfigurationCommand({ Bucket }), signal);
 
   const lifecycle = (signal?: AbortSignal): Promise<Reading<readonly LifecycleRule[]>> =>
     reading(
@@ -88,20 +88,18 @@ export function openBucket(config: S3Config): Bucket {
     const [policy, acl, block] = await Promise.all([
       reading(
         'the policy status',
-        async () =>
-          (await client.send(new GetBucketPolicyStatusCommand({ Bucket }), options(signal))).PolicyStatus,
+        async () => (await send(new GetBucketPolicyStatusCommand({ Bucket }), signal)).PolicyStatus,
         undefined,
       ),
       reading(
         'the access control list',
-        async () => publicGrants(await client.send(new GetBucketAclCommand({ Bucket }), options(signal))),
+        async () => publicGrants(await send(new GetBucketAclCommand({ Bucket }), signal)),
         [],
       ),
       reading(
         'the public access block',
         async () =>
-          (await client.send(new GetPublicAccessBlockCommand({ Bucket }), options(signal)))
-            .PublicAccessBlockConfiguration,
+          (await send(new GetPublicAccessBlockCommand({ Bucket }), signal)).PublicAccessBlockConfiguration,
         undefined,
       ),
     ]);
@@ -121,15 +119,14 @@ export function openBucket(config: S3Config): Bucket {
         lifecycle(signal),
         reading(
           'the versioning state',
-          async () =>
-            (await client.send(new GetBucketVersioningCommand({ Bucket }), options(signal))).Status ?? 'off',
+          async () => (await send(new GetBucketVersioningCommand({ Bucket }), signal)).Status ?? 'off',
           'off' as const,
         ),
         reading(
           'the Object Lock',
           async () =>
-            (await client.send(new GetObjectLockConfigurationCommand({ Bucket }), options(signal)))
-              .ObjectLockConfiguration?.Rule?.DefaultRetention,
+            (await send(new GetObjectLockConfigurationCommand({ Bucket }), signal)).ObjectLockConfiguration
+              ?.Rule?.DefaultRetention,
           undefined,
         ),
         publicBy(signal),
@@ -146,13 +143,13 @@ export function openBucket(config: S3Config): Bucket {
         const rules = change(before);
         if (isDeepStrictEqual(sorted(rules), sorted(before))) return { changed: false, rules };
         const size = present?.TransitionDefaultMinimumObjectSize;
-        await client.send(
+        await send(
           new PutBucketLifecycleConfigurationCommand({
             Bucket,
             LifecycleConfiguration: { Rules: rules },
             ...(size === undefined ? {} : { TransitionDefaultMinimumObjectSize: size }),
           }),
-          options(signal),
+          signal,
         );
         return { changed: true, rules };
       }),
@@ -162,7 +159,7 @@ export function openBucket(config: S3Config): Bucket {
         const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention } } as const;
         try {
           const command = new PutObjectLockConfigurationCommand({ Bucket, ObjectLockConfiguration });
-          await client.send(command, options(signal));
+          await send(command, signal);
         } catch (error) {
           if (nameOf(error) !== 'InvalidBucketState' && !isUnknown(error)) throw error;
           throw new SealiftError('failed', `Object Lock is not enabled for the bucket ${Bucket}`, {
@@ -171,7 +168,7 @@ export function openBucket(config: S3Config): Bucket {
           });
         }
       }),
-    [Symbol.dispose]: () => client.destroy(),
+    [Symbol.dispose]: close,
   };
 }
 

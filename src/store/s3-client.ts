@@ -1,28 +1,91 @@
-import { S3Client, S3ServiceException } from '@aws-sdk/client-s3';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
+  type ServiceInputTypes,
+  type ServiceOutputTypes,
+} from '@aws-sdk/client-s3';
 import type { S3Config } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import { silentLog, type Log } from '../log.ts';
+
+type Command<I extends ServiceInputTypes, O extends ServiceOutputTypes> = Parameters<
+  typeof S3Client.prototype.send<I, O>
+>[0];
 
 /** An S3 bucket and how to speak to it. Connecting asks nothing; the first question shows whether the bucket is there. */
 export interface S3Connection {
-  readonly client: S3Client;
   readonly bucket: string;
   readonly prefix: string;
   /** For people: `s3://bucket/prefix`. */
   readonly address: string;
   /** Puts a question; if it fails, the error says what was asked: "cannot WHAT (ADDRESS): ...". */
   ask<T>(what: string, question: () => Promise<T>): Promise<T>;
+  /**
+   * One request and its answer, with what is taken from it: all of it anew for as long as a store that has answered before
+   * is away. Errors are the SDK's.
+   */
+  send<I extends ServiceInputTypes, O extends ServiceOutputTypes, T = O>(
+    command: Command<I, O>,
+    signal?: AbortSignal,
+    take?: (answer: O) => Promise<T>,
+  ): Promise<T>;
   /** The `Date` header that came with an answer (rule R9). */
   dateOf(answer: object): Date | undefined;
+  close(): void;
 }
 
-/** `stalledAfterMs`: so long may a connection be silent in the midst of an answer. */
-export function connect(config: S3Config, stalledAfterMs = 120_000): S3Connection {
+export interface S3Options {
+  /** Hears when the store is away, and when it is back. */
+  readonly log?: Log;
+  /** So long may a connection be silent: before an answer, or in the midst of one. */
+  readonly stalledAfterMs?: number;
+  /**
+   * The same for an object on its way up: what the system has taken is not there yet, and nothing is heard meanwhile. In ten
+   * minutes an uplink of 40 KB/s takes all that may be on its way at a time.
+   */
+  readonly putStalledAfterMs?: number;
+  /** So long may a store be away that has answered before. */
+  readonly patienceMs?: number;
+}
+
+export function connect(
+  config: S3Config,
+  {
+    log = silentLog(),
+    stalledAfterMs = 120_000,
+    putStalledAfterMs = 600_000,
+    patienceMs = 300_000,
+  }: S3Options = {},
+): S3Connection {
   const client = makeClient(config, stalledAfterMs);
+  const uploader = makeClient(config, putStalledAfterMs);
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
+  let hasAnswered = false;
+  let isAway = false;
+
+  const answered = (): void => {
+    if (isAway) log.info(`the store is back (${place})`);
+    [hasAnswered, isAway] = [true, false];
+  };
+
+  /** Waits before the question is put again; throws its error if that makes no sense. */
+  async function wait(error: unknown, pauseMs: number, untilMs: number, signal?: AbortSignal): Promise<void> {
+    if (!isTransient(error)) {
+      if (statusOf(error) !== undefined) answered();
+      throw error;
+    }
+    if (!hasAnswered || performance.now() + pauseMs > untilMs) throw error;
+    if (!isAway)
+      log.warn(`the store is away, asking again for ${patienceMs / 1000} s (${place}): ${reasonOf(error)}`);
+    isAway = true;
+    await delay(pauseMs, undefined, signal ? { signal } : {});
+  }
+
   return {
-    client,
     bucket: config.bucket,
     prefix: config.prefix,
     address,
@@ -33,7 +96,25 @@ export function connect(config: S3Config, stalledAfterMs = 120_000): S3Connectio
         throw translate(error, `cannot ${what} (${place})`);
       }
     },
+    async send(command, signal, take) {
+      let untilMs: number | undefined;
+      for (let pauseMs = 1000; ; pauseMs = Math.min(2 * pauseMs, 15_000)) {
+        try {
+          const through = command instanceof PutObjectCommand ? uploader : client;
+          const answer = await through.send(command, options(signal));
+          const taken = take ? await take(answer) : answer;
+          answered();
+          return taken as never;
+        } catch (error) {
+          await wait(error, pauseMs, (untilMs ??= performance.now() + patienceMs), signal);
+        }
+      }
+    },
     dateOf: (answer) => answerDates.get(answer),
+    close() {
+      client.destroy();
+      uploader.destroy();
+    },
   };
 }
 
@@ -50,13 +131,8 @@ function makeClient(config: S3Config, stalledAfterMs: number): S3Client {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts: 5,
-    // The time for a request ends with the headers of its answer; a body that stalls is silence on the socket.
-    requestHandler: {
-      connectionTimeout: 10_000,
-      requestTimeout: 120_000,
-      socketTimeout: stalledAfterMs,
-      throwOnRequestTimeout: true,
-    },
+    // Silence is what ends a request, not slowness: an object may take long on its way up.
+    requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs },
   });
 }
 
@@ -76,11 +152,35 @@ function recordAnswerDates(client: S3Client): WeakMap<object, Date> {
   return dates;
 }
 
-export const options = (abortSignal: AbortSignal | undefined): { abortSignal?: AbortSignal } =>
+const options = (abortSignal: AbortSignal | undefined): { abortSignal?: AbortSignal } =>
   abortSignal === undefined ? {} : { abortSignal };
 
 export const statusOf = (error: unknown): number | undefined =>
   error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+
+/** It may go well a little later: an overloaded or restarting store, a network that is away, a write that met another. */
+function isTransient(error: unknown): boolean {
+  const status = statusOf(error);
+  if (status === undefined)
+    return nameOf(error) === 'TimeoutError' || lostConnection.has(systemCode(error) ?? '');
+  return (
+    (status >= 500 && ![501, 507].includes(status)) ||
+    status === 429 ||
+    ['RequestTimeout', 'ConditionalRequestConflict'].includes(nameOf(error))
+  );
+}
+
+const lostConnection = new Set([
+  'ECONNRESET',
+  'ECONNREFUSED',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+]);
 
 export const nameOf = (error: unknown): string => (error instanceof Error ? error.name : '');
 
@@ -111,6 +211,8 @@ function translate(error: unknown, what: string): unknown {
     name === 'CredentialsProviderError' ||
     name === 'InvalidAccessKeyId' ||
     name === 'SignatureDoesNotMatch' ||
+    name === 'ExpiredToken' ||
+    name === 'InvalidToken' ||
     status === 401
   )
     return new SealiftError('store-denied', `${what}: the credentials are missing or wrong (${name})`, {
@@ -125,9 +227,16 @@ function translate(error: unknown, what: string): unknown {
       hint: 'The credentials are known but lack this right on the bucket.',
       cause: error,
     });
-  const reason = error instanceof Error ? `${name}: ${error.message || 'no answer'}` : String(error);
-  return new SealiftError('store-unavailable', `${what}: ${reason}`, {
+  return new SealiftError('store-unavailable', `${what}: ${reasonOf(error)}`, {
     hint: 'Check store.endpoint, and that this machine can reach it. Nothing that is stored is harmed.',
     cause: error,
   });
 }
+
+export const notS3 = (address: string): SealiftError =>
+  new SealiftError('store-unavailable', `what answers for ${address} does not speak S3`, {
+    hint: 'Check store.endpoint: a console, a login page or another web server may be there.',
+  });
+
+const reasonOf = (error: unknown): string =>
+  error instanceof Error ? `${error.name}: ${error.message || 'no answer'}` : messageOf(error);

@@ -6,7 +6,7 @@ import {
   type ObjectVersion,
 } from '@aws-sdk/client-s3';
 import { SealiftError } from '../errors.ts';
-import { options, type S3Connection } from './s3-client.ts';
+import { notS3, type S3Connection } from './s3-client.ts';
 import type { StoredObject, StoredVersion, UnfinishedWrite } from './store.ts';
 
 /**
@@ -15,14 +15,14 @@ import type { StoredObject, StoredVersion, UnfinishedWrite } from './store.ts';
  */
 
 export async function* objectPages(
-  { client, bucket: Bucket, address }: S3Connection,
+  { send, bucket: Bucket, address }: S3Connection,
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes' | 'EncodingType'>> {
   let ContinuationToken: string | undefined;
   do {
-    const page = await client.send(
+    const page = await send(
       new ListObjectsV2Command({
         Bucket,
         Prefix,
@@ -30,8 +30,9 @@ export async function* objectPages(
         ...(Delimiter === undefined ? {} : { Delimiter }),
         ...(ContinuationToken === undefined ? {} : { ContinuationToken }),
       }),
-      options(signal),
+      signal,
     );
+    demandListing(page, address);
     yield page;
     ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
     if (page.IsTruncated && !ContinuationToken) throw cutShort(address, Prefix);
@@ -46,7 +47,7 @@ export interface VersionPage {
 }
 
 export async function* versionPages(
-  { client, bucket: Bucket, address }: S3Connection,
+  { send, bucket: Bucket, address }: S3Connection,
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
@@ -54,7 +55,7 @@ export async function* versionPages(
   let KeyMarker: string | undefined;
   let VersionIdMarker: string | undefined;
   for (;;) {
-    const page = await client.send(
+    const page = await send(
       new ListObjectVersionsCommand({
         Bucket,
         Prefix,
@@ -63,8 +64,9 @@ export async function* versionPages(
         ...(KeyMarker === undefined ? {} : { KeyMarker }),
         ...(VersionIdMarker === undefined ? {} : { VersionIdMarker }),
       }),
-      options(signal),
+      signal,
     );
+    demandListing(page, address);
     const versions = (page.Versions ?? []).map((version) => storedVersion(version, false, page, address));
     const markers = (page.DeleteMarkers ?? []).map((marker) =>
       storedVersion({ ...marker, Size: 0, ETag: '' }, true, page, address),
@@ -85,7 +87,7 @@ export async function* versionPages(
 }
 
 export async function* uploadPages(
-  { client, bucket: Bucket, address }: S3Connection,
+  { send, bucket: Bucket, address }: S3Connection,
   Prefix: string,
   signal?: AbortSignal,
 ): AsyncGenerator<UnfinishedWrite[]> {
@@ -94,7 +96,7 @@ export async function* uploadPages(
   let KeyMarker: string | undefined;
   let UploadIdMarker: string | undefined;
   for (;;) {
-    const page = await client.send(
+    const page = await send(
       new ListMultipartUploadsCommand({
         Bucket,
         Prefix,
@@ -102,7 +104,7 @@ export async function* uploadPages(
         ...(KeyMarker === undefined ? {} : { KeyMarker }),
         ...(UploadIdMarker === undefined ? {} : { UploadIdMarker }),
       }),
-      options(signal),
+      signal,
     );
     const uploads = (page.Uploads ?? []).map(({ Key = '', UploadId, Initiated }): UnfinishedWrite => {
       const key = decode(Key, encoded);
@@ -122,6 +124,11 @@ export async function* uploadPages(
     KeyMarker = next;
     UploadIdMarker = page.NextUploadIdMarker;
   }
+}
+
+/** What answers every question with a page of its own would otherwise hold nothing. */
+export function demandListing(page: { IsTruncated?: boolean | undefined }, address: string): void {
+  if (page.IsTruncated === undefined) throw notS3(address);
 }
 
 export function storedObject(

@@ -10,32 +10,34 @@ import {
 import { rfc3339 } from '../clock.ts';
 import type { S3Config } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { connect, isAbsent, isUnknown, options, statusOf } from './s3-client.ts';
-import { decode, objectPages, storedObject, uploadPages, versionPages } from './s3-listing.ts';
+import { connect, isAbsent, isUnknown, notS3, statusOf, type S3Options } from './s3-client.ts';
+import { decode, demandListing, objectPages, storedObject, uploadPages, versionPages } from './s3-listing.ts';
 import type { Store, StoredObject, StoredVersion } from './store.ts';
 
 /** A store in an S3 bucket below a prefix. Opening it asks nothing; the first call shows whether the bucket is there. */
-export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
-  const connection = connect(config, stalledAfterMs);
-  const { client, bucket: Bucket, prefix, address, ask } = connection;
+export function openS3Store(config: S3Config, options?: S3Options): Store {
+  const connection = connect(config, options);
+  const { send, bucket: Bucket, prefix, address, ask } = connection;
   /** Some stores know no conditional put (501); the random snapshot id in every key keeps writes apart there. */
   let conditionalPut = true;
 
   async function put(key: string, body: Uint8Array, once: boolean, abortSignal?: AbortSignal): Promise<void> {
     const md5 = createHash('md5').update(body).digest();
     const Key = prefix + key;
-    const send = (condition: { IfNoneMatch?: string }) =>
-      client.send(
+    const write = async (condition: { IfNoneMatch?: string }): Promise<void> => {
+      const { ETag } = await send(
         new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5.toString('base64'), ...condition }),
-        options(abortSignal),
+        abortSignal,
       );
-    if (!once || !conditionalPut) return void (await send({}));
+      if (ETag === undefined) throw notS3(address);
+    };
+    if (!once || !conditionalPut) return write({});
     try {
-      await send({ IfNoneMatch: '*' });
+      await write({ IfNoneMatch: '*' });
     } catch (error) {
       if (statusOf(error) === 501) {
         conditionalPut = false;
-        return void (await send({}));
+        return write({});
       }
       if (statusOf(error) !== 412) throw error;
       if (!(await isSame(key, body, md5.toString('hex'), abortSignal)))
@@ -52,30 +54,22 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
     md5: string,
     abortSignal?: AbortSignal,
   ): Promise<boolean> {
-    const head = await client.send(
-      new HeadObjectCommand({ Bucket, Key: prefix + key }),
-      options(abortSignal),
-    );
+    const head = await send(new HeadObjectCommand({ Bucket, Key: prefix + key }), abortSignal);
     if (head.ContentLength !== body.byteLength) return false;
     if (head.ETag?.replaceAll('"', '') === md5) return true;
     return (await readVersion(key, undefined, abortSignal))?.bytes.equals(body) === true;
   }
 
   const readVersion = async (key: string, VersionId: string | undefined, abortSignal?: AbortSignal) => {
+    const place = { Bucket, Key: prefix + key, ...(VersionId === undefined ? {} : { VersionId }) };
     try {
-      const answer = await client.send(
-        new GetObjectCommand({
-          Bucket,
-          Key: prefix + key,
-          ...(VersionId === undefined ? {} : { VersionId }),
-        }),
-        options(abortSignal),
-      );
-      const bytes = await answer.Body?.transformToByteArray();
-      return {
-        bytes: Buffer.from(bytes?.buffer ?? new ArrayBuffer(0), bytes?.byteOffset, bytes?.byteLength),
-        version: answer.VersionId,
-      };
+      return await send(new GetObjectCommand(place), abortSignal, async (answer) => {
+        const bytes = await answer.Body?.transformToByteArray();
+        return {
+          bytes: Buffer.from(bytes?.buffer ?? new ArrayBuffer(0), bytes?.byteOffset, bytes?.byteLength),
+          version: answer.VersionId,
+        };
+      });
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw error;
@@ -103,7 +97,7 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
     // before versioning was enabled or while it was suspended; in a bucket without versions it is the object.
     const place = { Bucket, Key: prefix + key, ...(version === undefined ? {} : { VersionId: version }) };
     try {
-      await client.send(new DeleteObjectCommand(place), options(signal));
+      await send(new DeleteObjectCommand(place), signal);
     } catch (error) {
       if (isAbsent(error)) return;
       const saysLock = /object[ -]?lock|worm|retention/i.test(messageOf(error));
@@ -126,7 +120,7 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
     place: { Bucket: string; Key: string; VersionId?: string },
     signal?: AbortSignal,
   ): Promise<string | undefined> {
-    const head = await client.send(new HeadObjectCommand(place), options(signal)).catch(() => undefined);
+    const head = await send(new HeadObjectCommand(place), signal).catch(() => undefined);
     if (!head) return undefined;
     if (head.ObjectLockLegalHoldStatus === 'ON') return 'it is kept under a legal hold';
     const until = head.ObjectLockRetainUntilDate;
@@ -205,7 +199,7 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
       ask(`abandon the upload of ${key}`, async () => {
         try {
           const place = { Bucket, Key: prefix + key, UploadId };
-          await client.send(new AbortMultipartUploadCommand(place), options(signal));
+          await send(new AbortMultipartUploadCommand(place), signal);
         } catch (error) {
           if (!isAbsent(error)) throw error;
         }
@@ -221,14 +215,15 @@ export function openS3Store(config: S3Config, stalledAfterMs?: number): Store {
     },
     async now(signal) {
       const answer = await ask('reach the store', () =>
-        client.send(new ListObjectsV2Command({ Bucket, Prefix: prefix, MaxKeys: 1 }), options(signal)),
+        send(new ListObjectsV2Command({ Bucket, Prefix: prefix, MaxKeys: 1 }), signal),
       );
+      demandListing(answer, address);
       const date = connection.dateOf(answer);
       if (!date) throw new SealiftError('clock-wrong', `${address} does not tell its time (no Date header)`);
       return date;
     },
     async [Symbol.asyncDispose]() {
-      client.destroy();
+      connection.close();
     },
   };
 }

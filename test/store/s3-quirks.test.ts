@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createConnection, createServer, type AddressInfo } from 'node:net';
+import { Transform } from 'node:stream';
 import { suite, test, type TestContext } from 'node:test';
-import { freshBucket, needs } from '../services/services.ts';
+import { createLog } from '../../src/log.ts';
+import type { S3Options } from '../../src/store/s3-client.ts';
+import { freshBucket, needs, theService } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
-import { errorAnswer, s3Proxy, type Exchange } from './s3-proxy.ts';
+import { errorAnswer, s3Proxy, type Answer, type Exchange } from './s3-proxy.ts';
 import { freshPrefix, s3Store } from './s3-store.ts';
 
 const { skip } = needs('s3');
@@ -13,14 +18,14 @@ const pass = async (exchange: Exchange): Promise<void> => exchange.answer(await 
 async function storeBehind(
   t: TestContext,
   handle: (exchange: Exchange) => Promise<void>,
-  stalledAfterMs?: number,
+  options?: S3Options,
 ) {
   const prefix = freshPrefix();
-  const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) }, stalledAfterMs);
+  const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) }, options);
   return { store, real: s3Store(t, { bucket, prefix }) };
 }
 
-suite('an S3 server with quirks:', { skip }, () => {
+suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
   test('where no conditional put is known, objects are put without condition', async (t) => {
     const conditions: (string | undefined)[] = [];
     const { store, real } = await storeBehind(t, async (exchange) => {
@@ -113,7 +118,7 @@ suite('an S3 server with quirks:', { skip }, () => {
       const { store, real } = await storeBehind(
         t,
         async (exchange) => exchange.stall(await exchange.ask(), 50_000),
-        500,
+        { stalledAfterMs: 500 },
       );
       await real.put('a', pseudoRandom(2, 100_000));
       await assert.rejects(Array.fromAsync(store.versions('a')), {
@@ -270,10 +275,15 @@ suite('an S3 server with quirks:', { skip }, () => {
 
   test('a deletion that fails for a while is tried again, and one that keeps failing is reported', async (t) => {
     let refusals = 2;
-    const { store, real } = await storeBehind(t, async (exchange) => {
-      if (exchange.method === 'DELETE' && refusals-- > 0) exchange.answer(errorAnswer(500, 'InternalError'));
-      else await pass(exchange);
-    });
+    const { store, real } = await storeBehind(
+      t,
+      async (exchange) => {
+        if (exchange.method === 'DELETE' && refusals-- > 0)
+          exchange.answer(errorAnswer(500, 'InternalError'));
+        else await pass(exchange);
+      },
+      { patienceMs: 1500 },
+    );
     await real.put('a', Buffer.from('1'));
     await store.remove({ key: 'a', version: 'null' });
     assert.deepEqual(await Array.fromAsync(real.list('')), []);
@@ -284,4 +294,152 @@ suite('an S3 server with quirks:', { skip }, () => {
       message: /cannot delete a .*InternalError/,
     });
   });
+
+  const badGateway: Answer = {
+    status: 502,
+    headers: { 'content-type': 'text/html' },
+    body: Buffer.from('<html><head><title>502 Bad Gateway</title></head><body></body></html>'),
+  };
+  for (const [what, away] of [
+    ['says 503', (exchange: Exchange) => exchange.answer(errorAnswer(503, 'ServiceUnavailable'))],
+    ['breaks every connection', (exchange: Exchange) => exchange.cut()],
+    ['is behind a gateway that has lost it', (exchange: Exchange) => exchange.answer(badGateway)],
+  ] as const)
+    test(`a store that ${what} for two seconds is waited for, and the log tells`, async (t) => {
+      let untilMs = 0;
+      const lines: string[] = [];
+      const sink = { write: (line: string) => lines.push(line) };
+      const log = createLog({ level: 'info', pretty: true, colour: false, sink });
+      const { store, real } = await storeBehind(
+        t,
+        async (exchange) => (performance.now() < untilMs ? away(exchange) : pass(exchange)),
+        { log },
+      );
+      await real.put('old', Buffer.from('0'));
+      await store.now();
+      untilMs = performance.now() + 2000;
+      const [listed] = await Promise.all([
+        Array.fromAsync(store.list('old'), ({ key }) => key),
+        store.put('a', Buffer.from('1')),
+        store.put('b', Buffer.from('2')),
+        store.remove({ key: 'old', version: undefined }),
+      ]);
+      assert.deepEqual(await Array.fromAsync(real.list(''), ({ key }) => key), ['a', 'b']);
+      assert.ok(listed.length <= 1);
+      const told = lines.map((line) => /the store is (away|back)/.exec(line)?.[1]);
+      assert.deepEqual(told, ['away', 'back'], lines.join(''));
+    });
+
+  test('a store that stays away is given up, and who interrupts does not wait for it', async (t) => {
+    let isAway = false;
+    const { store } = await storeBehind(
+      t,
+      async (exchange) => (isAway ? exchange.answer(errorAnswer(503, 'ServiceUnavailable')) : pass(exchange)),
+      { patienceMs: 1500 },
+    );
+    await store.put('a', Buffer.from('1'));
+    isAway = true;
+    await assert.rejects(store.put('b', Buffer.from('2')), {
+      code: 'store-unavailable',
+      message: /cannot write b .*ServiceUnavailable/,
+    });
+    const { store: patient } = await storeBehind(t, async (exchange) =>
+      exchange.method === 'GET' ? pass(exchange) : exchange.cut(),
+    );
+    await patient.now();
+    await assert.rejects(patient.put('c', Buffer.from('3'), AbortSignal.timeout(2000)), {
+      name: 'AbortError',
+    });
+  });
+
+  test('a store that never answered is not waited for', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) =>
+      exchange.answer(errorAnswer(503, 'ServiceUnavailable')),
+    );
+    const startedMs = performance.now();
+    await assert.rejects(store.put('a', Buffer.from('1')), { code: 'store-unavailable' });
+    assert.ok(performance.now() - startedMs < 10_000);
+  });
+
+  test('an object whose connection breaks is fetched again', async (t) => {
+    let reads = 0;
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      if (exchange.path.includes('/a') && ++reads === 1) exchange.cut(answer, 50_000);
+      else exchange.answer(answer);
+    });
+    const bytes = pseudoRandom(2, 100_000);
+    await real.put('a', bytes);
+    await store.now();
+    assert.deepEqual(await Array.fromAsync(store.versions('a')), [Buffer.from(bytes)]);
+    assert.equal(reads, 2);
+  });
+
+  test('a put that meets another write of its key is tried again', async (t) => {
+    let puts = 0;
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      if (exchange.method === 'PUT' && ++puts === 1)
+        exchange.answer(errorAnswer(409, 'ConditionalRequestConflict'));
+      else await pass(exchange);
+    });
+    await store.now();
+    await store.put('a', Buffer.from('1'));
+    assert.deepEqual(await Array.fromAsync(real.list(''), ({ key }) => key), ['a']);
+  });
+
+  test('a put that is slow on its way is no silence', { timeout: 30_000 }, async (t) => {
+    const { endpoint } = theService('s3');
+    const { hostname, port } = new URL(endpoint);
+    // 32 KiB each 50 ms: four seconds for the object, eight times as long as nothing may be heard.
+    const server = createServer((client) => {
+      const upstream = createConnection({ host: hostname, port: Number(port) });
+      const up = new Transform({
+        readableHighWaterMark: 1024,
+        writableHighWaterMark: 1024,
+        transform: (chunk: Buffer, _, done) => void setTimeout(() => done(null, chunk), chunk.length / 640),
+      });
+      for (const socket of [client, upstream]) socket.on('error', () => {});
+      client.pipe(up).pipe(upstream).pipe(client);
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    t.after(() => server.close());
+    const { port: slowPort } = server.address() as AddressInfo;
+    const store = s3Store(
+      t,
+      { bucket, prefix: freshPrefix(), endpoint: `http://127.0.0.1:${slowPort}` },
+      { stalledAfterMs: 500 },
+    );
+    await store.put('a', pseudoRandom(3, 2_500_000));
+    assert.equal((await Array.fromAsync(store.list('')))[0]?.sizeBytes, 2_500_000);
+  });
+
+  test('what is no S3 server takes no object and holds no empty listing', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) =>
+      exchange.answer({
+        status: 200,
+        headers: { 'content-type': 'text/html', date: new Date().toUTCString() },
+        body: Buffer.from('<!doctype html><html><head><title>Console</title></head><body></body></html>'),
+      }),
+    );
+    const asked = await Promise.allSettled([
+      store.put('a', Buffer.from('1')),
+      store.replace('a', Buffer.from('1')),
+      store.now(),
+      Array.fromAsync(store.list('')),
+      Array.fromAsync(store.listVersions('')),
+      store.folders(''),
+      store.allFolders(''),
+    ]);
+    for (const one of asked)
+      assert.match(one.status === 'rejected' ? String(one.reason) : 'it was taken', /does not speak S3/);
+  });
+
+  for (const code of ['ExpiredToken', 'InvalidToken'])
+    test(`${code} is told as what it is: the credentials`, async (t) => {
+      const { store } = await storeBehind(t, async (exchange) => exchange.answer(errorAnswer(400, code)));
+      await assert.rejects(store.put('a', Buffer.from('1')), {
+        code: 'store-denied',
+        message: new RegExp(code),
+      });
+    });
 });

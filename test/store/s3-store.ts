@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import type { S3Config } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
+import type { S3Options } from '../../src/store/s3-client.ts';
 import { openS3Store } from '../../src/store/s3.ts';
 import type { Store } from '../../src/store/store.ts';
 import { theService } from '../services/services.ts';
@@ -10,7 +11,7 @@ import { theService } from '../services/services.ts';
 export function s3Store(
   t: TestContext,
   changes: Partial<S3Config> & { bucket: string; as?: { accessKeyId: string; secretAccessKey: string } },
-  stalledAfterMs?: number,
+  options?: S3Options,
 ): Store {
   const { endpoint, region, ...owner } = theService('s3');
   const { as = owner, ...more } = changes;
@@ -24,7 +25,7 @@ export function s3Store(
     forcePathStyle: true,
     ...more,
   };
-  const store = openS3Store(config, stalledAfterMs);
+  const store = openS3Store(config, options);
   t.after(() => store[Symbol.asyncDispose]());
   return store;
 }
