@@ -32,6 +32,14 @@ for (let i = 0; i < 84; i++) {
   snapshots.push({ snapshot: folder, startedMs: modifiedMs, modifiedMs, names: names(), ...common });
 }
 const started = performance.now();
-const plan = planPrune({ nowMs: now, configured: limits, own: true, snapshots, unreadable: [], objects });
+const plan = planPrune({
+  nowMs: now,
+  surveyedMs: now,
+  configured: limits,
+  own: true,
+  snapshots,
+  unreadable: [],
+  objects,
+});
 const seconds = (performance.now() - started) / 1000;
 console.log(JSON.stringify({ objects: objects.length, deleted: plan.objects.length, seconds }));

@@ -18,7 +18,8 @@ export interface AuditedHost {
 }
 
 export interface SurveyOptions {
-  readonly nowMs: number;
+  /** The time of the store, asked before each look: what ended by then may be gone. */
+  readonly now: () => Promise<Date>;
   readonly memory: Memory | undefined;
   readonly allowed: readonly AllowedRecipient[] | undefined;
   readonly signal: AbortSignal;
@@ -31,6 +32,7 @@ const mayPass: ReadonlySet<string> = new Set([
   'leftover',
   'presence',
   'chain',
+  'rollback',
 ]);
 const mostLooks = 5;
 const betweenLooksMs = 1000;
@@ -47,8 +49,9 @@ export async function lookAtHost(
   const { store, trust, cache } = session;
   let before: string | undefined;
   for (let look = 1; ; look++) {
+    const nowMs = (await options.now()).getTime();
     const survey = await surveyHost(store, host, trust.get(host) ?? [], { signal: options.signal, cache });
-    const facts = factsOf(session, survey, options);
+    const facts = factsOf(session, survey, nowMs, options);
     const findings = judgeHost(facts);
     const passing = findings.filter(({ rule, severity }) => severity === 'broken' && mayPass.has(rule));
     const state = JSON.stringify(passing);
@@ -61,7 +64,8 @@ export async function lookAtHost(
 function factsOf(
   { config, trust }: ReaderSession,
   survey: HostSurvey,
-  { nowMs, memory, allowed }: SurveyOptions,
+  nowMs: number,
+  { memory, allowed }: SurveyOptions,
 ): HostFacts {
   const { host } = survey;
   const objects = survey.objects.map((object) => {

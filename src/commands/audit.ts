@@ -53,7 +53,12 @@ export async function auditStore(
   const described: AuditDocument['hosts'][number][] = [];
   const names = await hostsToAudit(session, memory, options.host, signal);
   for (const host of names) {
-    const looked = await lookAtHost(session, host, { nowMs, memory, allowed: recipients.allowed, signal });
+    const looked = await lookAtHost(session, host, {
+      now: async () => (await readClock(session, context)).now,
+      memory,
+      allowed: recipients.allowed,
+      signal,
+    });
     findings.push(...looked.findings);
     // A folder that holds nothing of ours is no host, unless one was there.
     if (isEmpty(looked.survey) && looked.facts.seen.size === 0) continue;

@@ -88,7 +88,10 @@ export async function pruneStore(
       const survey = await surveyHost(session.store, host, trusted, options);
       reportForeign(context, survey);
       if (isStrange(survey)) problems.push(strange(host));
-      else work.push(planHost(session, survey, { now, own: isOwn(session, survey, key) }));
+      else {
+        const surveyed = await session.store.now(signal);
+        work.push(planHost(session, survey, { now, surveyed, own: isOwn(session, survey, key) }));
+      }
     } catch (error) {
       // What may not be looked at must not keep the rest.
       if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
@@ -216,7 +219,7 @@ const isOwn = (
 function planHost(
   { config }: ReaderSession,
   survey: HostSurvey,
-  { now, own }: { now: Date; own: boolean },
+  { now, surveyed, own }: { now: Date; surveyed: Date; own: boolean },
 ): HostWork {
   const { host } = survey;
   const nowMs = now.getTime();
@@ -225,6 +228,7 @@ function planHost(
   ).length;
   const plan = planPrune({
     nowMs,
+    surveyedMs: surveyed.getTime(),
     configured: { maxAge: config.maxAgeSeconds, reuseWindow: config.reuseWindowSeconds },
     own,
     snapshots: survey.snapshots.map(({ index, object }) => ({

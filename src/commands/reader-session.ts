@@ -70,7 +70,7 @@ const cacheDir = (config: Config, { environment }: Context): string =>
   existsSync(config.stateDir) ? stateCacheDir(config.stateDir) : join(environment.cacheHome, 'sealift');
 
 /** Reading must work on a store that cannot tell its time, as a directory that cannot be written or is full. */
-async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
+export async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
   try {
     return await store.now(signal);
   } catch (error) {

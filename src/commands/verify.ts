@@ -9,7 +9,7 @@ import type { Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
+import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
@@ -17,6 +17,7 @@ import {
   openReaderSession,
   refuseUntrusted,
   reportUnreadable,
+  timeOf,
   viewHost,
   type HostView,
   type ReaderSession,
@@ -50,13 +51,15 @@ export async function verify(
   const objects = distinctObjects(snapshots);
 
   const chosen = new Set(snapshots.map(({ index }) => index.snapshot));
+  const found = unreadableIn(view, wanted, options);
+  if (options.readData === true) found.push(...(await readAll(context, session, view, objects)));
+  else found.push(...(await presentInSomeVersion(context, session, view, snapshots)));
+  if (findSessionKey) found.push(...(await openAll(context, session, view, snapshots, findSessionKey)));
+  const now = await timeOf(session.store, context);
   const failures = [
-    ...unreadableIn(view, wanted, options),
-    ...brokenLinks(view.snapshots, session.now).filter(({ snapshot }) => chosen.has(snapshot)),
+    ...found.filter(({ snapshot }) => !hasEndedBetween(view, snapshot, session.now, now)),
+    ...brokenLinks(view.snapshots, now).filter(({ snapshot }) => chosen.has(snapshot)),
   ];
-  if (options.readData === true) failures.push(...(await readAll(context, session, view, objects)));
-  else failures.push(...(await presentInSomeVersion(context, session, view, snapshots)));
-  if (findSessionKey) failures.push(...(await openAll(context, session, view, snapshots, findSessionKey)));
 
   const bytes = [...objects.values()].reduce((sum, { segment }) => sum + segment.storedBytes, 0);
   const summary = {
@@ -105,6 +108,14 @@ function unreadableIn(view: HostView, wanted: readonly string[], { all }: Verify
       key: formatKey({ type: 'index', host: view.host, snapshot }),
       reason: error.message,
     }));
+}
+
+/** A prune may have taken it while it was looked at. */
+function hasEndedBetween({ snapshots }: HostView, id: string, from: Date, to: Date): boolean {
+  const read = snapshots.find(({ index }) => index.snapshot === id);
+  const maxAge = snapshots.at(-1)?.index.maxAge ?? 0;
+  const hasEnded = (now: Date): boolean => (read ? isExpired(read, now) : isPast(id, maxAge, now));
+  return hasEnded(to) && !hasEnded(from);
 }
 
 /** An object and the snapshots that name it. */

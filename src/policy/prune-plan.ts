@@ -52,7 +52,10 @@ export interface PlannedObject {
 }
 
 export interface PruneSubject<O extends PlannedObject> {
+  /** Before all this was looked at: nothing that a run has written since can look old enough to go. */
   readonly nowMs: number;
+  /** After it: what had ended by then may be gone already, by another prune. */
+  readonly surveyedMs: number;
   /** The pruner's configuration. */
   readonly configured: Limits;
   /** Whether that is the configuration of this very host: then it also ends snapshots that were promised longer. */
@@ -168,7 +171,7 @@ function limitsOf(
 /** Rule R6: what should be live and cannot be read, or is missing by the chain. */
 function missingLive(
   live: readonly PlannedSnapshot[],
-  { nowMs, own, configured, snapshots, unreadable }: PruneSubject<PlannedObject>,
+  { nowMs, surveyedMs, own, configured, snapshots, unreadable }: PruneSubject<PlannedObject>,
   maxAgeMs: number,
 ): string[] {
   const present = new Set([...snapshots, ...unreadable].map(({ snapshot }) => snapshot));
@@ -177,7 +180,7 @@ function missingLive(
   const newest = live.toSorted((a, b) => b.startedMs - a.startedMs)[0];
   const currentMaxAgeMs = 1000 * (own ? configured.maxAge : (newest?.maxAge ?? configured.maxAge));
   const problems = unreadable
-    .filter(({ startedMs }) => startedMs + maxAgeMs > nowMs && startedMs <= nowMs + futureToleranceMs)
+    .filter(({ startedMs }) => startedMs + maxAgeMs > surveyedMs && startedMs <= nowMs + futureToleranceMs)
     .map(({ snapshot }) => `the index of ${snapshot} cannot be read, and should be live`);
   for (const { snapshot, sequence, startedMs, maxAge, previous } of live) {
     if (!previous) continue;
@@ -185,9 +188,9 @@ function missingLive(
     if (!present.has(previous.snapshot)) {
       if (wasSetBack(previous.startedMs, startedMs)) continue;
       const expiresMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
-      if (Math.min(expiresMs, previous.startedMs + currentMaxAgeMs) > nowMs)
+      if (Math.min(expiresMs, previous.startedMs + currentMaxAgeMs) > surveyedMs)
         problems.push(`${previous.snapshot}, which ${snapshot} follows, is gone before its time`);
-    } else if (before !== undefined && before + 1 !== sequence && startedMs + currentMaxAgeMs > nowMs)
+    } else if (before !== undefined && before + 1 !== sequence && startedMs + currentMaxAgeMs > surveyedMs)
       problems.push(`a snapshot between ${previous.snapshot} and ${snapshot} is missing`);
   }
   return problems;

@@ -21,15 +21,20 @@ export interface MovingClock {
 
 /**
  * The same with a clock that can be moved: what was written earlier keeps the time that it had, in listings
- * (`LastModified`, `Initiated`) as in the header.
+ * (`LastModified`, `Initiated`) as in the header. `before` is waited for before each request.
  */
-export async function movingClock(t: Pick<TestContext, 'after'>, shiftMs = 0): Promise<MovingClock> {
+export async function movingClock(
+  t: Pick<TestContext, 'after'>,
+  shiftMs = 0,
+  before: (method: string, path: string) => Promise<void> = async () => {},
+): Promise<MovingClock> {
   let requests = 0;
   const shifts = [{ fromMs: 0, shiftMs }];
   const shiftAt = (realMs: number): number => shifts.findLast(({ fromMs }) => fromMs <= realMs)!.shiftMs;
   const moved = (time: string): Date => new Date(Date.parse(time) + shiftAt(Date.parse(time)));
   const endpoint = await s3Proxy(t, async (exchange) => {
     requests += 1;
+    await before(exchange.method, exchange.path);
     sign(exchange.method, exchange.path, exchange.headers);
     const { status, headers, body } = await exchange.ask();
     const written = headers['last-modified'];

@@ -47,6 +47,7 @@ const index = (folder: string, modifiedMs: number, marker = false): PlannedObjec
 const plan = (subject: Partial<PruneSubject<PlannedObject>>) =>
   planPrune<PlannedObject>({
     nowMs: now,
+    surveyedMs: now,
     configured: week,
     own: true,
     snapshots: [],
@@ -204,6 +205,14 @@ describe('R6: with something live that is missing or cannot be read, nothing but
       sequence: 2,
       previous: { snapshot: 'b', startedMs: now - previousAge, expiresMs },
     });
+  test('what ended while all was looked at may be gone or unreadable, and itself goes at the next prune', () => {
+    const live = snapshot('d', now - 7 * day + 1000);
+    const unreadable = [{ snapshot: 'x', startedMs: now - 7 * day + 1000, modifiedMs: now - 7 * day + 1000 }];
+    const subject = { snapshots: [live, follower(7 * day - 1000)], unreadable };
+    assert.equal(plan({ ...subject, surveyedMs: now + 999 }).problems.length, 2);
+    const result = plan({ ...subject, surveyedMs: now + 1000 });
+    assert.deepEqual([result.problems, result.snapshots], [[], []]);
+  });
   for (const [age, closed] of [
     [7 * day - 1, true],
     [7 * day, false],

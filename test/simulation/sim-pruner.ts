@@ -48,7 +48,7 @@ export async function pruneOnce(store: Store, machine: Reader): Promise<PruneSum
 export async function auditOnce(store: Store, machine: Reader, host: string): Promise<readonly Finding[]> {
   const session = await openSession(store, machine);
   const { findings } = await lookAtHost(session, host, {
-    nowMs: session.now.getTime(),
+    now: () => store.now(),
     memory: undefined,
     allowed: undefined,
     signal: new AbortController().signal,

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite, test, type TestContext } from 'node:test';
+import { startOf } from '../../src/snapshot/object-key.ts';
+import { needs } from '../services/services.ts';
+import { pseudoRandom } from '../support/bytes.ts';
+import { bucketStore, makeWorld, type BackupSummary } from '../support/world.ts';
+import { movingClock } from './shifted-clock.ts';
+
+const dayMs = 86_400_000;
+
+/**
+ * A host with a snapshot each day and a half for a week; what the first named is renewed since. Three seconds before that
+ * one ends a command begins, and when it asks for something that matches, a prune three seconds after the end goes before it.
+ */
+async function endingMeanwhile(t: TestContext, asked: RegExp) {
+  let prune: (() => Promise<void>) | undefined;
+  const clock = await movingClock(t, 0, async (method, path) => {
+    if (method !== 'GET' || !asked.test(path)) return;
+    const now = prune;
+    prune = undefined;
+    await now?.();
+  });
+  const { store } = await bucketStore();
+  const world = await makeWorld(t, { store: { ...store, endpoint: clock.endpoint }, jobs: {} });
+  const file = join(world.dir, 'file');
+  world.setJobs({ j: { schedule: '0 0 */2 * *', sources: [{ name: 's', kind: 'files', paths: [file] }] } });
+  const commands = world.at(clock.now);
+  const startedMs = Date.now();
+  const made: string[] = [];
+  for (let day = 0; day < 7; day += 1.5) {
+    clock.moveTo(new Date(startedMs + day * dayMs));
+    writeFileSync(file, pseudoRandom(day + 1, 1000));
+    made.push((await commands.json<BackupSummary>('backup')).snapshots[0]!.snapshot);
+  }
+  const endMs = startOf(made[0]!) + 7 * dayMs;
+  clock.moveTo(new Date(endMs - 3000));
+  prune = async () => {
+    clock.moveTo(new Date(endMs + 3000));
+    const { snapshots } = await commands.json<{ snapshots: { snapshot: string }[] }>('prune');
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [made[0]],
+    );
+  };
+  return { commands, pruned: () => prune === undefined };
+}
+
+suite(
+  'a snapshot that ends and is pruned meanwhile is no alarm:',
+  { ...needs('s3'), concurrency: true },
+  () => {
+    for (const [command, asked] of [
+      ['verify --all --read-data', /zst/],
+      ['verify --all', /(?=.*list-type).*h1/],
+      ['audit', /(?=.*[?&]versions).*h1/],
+      ['prune', /(?=.*[?&]versions).*h1/],
+    ] as const)
+      test(command, async (t) => {
+        const { commands, pruned } = await endingMeanwhile(t, asked);
+        const { status, stdout } = await commands.run(...command.split(' '));
+        assert.ok(pruned());
+        assert.equal(status, 0, stdout);
+      });
+  },
+);
