@@ -19,17 +19,12 @@ import { openReaderSession } from './reader-session.ts';
 import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
 import { hookFailure, pruneTry, readTry, rememberTry, type Failure, type Try } from './tries.ts';
 
-/** A job as the configuration has it now, and what is known of its runs, which outlasts a change of configuration. */
+/** A job as the configuration has it now, and what is known of it in that store. */
 interface Track {
   readonly job: JobConfig;
   readonly schedule: Schedule;
-  readonly known: Known;
-}
-
-interface Known {
   /** Start of its newest snapshot when the store was last asked. */
   newestMs: number | undefined;
-  lastTry: Try | undefined;
 }
 
 /** One configuration and the session that it led to. Runs that began with it end with it. */
@@ -64,6 +59,8 @@ export class Duty implements AsyncDisposable {
   readonly #abort = new AbortController();
   #desk: Desk;
   #tracks: Track[] = [];
+  /** By job. */
+  readonly #lastTries = new Map<string, Try | undefined>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #closing: Promise<void>[] = [];
   #pruneDueMs = -Infinity;
@@ -162,18 +159,18 @@ export class Duty implements AsyncDisposable {
   }
 
   async #track({ jobs, stateDir }: Config): Promise<Track[]> {
-    const before = new Map(this.#tracks.map(({ job, known }) => [job.name, known]));
-    return Promise.all(
-      jobs.map(async (job) => ({
-        job,
-        schedule: scheduleOf(job.schedule, job.timezone),
-        known: before.get(job.name) ?? { newestMs: undefined, lastTry: await readTry(stateDir, job.name) },
-      })),
-    );
+    for (const { name } of jobs)
+      if (!this.#lastTries.has(name)) this.#lastTries.set(name, await readTry(stateDir, name));
+    return jobs.map((job) => ({
+      job,
+      schedule: scheduleOf(job.schedule, job.timezone),
+      newestMs: undefined,
+    }));
   }
 
-  #decide({ schedule, known }: Track, nowMs: number): RunDecision {
-    return decideRun({ schedule, ...known, nowMs });
+  #decide({ job, schedule, newestMs }: Track, nowMs: number): RunDecision {
+    const lastTry = this.#lastTries.get(job.name);
+    return decideRun({ schedule, newestMs, lastTry, maxAgeMs: this.config.maxAgeSeconds * 1000, nowMs });
   }
 
   #start(name: string, act: () => Promise<void>): void {
@@ -198,14 +195,14 @@ export class Duty implements AsyncDisposable {
       // Somebody else may have made it, by hand or beside us; nobody does while we hold the lock.
       using _lock = await lockJob(session, track.job);
       const newest = await newestRun(session.store, session.host, name, signal);
-      track.known.newestMs = newest === undefined ? undefined : startOf(newest);
+      track.newestMs = newest === undefined ? undefined : startOf(newest);
       const { due, reason, failures: before } = this.#decide(track, startedMs);
       failures += before;
       if (!due) return log.debug(`job ${name} is not due: ${reason}`);
       log.info(`job ${name} starts: ${reason}`);
       using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
       const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
-      track.known.newestMs = startOf(result.snapshot);
+      track.newestMs = startOf(result.snapshot);
       this.#tell({ type: 'run', ...result });
       // The snapshot is there, so there is nothing to try again; but `status` must tell.
       const error = hookFailure(result);
@@ -218,7 +215,7 @@ export class Duty implements AsyncDisposable {
       const tried = { startedMs, endedMs: this.#nowMs() };
       if (error.code === 'lock-held') {
         // Theirs counts if it succeeds; else it is our turn.
-        track.known.lastTry = { ...tried, failures: 1 };
+        this.#lastTries.set(name, { ...tried, failures: 1 });
         return log.info(`job ${name} is being run by another process`);
       }
       this.#fail(name, error);
@@ -229,9 +226,9 @@ export class Duty implements AsyncDisposable {
     }
   }
 
-  async #remember(track: Track, tried: Try): Promise<void> {
-    track.known.lastTry = tried;
-    await rememberTry(this.#context, this.config, track.job.name, tried);
+  async #remember({ job }: Track, tried: Try): Promise<void> {
+    this.#lastTries.set(job.name, tried);
+    await rememberTry(this.#context, this.config, job.name, tried);
   }
 
   #whenNext(track: Track): string {

@@ -89,7 +89,8 @@ async function lookAtJob(
   const newestMs = newest && Date.parse(newest.startedAt);
   const lastTry = await readTry(session.config.stateDir, job.name);
   const schedule = scheduleOf(job.schedule, job.timezone);
-  const decision = decideRun({ schedule, newestMs, lastTry, nowMs });
+  const maxAgeMs = session.config.maxAgeSeconds * 1000;
+  const decision = decideRun({ schedule, newestMs, lastTry, maxAgeMs, nowMs });
   const late = newestMs === undefined || lateSince(schedule, newestMs, nowMs) !== undefined;
   if (newestMs === undefined) problems.unshift('there is no snapshot yet');
   else if (late)

@@ -16,6 +16,8 @@ export interface RunQuestion {
   /** Start of the newest snapshot in the store; undefined if there is none. */
   readonly newestMs: number | undefined;
   readonly lastTry: LastTry | undefined;
+  /** So long a snapshot stays in the store. */
+  readonly maxAgeMs: number;
   readonly nowMs: number;
 }
 
@@ -37,7 +39,7 @@ const hourMs = 60 * minuteMs;
  * under way at an instant covers it. What is dated in the future counts only until the next instant, so that a clock
  * that was wrong for a while suppresses one run at most.
  */
-export function decideRun({ schedule, newestMs, lastTry, nowMs }: RunQuestion): RunDecision {
+export function decideRun({ schedule, newestMs, lastTry, maxAgeMs, nowMs }: RunQuestion): RunDecision {
   const { latest, next } = schedule.around(nowMs);
   const wait = (reason: string, nextMs = next, failures = 0): RunDecision => ({
     due: false,
@@ -51,6 +53,9 @@ export function decideRun({ schedule, newestMs, lastTry, nowMs }: RunQuestion): 
     return wait(`backed up since ${time(latest)}`);
   if (lastTry && lastTry.endedMs >= latest && lastTry.startedMs < end) {
     const { endedMs, failures } = lastTry;
+    // A success counts for what it left: in an empty store for nothing, unless what it left has ended since.
+    if (failures === 0 && newestMs === undefined && nowMs < lastTry.startedMs + maxAgeMs)
+      return { due: true, reason: 'there is no snapshot any more', nextMs: next, failures };
     if (failures === 0) return wait(`a run was under way at ${time(latest)} or later`);
     const reason = `tried ${times(failures)} in vain since ${time(latest)}`;
     const retryMs = endedMs + retryDelayMs(failures, end - latest);

@@ -242,6 +242,27 @@ test('daemon --once does what is due and nothing the next time', async (t) => {
   assert.deepEqual(quiet, { status: 0, stdout: '', stderr: '' }, 'cron has nothing to send');
 });
 
+test('a store that is new or was emptied gets its snapshot at once, not at the next instant', async (t) => {
+  const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
+  await world.json('daemon', '--once');
+  rmSync(join(world.dir, 'store'), { recursive: true });
+  mkdirSync(join(world.dir, 'store'));
+  await world.json('daemon', '--once');
+  await untilThereAre(world, 'tree', 1);
+
+  const daemon = startDaemon(t, world);
+  await daemon.logs(/next/);
+  const path = join(world.dir, 'another');
+  mkdirSync(path);
+  const config = JSON.parse(readFileSync(world.configFile, 'utf8')) as { store: object };
+  writeFileSync(world.configFile, JSON.stringify({ ...config, store: { ...config.store, path } }));
+  daemon.kill('SIGHUP');
+  await daemon.logs(/job tree: snapshot \S+ is complete/);
+  assert.equal(readdirSync(join(path, 'h1', 'snap')).length, 1);
+  daemon.kill('SIGTERM');
+  assert.equal(await daemon.ended, 0);
+});
+
 test('of two daemon --once at a time every job is run by one', async (t) => {
   const world = await makeHost(t, { tree: tree(onceAYear, 'tree'), chat: chat(onceAYear) });
   const both = await Promise.all([world.start('daemon', '--once'), world.start('daemon', '--once')]);

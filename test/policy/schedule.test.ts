@@ -324,7 +324,13 @@ test('the latest instant and the next one are neighbours, wherever one looks', (
 const every2h = scheduleOf('0 */2 * * *', 'UTC');
 const now = at('2026-11-24T12:10Z');
 const decide = (newest: string | undefined, lastTry?: LastTry, nowMs = now) =>
-  decideRun({ schedule: every2h, newestMs: newest === undefined ? undefined : at(newest), lastTry, nowMs });
+  decideRun({
+    schedule: every2h,
+    newestMs: newest === undefined ? undefined : at(newest),
+    lastTry,
+    maxAgeMs: 7 * day,
+    nowMs,
+  });
 const tried = (started: string, ended: string, failures: number): LastTry => ({
   startedMs: at(started),
   endedMs: at(ended),
@@ -368,6 +374,15 @@ test('a run that was under way at an instant covers it: it is not queued', () =>
   assert.equal(decide('2026-11-24T09:59Z', long, at('2026-11-24T14:00Z')).due, true);
 });
 
+test('a success since the last instant counts in a store that has lost it for nothing, unless it has ended', () => {
+  const yearly = scheduleOf('0 0 1 1 *', 'UTC');
+  const lastTry = tried('2026-11-01T00:00Z', '2026-11-01T00:05Z', 0);
+  const decideAt = (text: string) =>
+    decideRun({ schedule: yearly, newestMs: undefined, lastTry, maxAgeMs: 7 * day, nowMs: at(text) }).due;
+  assert.equal(decideAt('2026-11-07T23:59Z'), true);
+  assert.equal(decideAt('2026-11-08T00:00Z'), false, 'prune has deleted it');
+});
+
 const failed = (failures: number, ended: string, nowText: string) =>
   decide('2026-11-24T10:00Z', tried('2026-11-24T12:00Z', ended, failures), at(nowText));
 
@@ -407,12 +422,12 @@ test('whatever happened before, a job that never succeeds is tried in every inte
       let lastTry: LastTry | undefined;
       for (const { fails, takes } of outcomes) {
         const instant = every2h.around(clock).next!;
-        let decision = decideRun({ schedule: every2h, newestMs, lastTry, nowMs: clock });
+        let decision = decideRun({ schedule: every2h, newestMs, lastTry, maxAgeMs: 7 * day, nowMs: clock });
         while (!decision.due) {
           assert.ok(decision.nextMs !== undefined && decision.nextMs > clock, 'time goes on');
           assert.ok(decision.nextMs <= every2h.around(clock).next!);
           clock = decision.nextMs;
-          decision = decideRun({ schedule: every2h, newestMs, lastTry, nowMs: clock });
+          decision = decideRun({ schedule: every2h, newestMs, lastTry, maxAgeMs: 7 * day, nowMs: clock });
         }
         assert.ok(clock <= instant, 'no instant passes without a run, but for those that a run covers');
         const succeededSince = newestMs !== undefined && newestMs >= every2h.around(clock).latest!;

@@ -186,6 +186,7 @@ class World {
         schedule: scheduleOf(schedule, timezone),
         newestMs: this.#newestMs(machine.sim.name, name),
         lastTry: machine.lastTry.get(name),
+        maxAgeMs: machine.sim.settings.maxAgeSeconds * 1000,
         nowMs,
       });
       if (decision.due) this.#run(machine, name, schedule, timezone);
