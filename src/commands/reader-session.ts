@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Trust } from '../seal/trust.ts';
 import {
@@ -15,6 +14,7 @@ import {
 } from '../snapshot/catalog.ts';
 import { isPast, keysFolder, parseKey } from '../snapshot/object-key.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
+import { hostsAmong } from '../snapshot/survey.ts';
 import { stateCacheDir } from '../state.ts';
 import { metered } from '../store/metered.ts';
 import { openStore } from '../store/open.ts';
@@ -104,10 +104,9 @@ export async function oneHost(
   });
 }
 
-/** The hosts that have a folder in the store. */
-export async function hostsIn({ store }: ReaderSession, signal: AbortSignal): Promise<string[]> {
-  return (await store.folders('', signal)).filter((name) => namePattern.test(name));
-}
+/** The hosts that have something in the store. */
+export const hostsIn = ({ store }: ReaderSession, signal: AbortSignal): Promise<string[]> =>
+  hostsAmong((folder) => store.folders(folder, signal));
 
 /**
  * Everything that one host has in the store, as far as it can be verified. Throws `key-untrusted` when no key of the

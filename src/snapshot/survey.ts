@@ -1,4 +1,5 @@
 import type { PublicKey } from 'openpgp';
+import { mapConcurrent } from '../concurrency.ts';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Store, StoredVersion } from '../store/store.ts';
@@ -9,7 +10,7 @@ import {
   type SnapshotFolder,
   type UnreadableSnapshot,
 } from './catalog.ts';
-import { formatKey, parseKey, startOf } from './object-key.ts';
+import { formatKey, keysFolder, parseKey, snapshotsFolder, startOf } from './object-key.ts';
 
 /**
  * Everything that lies in one host's folder, all versions and deletion markers included: what a pruner and an auditor
@@ -44,14 +45,32 @@ export interface SurveyedObject extends Pick<StoredVersion, 'version' | 'sizeByt
  * The hosts that left anything in the store, also where all of it lies under markers of deletion: a folder that was
  * deleted with common tools is not gone from a versioned bucket, and nobody else will miss it.
  */
-export async function surveyedHosts(store: Store, signal?: AbortSignal): Promise<string[]> {
-  const folders = await store.allFolders('', signal).catch((error: unknown) => {
+export const surveyedHosts = (store: Store, signal?: AbortSignal): Promise<string[]> =>
+  hostsAmong((folder) =>
     // Who may not see versions is told so for each host.
-    if (error instanceof SealiftError && error.code === 'store-denied') return store.folders('', signal);
-    throw error;
+    store.allFolders(folder, signal).catch(ifDenied(() => store.folders(folder, signal))),
+  );
+
+/** The hosts of a store whose folders these are. A folder that holds nothing of ours is somebody else's. */
+export async function hostsAmong(folders: (folder: string) => Promise<string[]>): Promise<string[]> {
+  const names = (await folders('')).filter((name) => namePattern.test(name));
+  const areHosts = await mapConcurrent(names, asksAtOnce, async (name) => {
+    const ours = [keysFolder(name), snapshotsFolder(name)];
+    // What may not be looked at may be a host.
+    const found = await folders(`${name}/`).catch(ifDenied(async () => undefined));
+    return found?.some((folder) => ours.includes(`${name}/${folder}/`)) ?? true;
   });
-  return folders.filter((name) => namePattern.test(name));
+  return names.filter((_, i) => areHosts[i]);
 }
+
+const ifDenied =
+  <T>(instead: () => Promise<T>) =>
+  (error: unknown): Promise<T> => {
+    if (error instanceof SealiftError && error.code === 'store-denied') return instead();
+    throw error;
+  };
+
+const asksAtOnce = 8;
 
 /** `trusted`: the pinned keys of the host; a snapshot that none of them signed is among the unreadable. */
 export async function surveyHost(

@@ -1,6 +1,15 @@
 import { DeleteObjectCommand, ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync, utimesSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { suite, test } from 'node:test';
 import type { PruneSummary } from '../../src/commands/prune.ts';
@@ -55,6 +64,19 @@ test('what has expired goes with all its segments, what is live stays, what is f
   assert.equal((await world.run('verify', '--all', '--read-data')).status, 0);
   const again = await world.json<PruneSummary>('prune');
   assert.deepEqual([again.snapshots, again.objects], [[], 0]);
+});
+
+test('a folder of somebody else beside those of hosts is no host', async (t) => {
+  const { world } = await oldAndYoung(t);
+  mkdirSync(join(world.dir, 'store/photos/2026'), { recursive: true });
+  put(join(world.dir, 'store/photos/2026/cat.jpg'), 'meow');
+  const { problems } = await world.json<PruneSummary>('prune');
+  assert.deepEqual(problems, []);
+  const { status, stderr } = await world.run('list', '--all-hosts');
+  assert.deepEqual([status, stderr], [0, '']);
+  const desk = join(world.dir, 'desk.yaml');
+  writeFileSync(desk, readFileSync(world.configFile, 'utf8').replace(/"host":"h1",?/, ''), { mode: 0o600 });
+  assert.equal((await world.run('-c', desk, 'verify')).status, 0, 'the only host is the one that is meant');
 });
 
 test('nothing is left of an expired snapshot, not even its folder', async (t) => {
