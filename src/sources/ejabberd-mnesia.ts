@@ -49,7 +49,7 @@ const forms: readonly Form[] = [
     // Erlang's mark of a log that was closed (cXM), and Mnesia's header in it.
     evidence: { begins: /^.{4}cXM.*log_header.*backup_log/s },
   },
-  { file: 'mnesia.txt', command: 'dump', evidence: { begins: /^\{tables,\s*\[/, ends: /[\]}]\}\.\n$/ } },
+  { file: 'mnesia.txt', command: 'dump', evidence: { begins: /^\{tables,\s*\[/, ends: /\}\.\n$/ } },
 ];
 
 async function streams(config: EjabberdConfig, context: SourceContext): Promise<SourceStream[]> {

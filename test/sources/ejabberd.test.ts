@@ -87,6 +87,17 @@ suite('an ejabberdctl that misbehaves', () => {
     await assert.rejects(bytesOf(config, 'mnesia.txt'), failsWith('source-damaged', /does not end/));
   });
 
+  for (const last of [
+    '{passwd,{<<"alice">>,<<"localhost">>},[{scram,<<"x">>}]}',
+    `{last_activity,{<<"alice">>,<<"localhost">>},1700000000,<<"Registered but didn't login">>}`,
+    '{route,<<"localhost">>,7}',
+  ])
+    test(`a text dump whose last record is ${last} is whole`, async (t) => {
+      const text = `{tables,[{passwd,[]}]}.\n${last}.\n`;
+      const config = misbehaving(t, `cat >"$FILE" <<'END'\n${text}END`);
+      assert.equal((await bytesOf(config, 'mnesia.txt')).toString(), text);
+    });
+
   test('a binary backup that was not closed is refused', async (t) => {
     const config = misbehaving(t, `printf '\\1\\2\\3\\4\\6\\7\\10\\11 log_header backup_log' >"$FILE"`);
     await assert.rejects(bytesOf(config, 'mnesia.backup'), failsWith('source-damaged', /does not begin/));
@@ -154,7 +165,7 @@ suite('a live ejabberd', ejabberdNeeds, () => {
 
   before(async () => {
     scratch = await mkdtemp(join(tmpdir(), 'sealift-ejabberd-'));
-    server = await installEjabberd(scratch);
+    server = await installEjabberd(scratch, '  mod_last: {}\n');
     await server.start();
     for (const name of ['alice', 'ünï']) await server.ctl('register', name, server.host, 'canary-password');
   });
