@@ -78,7 +78,11 @@ export interface OwnFiles {
   readonly paths: readonly string[];
 }
 
-export type FilesConfig = Kind<'files'> & StoreAside;
+export type FilesConfig = Kind<'files'> &
+  StoreAside & {
+    /** Symlinks that are saved as such beside the paths. */
+    readonly links?: readonly string[];
+  };
 export type DatabaseConfig = PostgresConfig | MysqlConfig | SqliteConfig;
 
 export type AnySource =

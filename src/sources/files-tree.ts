@@ -10,6 +10,7 @@ import type { TarEntry } from './tar-records.ts';
 
 export interface FilesTask {
   readonly paths: readonly string[];
+  readonly links: readonly string[];
   readonly exclude: readonly string[];
   readonly oneFileSystem: boolean;
 }

@@ -7,6 +7,8 @@ import { type FolderHandle, inside, openFolder } from './folder-handle.ts';
 export interface WalkPlan {
   /** Absolute. */
   readonly paths: readonly string[];
+  /** Symlinks that are wanted as such. */
+  readonly links?: readonly string[];
   readonly oneFileSystem: boolean;
   readonly excluded: (path: string) => boolean;
 }
@@ -40,17 +42,24 @@ interface Level {
  * `exclude` and `oneFileSystem` bind what lies below a configured path, never such a path itself.
  */
 export function* walk(plan: WalkPlan): Generator<Found | Trouble> {
-  const roots = plan.paths.map(bytesOf).toSorted();
+  const asked = new Set(plan.paths.map(bytesOf));
+  const roots = [...asked, ...(plan.links ?? []).map(bytesOf)].toSorted();
   const waiting = new Set(roots);
   for (const root of roots) {
-    if (waiting.has(root)) yield* walkFrom(root, waiting, plan);
+    if (waiting.has(root)) yield* walkFrom(root, waiting, asked, plan);
   }
 }
 
-function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Generator<Found | Trouble> {
+function* walkFrom(
+  root: ByteName,
+  waiting: Set<ByteName>,
+  asked: ReadonlySet<ByteName>,
+  plan: WalkPlan,
+): Generator<Found | Trouble> {
   const levels: Level[] = [];
   try {
-    const first = yield* visit(root, root, undefined, waiting.delete(root));
+    waiting.delete(root);
+    const first = yield* visit(root, root, undefined, asked.has(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       const name = level.names[level.next];
@@ -70,7 +79,7 @@ function* walkFrom(root: ByteName, waiting: Set<ByteName>, plan: WalkPlan): Gene
           'has a name that is not UTF-8; the exact bytes are saved beside it',
         );
       const device = plan.oneFileSystem && !isRoot ? level.device : undefined;
-      const below = yield* visit(path, inside(level.folder, name), device, isRoot);
+      const below = yield* visit(path, inside(level.folder, name), device, asked.has(path));
       if (below !== undefined) levels.push(below);
     }
   } finally {
@@ -83,20 +92,20 @@ function* visit(
   path: ByteName,
   at: ByteName,
   device: bigint | undefined,
-  isRoot: boolean,
+  isAsked: boolean,
 ): Generator<Found | Trouble, Level | undefined> {
   let stats: BigIntStats;
   try {
     stats = lstatSync(systemPath(at), { bigint: true });
   } catch (error) {
     // A configured path that is not there is data that was asked for.
-    yield isRoot ? problem('unreadable', path, `cannot be read: ${messageOf(error)}`) : failure(path, error);
+    yield isAsked ? problem('unreadable', path, `cannot be read: ${messageOf(error)}`) : failure(path, error);
     return undefined;
   }
   if (stats.isDirectory()) return yield* enter(path, at, device, stats);
   if (stats.isFile()) yield { kind: 'file', path, at, stats };
   else if (stats.isSymbolicLink()) {
-    if (isRoot) yield problem('unreadable', path, onlyTheLink);
+    if (isAsked) yield problem('unreadable', path, onlyTheLink);
     yield { kind: 'symlink', path, at, stats };
   } else yield problem('special-file', path, `is ${kindOf(stats)} and was left out`);
   return undefined;

@@ -27,6 +27,7 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
     async streams() {
       const task: FilesTask = {
         paths,
+        links: config.links ?? [],
         exclude: [...config.exclude, ...paths.flatMap((path) => storeBelow(path, config.storePath))],
         oneFileSystem,
       };

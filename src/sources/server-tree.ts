@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { open, readdir, realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { open, readdir, readlink, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { FilesConfig, SqliteConfig } from '../config/config.ts';
 import { systemCode } from '../errors.ts';
 import { literalPattern } from './files-exclude.ts';
@@ -34,10 +34,12 @@ export function serverTree(tree: ServerTree): Source {
       const live = [...(await sqliteFilesIn(tree.data, context)), ...saved];
       for (const path of live.filter((path) => !saved.includes(path)))
         context.problem('unreadable', unnamedDatabase(path));
+      const led = await ledOutOf(tree, context.signal);
       const files: FilesConfig = {
         name: tree.name,
         kind: 'files',
-        paths: [tree.config, tree.data, ...(await ledOutOf(tree, context.signal))],
+        paths: [tree.config, tree.data, ...led.paths],
+        links: led.links,
         exclude: [
           ...tree.exclude.map((glob) => `${literalPattern(tree.data)}/${glob}`),
           ...live.flatMap((path) =>
@@ -76,23 +78,57 @@ async function begins(path: string, magic: string): Promise<boolean> {
   return bytesRead === magic.length && buffer.toString('latin1') === magic;
 }
 
-/** Where the symlinks of the configuration lead, if not into the tree: files, and folders, which may have more links. */
-async function ledOutOf({ config, data }: ServerTree, signal: AbortSignal): Promise<string[]> {
-  const saved = await Promise.all([config, data].map((path) => realpath(path).catch(() => path)));
-  const found: string[] = [];
+/**
+ * What the symlinks of the configuration need to lead where they do, if it is not in the tree: the links on the way, and
+ * the files and folders, which may have more links.
+ */
+async function ledOutOf(
+  { config, data }: ServerTree,
+  signal: AbortSignal,
+): Promise<{ links: string[]; paths: string[] }> {
+  const real = await Promise.all([config, data].map((path) => realpath(path).catch(() => path)));
+  const saved = [config, data, ...real];
+  const links = new Set<string>();
+  const paths: string[] = [];
   const folders = [config];
   for (const folder of folders) {
     for (const entry of await entriesOf(folder, { recursive: true })) {
       signal.throwIfAborted();
       if (!entry.isSymbolicLink()) continue;
-      const target = await realpath(join(entry.parentPath, entry.name)).catch(() => undefined);
-      if (target === undefined || [...saved, ...found].some((known) => isWithin(target, known))) continue;
-      const info = await stat(target);
-      if (info.isFile() || info.isDirectory()) found.push(target);
-      if (info.isDirectory()) folders.push(target);
+      const way = await wayOf(join(entry.parentPath, entry.name)).catch(() => undefined);
+      if (way === undefined) continue;
+      for (const link of way.links)
+        // What the tree itself is reached through cannot be a link in it.
+        if (!saved.some((path) => isWithin(link, path) || isWithin(path, link))) links.add(link);
+      if ([...saved, ...paths].some((known) => isWithin(way.end, known))) continue;
+      const info = await stat(way.end);
+      if (info.isFile() || info.isDirectory()) paths.push(way.end);
+      if (info.isDirectory()) folders.push(way.end);
     }
   }
-  return found;
+  return { links: [...links], paths };
+}
+
+/** Linux follows no more in one path. */
+const linksLimit = 40;
+
+/** The links that a link leads through, and its end. Throws if it leads nowhere. */
+async function wayOf(link: string): Promise<{ links: string[]; end: string }> {
+  const end = await realpath(link);
+  const links: string[] = [];
+  let at = await realpath(dirname(link));
+  const names = [basename(link)];
+  while (names.length > 0 && links.length <= linksLimit) {
+    const next = resolve(at, names.shift()!);
+    const target = await readlink(next).catch(() => undefined);
+    if (target === undefined) at = next;
+    else {
+      links.push(next);
+      if (target.startsWith('/')) at = '/';
+      names.unshift(...target.split('/'));
+    }
+  }
+  return { links: links.slice(1), end };
 }
 
 const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
@@ -21,6 +21,8 @@ function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {
     'etc/letsencrypt/archive/chat/fullchain1.pem': 'the certificate',
     'etc/letsencrypt/archive/chat/privkey1.pem': 'the key',
     'etc/default/prosody': 'A=1',
+    'srv/acme/store/x1/key2.pem': 'another key',
+    'srv/acme/store/x2/key.pem': 'nobody leads to this',
     'var/lib/prosody/localhost/accounts/alice.dat': 'return {}',
     'var/lib/prosody/localhost/accounts/bob.dat~': 'half of a new',
     'var/lib/prosody/http_file_share/cat.jpg': 'a picture',
@@ -40,6 +42,11 @@ function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {
   link('../prosody.cfg.lua', 'etc/prosody/conf.d/same.cfg.lua');
   link('/nowhere/at/all', 'etc/prosody/conf.d/dangling.cfg.lua');
   link('../default/prosody', 'etc/prosody/defaults');
+  // The way to this one leads through a link among folders, and two more that are nowhere in the configuration.
+  link('../srv/acme', 'opt/acme');
+  link('store/x1', 'srv/acme/current');
+  link('key2.pem', 'srv/acme/store/x1/key.pem');
+  link(join(root, 'opt/acme/current/key.pem'), 'etc/prosody/certs/acme.key');
   const config = {
     name: 'chat',
     kind: 'prosody',
@@ -74,15 +81,39 @@ test('configuration, what its links lead to, and data are one tree, without half
     'etc/letsencrypt/archive/chat/privkey1.pem',
     'etc/letsencrypt/live/chat/fullchain.pem',
     'etc/letsencrypt/live/chat/privkey.pem',
+    'etc/prosody/certs/acme.key',
     'etc/prosody/certs/chat.crt',
     'etc/prosody/certs/folder',
     'etc/prosody/conf.d/dangling.cfg.lua',
     'etc/prosody/conf.d/same.cfg.lua',
     'etc/prosody/defaults',
     'etc/prosody/prosody.cfg.lua',
+    'opt/acme',
+    'srv/acme/current',
+    'srv/acme/store/x1/key.pem',
+    'srv/acme/store/x1/key2.pem',
     'var/lib/prosody/http_file_share/cat.jpg',
     'var/lib/prosody/localhost/accounts/alice.dat',
   ]);
+});
+
+test('every link of the configuration leads where it did, however many it goes through', async (t) => {
+  const { root, config } = makeServer(t);
+  const run = newRun();
+  const [stream] = await prosodySource(config, never).streams(run);
+  assert.deepEqual(stream!.lacks, []);
+  const tar = await collect(stream!.open(run));
+  const moved = `${root} moved`;
+  renameSync(root, moved);
+  execFileSync('tar', ['-xC', '/'], { input: tar });
+  const contentOf = (path: string) => readFileSync(join(root, 'etc/prosody/certs', path), 'utf8');
+  assert.equal(contentOf('chat.crt'), 'the certificate');
+  assert.equal(contentOf('folder/privkey.pem'), 'the key');
+  assert.equal(contentOf('acme.key'), 'another key');
+  assert.deepEqual(
+    run.problems.filter((problem) => problem.startsWith('unreadable')),
+    [],
+  );
 });
 
 test('a live SQLite database is never copied: named it is saved as what it is, unnamed it is a problem', async (t) => {
