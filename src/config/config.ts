@@ -61,8 +61,14 @@ export type MysqlConfig = Kind<'mysql'>;
 export type SqliteConfig = Kind<'sqlite'>;
 export type RedisConfig = Kind<'redis'>;
 export type LdapConfig = Kind<'ldap'>;
-export type EjabberdConfig = Kind<'ejabberd'>;
-export type ProsodyConfig = Kind<'prosody'>;
+/** What a tree of live files need not copy, and must not. */
+export interface SqliteAside {
+  /** Every SQLite database that a source of any job saves. */
+  readonly sqlitePaths: readonly string[];
+}
+
+export type EjabberdConfig = Kind<'ejabberd'> & SqliteAside;
+export type ProsodyConfig = Kind<'prosody'> & SqliteAside;
 export type CommandConfig = Kind<'command'>;
 /** A backup that reads the store would hold itself, and grow with every run. */
 export interface StoreAside {

@@ -3,7 +3,15 @@ import { dirname, join, resolve } from 'node:path';
 import { parseDuration } from '../clock.ts';
 import { SealiftError } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
-import type { Config, DatabaseConfig, OwnFiles, SourceConfig, StoreAside, StoreConfig } from './config.ts';
+import type {
+  Config,
+  DatabaseConfig,
+  OwnFiles,
+  SourceConfig,
+  SqliteAside,
+  StoreAside,
+  StoreConfig,
+} from './config.ts';
 import type { Environment } from './environment.ts';
 import type { ConfigFile } from './schema.ts';
 import { Secret } from './secrets.ts';
@@ -23,6 +31,9 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
     stateDir,
     paths: [file, ...recipients, ...hosts],
     storePath: store.kind === 'directory' ? store.path : undefined,
+    sqlitePaths: Object.values(raw.jobs)
+      .flatMap(({ sources }) => sources.flatMap(sqlitePathIn))
+      .map(absolute),
   };
   return {
     file,
@@ -49,6 +60,7 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
 type RawSecret = string | { env: string } | { file: string };
 type RawSource = ConfigFile['jobs'][string]['sources'][number];
 type RawDatabase = NonNullable<Extract<RawSource, { kind: 'prosody' }>['database']>;
+type Surroundings = OwnFiles & StoreAside & SqliteAside;
 type ToPath = (path: string) => string;
 type ToSecret = (value: RawSecret | undefined) => Secret | undefined;
 
@@ -68,12 +80,7 @@ function toStore(store: ConfigFile['store'], absolute: ToPath, secret: ToSecret)
   };
 }
 
-function toSource(
-  raw: RawSource,
-  own: OwnFiles & StoreAside,
-  absolute: ToPath,
-  secret: ToSecret,
-): SourceConfig {
+function toSource(raw: RawSource, own: Surroundings, absolute: ToPath, secret: ToSecret): SourceConfig {
   const { timeLimit, ...settings } = raw;
   return { ...toKind(settings, own, absolute, secret), timeLimitSeconds: seconds(timeLimit) || Infinity };
 }
@@ -82,7 +89,7 @@ type WithoutLimit<Source> = Source extends unknown ? Omit<Source, 'timeLimit'> :
 
 function toKind(
   source: WithoutLimit<RawSource>,
-  { storePath, ...own }: OwnFiles & StoreAside,
+  { storePath, sqlitePaths, ...own }: Surroundings,
   absolute: ToPath,
   secret: ToSecret,
 ) {
@@ -100,6 +107,7 @@ function toKind(
       const { name, config, data, database } = source;
       return {
         ...source,
+        sqlitePaths,
         config: absolute(config),
         data: absolute(data),
         ...('ejabberdctl' in source
@@ -122,6 +130,11 @@ function toKind(
 function toDatabase(raw: RawDatabase, name: string, absolute: ToPath, secret: ToSecret): DatabaseConfig {
   if (raw.kind === 'sqlite') return { ...raw, name, path: absolute(raw.path) };
   return { ...raw, name, password: secret(raw.password), tls: toTls(raw.tls, absolute) };
+}
+
+function sqlitePathIn(source: RawSource): string[] {
+  if (source.kind === 'sqlite') return [source.path];
+  return 'database' in source && source.database?.kind === 'sqlite' ? [source.database.path] : [];
 }
 
 const toTls = (tls: { ca: string } | undefined, absolute: ToPath) => tls && { ca: absolute(tls.ca) };

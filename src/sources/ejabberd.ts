@@ -29,7 +29,7 @@ export function ejabberdSource(
     config: config.config,
     data: config.data,
     exclude: notSaved,
-    databases: database?.kind === 'sqlite' ? [database] : [],
+    sqlitePaths: config.sqlitePaths,
   });
   const parts = [mnesiaSource(config), tree, ...(database === undefined ? [] : [openDatabase(database)])];
   return {

@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink, stat } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
@@ -30,12 +30,30 @@ export async function standsIn({ pid }: Process, folder: string): Promise<boolea
 }
 
 /** Whether it has a file of this folder open. */
-export async function hasOpenIn({ pid }: Process, folder: string): Promise<boolean> {
-  for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
-    const file = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '');
-    if (file.startsWith('/') && (await isSame(dirname(file), folder))) return true;
-  }
+export async function hasOpenIn(process: Process, folder: string): Promise<boolean> {
+  for await (const { path } of openFiles(process)) if (await isSame(dirname(path), folder)) return true;
   return false;
+}
+
+/** Files below this folder that any process has open for writing, by their real paths. */
+export async function writtenBelow(folder: string): Promise<Set<string>> {
+  const found = new Set<string>();
+  for (const process of await processesNamed(/^/))
+    for await (const { path, link } of openFiles(process)) {
+      if (!path.startsWith(`${folder}/`)) continue;
+      // The mode of the link is how the file was opened.
+      const { mode } = await lstat(link).catch(() => ({ mode: 0 }));
+      if ((mode & 0o200) !== 0) found.add(path);
+    }
+  return found;
+}
+
+async function* openFiles({ pid }: Process): AsyncGenerator<{ path: string; link: string }, void, void> {
+  for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
+    const link = `/proc/${pid}/fd/${fd}`;
+    const path = await readlink(link).catch(() => '');
+    if (path.startsWith('/')) yield { path, link };
+  }
 }
 
 export async function isSame(one: string, other: string): Promise<boolean> {

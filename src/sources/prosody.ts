@@ -24,7 +24,7 @@ export function prosodySource(
     data: config.data,
     // What is about to be renamed, and the socket of its shell.
     exclude: ['**/*~', 'prosody.sock'],
-    databases: database?.kind === 'sqlite' ? [database] : [],
+    sqlitePaths: config.sqlitePaths,
   });
   const parts = [tree, ...(database === undefined ? [] : [openDatabase(database)])];
   return {

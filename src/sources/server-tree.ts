@@ -1,10 +1,11 @@
 import { constants } from 'node:fs';
-import { open, readdir, readlink, realpath, stat } from 'node:fs/promises';
+import { lstat, open, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { FilesConfig, SqliteConfig } from '../config/config.ts';
+import type { FilesConfig } from '../config/config.ts';
 import { systemCode } from '../errors.ts';
 import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
+import { writtenBelow } from './processes.ts';
 import type { Source, SourceContext } from './source.ts';
 
 /** The folders of a server that keeps live data beside its files. */
@@ -18,22 +19,26 @@ export interface ServerTree {
   /** Globs below `data` for what is saved in another way, or not worth it. */
   readonly exclude: readonly string[];
   /** SQLite databases that are saved in another way. */
-  readonly databases: readonly SqliteConfig[];
+  readonly sqlitePaths: readonly string[];
 }
 
 /**
- * Configuration and files of a server as one tree, each file as it was read. A SQLite database in `data` is never
- * copied, as a copy of a live one may be torn; one that is not saved in another way either is a problem.
+ * Configuration and files of a server as one tree, each file as it was read. A SQLite database that a program may have
+ * in use is never copied, as the copy may be torn: what is right in `data`, and what is open for writing below it. One
+ * that is not saved in another way either is a problem.
  */
 export function serverTree(tree: ServerTree): Source {
   return {
     name: tree.name,
     kind: 'files',
     async streams(context) {
-      const saved = tree.databases.map(({ path }) => path);
-      const live = [...(await sqliteFilesIn(tree.data, context)), ...saved];
+      const data = await real(tree.data);
+      const saved = await Promise.all(tree.sqlitePaths.map(real));
+      const live = await databasesIn(data, context);
       for (const path of live.filter((path) => !saved.includes(path)))
         context.problem('unreadable', unnamedDatabase(path));
+      const asWalked = (path: string) =>
+        isWithin(path, data) ? join(tree.data, path.slice(data.length)) : path;
       const led = await ledOutOf(tree, context.signal);
       const files: FilesConfig = {
         name: tree.name,
@@ -42,8 +47,8 @@ export function serverTree(tree: ServerTree): Source {
         links: led.links,
         exclude: [
           ...tree.exclude.map((glob) => `${literalPattern(tree.data)}/${glob}`),
-          ...live.flatMap((path) =>
-            ['', '-wal', '-shm', '-journal'].map((end) => literalPattern(path + end)),
+          ...[...live, ...saved].flatMap((path) =>
+            ['', '-wal', '-shm', '-journal'].map((end) => literalPattern(asWalked(path) + end)),
           ),
         ],
         oneFileSystem: false,
@@ -55,23 +60,26 @@ export function serverTree(tree: ServerTree): Source {
 
 const unnamedDatabase = (path: string): string =>
   `"${path}" is an SQLite database that is saved in no other way, and was left out: a copy of one in use may be ` +
-  'torn. Name it under `database` (kind: sqlite), or in a source of its own';
+  'torn. Name it under `database`, or in a source of its own (kind: sqlite)';
 
-/** The files right in a folder that are SQLite databases, by their first bytes. */
-async function sqliteFilesIn(folder: string, { signal }: SourceContext): Promise<string[]> {
+/** SQLite databases that may be in use, by their first bytes; of links that which they lead to. Real paths. */
+async function databasesIn(folder: string, { signal }: SourceContext): Promise<string[]> {
   const found: string[] = [];
-  for (const entry of await entriesOf(folder)) {
+  const top = (await entriesOf(folder)).map(({ name }) => real(join(folder, name)));
+  for (const path of new Set([...(await Promise.all(top)), ...(await writtenBelow(folder))])) {
     signal.throwIfAborted();
-    const path = join(folder, entry.name);
-    if (entry.isFile() && (await begins(path, 'SQLite format 3\0'))) found.push(path);
+    if (await begins(path, 'SQLite format 3\0')) found.push(path);
   }
   return found;
 }
 
+const real = (path: string): Promise<string> => realpath(path).catch(() => path);
+
 async function begins(path: string, magic: string): Promise<boolean> {
   // The folder is in the server's hands, which may put something else there meanwhile.
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-  const file = await open(path, flags).catch(() => undefined);
+  const info = await lstat(path).catch(() => undefined);
+  const file = info?.isFile() ? await open(path, flags).catch(() => undefined) : undefined;
   if (file === undefined) return false; // the tree says what cannot be read
   await using _ = file;
   const { buffer, bytesRead } = await file.read(Buffer.alloc(magic.length), 0, magic.length, 0);
@@ -86,8 +94,7 @@ async function ledOutOf(
   { config, data }: ServerTree,
   signal: AbortSignal,
 ): Promise<{ links: string[]; paths: string[] }> {
-  const real = await Promise.all([config, data].map((path) => realpath(path).catch(() => path)));
-  const saved = [config, data, ...real];
+  const saved = [config, data, await real(config), await real(data)];
   const links = new Set<string>();
   const paths: string[] = [];
   const folders = [config];

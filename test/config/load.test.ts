@@ -59,6 +59,32 @@ jobs:
   assert.deepEqual(files?.kind === 'files' && files.paths, [join(etc, 'www'), '/etc']);
 });
 
+test('a chat server knows every SQLite database that a source saves', (t) => {
+  const cwd = temporary(t);
+  put(
+    join(cwd, 'sealift.yaml'),
+    `${minimal}jobs:
+  chat:
+    schedule: '0 3 * * *'
+    sources:
+      - { name: p, kind: prosody, database: { kind: sqlite, path: p.sqlite } }
+      - { name: e, kind: ejabberd, database: { kind: postgres, databases: [e] } }
+  other:
+    schedule: '0 4 * * *'
+    sources:
+      - { name: s, kind: sqlite, path: /s.sqlite }
+`,
+  );
+  const { jobs } = loadConfig(undefined, environment({}, cwd));
+  assert.deepEqual(
+    jobs[0]?.sources.map((source) => 'sqlitePaths' in source && source.sqlitePaths),
+    [
+      [join(cwd, 'p.sqlite'), '/s.sqlite'],
+      [join(cwd, 'p.sqlite'), '/s.sqlite'],
+    ],
+  );
+});
+
 test('an age of exactly the window and a day is accepted', (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'sealift.yaml'), `${minimal}retention: { maxAge: 50h }\nreuseWindow: 26h\n`);

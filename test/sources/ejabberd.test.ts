@@ -15,7 +15,7 @@ import { put, temporary } from '../support/temporary.ts';
 import { collect, newRun, type Run } from './run.ts';
 
 function configOf(change: Partial<EjabberdConfig>): EjabberdConfig {
-  const rest = { node: undefined, database: undefined, runAs: undefined };
+  const rest = { node: undefined, database: undefined, runAs: undefined, sqlitePaths: [] };
   return { name: 'chat', kind: 'ejabberd', config: '', data: '', ejabberdctl: '', ...rest, ...change };
 }
 

@@ -53,6 +53,7 @@ function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {
     config: join(root, 'etc/prosody'),
     data: join(root, 'var/lib/prosody'),
     database: undefined,
+    sqlitePaths: [],
   } as const;
   return { root, config };
 }
@@ -133,7 +134,7 @@ test('a live SQLite database is never copied: named it is saved as what it is, u
 
   const database = { name: 'chat', kind: 'sqlite', path } as const;
   const named = newRun();
-  const source = prosodySource({ ...config, database }, openSource);
+  const source = prosodySource({ ...config, database, sqlitePaths: [path] }, openSource);
   assert.deepEqual(
     (await membersOf(source, root, named)).filter((name) => name.includes('sqlite')),
     [],
@@ -156,6 +157,52 @@ test('a live SQLite database is never copied: named it is saved as what it is, u
   assert.equal(copied.prepare('SELECT count(*) AS n FROM prosody').get()?.['n'], 1);
 });
 
+test('a database that a program writes is not copied wherever it lies in `data`, and an upload of one is', async (t) => {
+  const { root, config } = makeServer(t);
+  const names = ['deep/in/live.sqlite', 'http_file_share/upload.bin', 'deep/read.sqlite'];
+  const [live, upload, read] = names.map((name) => join(config.data, name));
+  for (const path of [live!, upload!, read!]) {
+    mkdirSync(dirname(path), { recursive: true });
+    using db = new DatabaseSync(path);
+    db.exec('CREATE TABLE a (b)');
+  }
+  using _ = new DatabaseSync(live!);
+  using reader = new DatabaseSync(read!, { readOnly: true });
+  reader.prepare('SELECT * FROM a').all();
+  const run = newRun();
+  const members = await membersOf(prosodySource(config, never), root, run);
+  assert.deepEqual(
+    names.filter((name) => members.includes(`var/lib/prosody/${name}`)),
+    names.slice(1),
+  );
+  assert.deepEqual(
+    run.problems.filter((problem) => problem.startsWith('unreadable')).length,
+    1,
+    run.problems.join('\n'),
+  );
+  assert.match(run.problems.join('\n'), /^unreadable: ".*live\.sqlite" is an SQLite database/m);
+});
+
+test('a link in `data` to a database is saved, and what it leads to is missed unless a source saves it', async (t) => {
+  const { root, config } = makeServer(t);
+  const path = join(root, 'srv/elsewhere.sqlite');
+  {
+    using db = new DatabaseSync(path);
+    db.exec('CREATE TABLE a (b)');
+  }
+  symlinkSync(path, join(config.data, 'prosody.sqlite'));
+  for (const sqlitePaths of [[], [path], [join(config.data, 'prosody.sqlite')]]) {
+    const run = newRun();
+    const members = await membersOf(prosodySource({ ...config, sqlitePaths }, never), root, run);
+    assert.ok(members.includes('var/lib/prosody/prosody.sqlite'));
+    assert.deepEqual(
+      run.problems.filter((problem) => problem.startsWith('unreadable')).length,
+      sqlitePaths.length === 0 ? 1 : 0,
+      run.problems.join('\n'),
+    );
+  }
+});
+
 test('a database that cannot be asked is a problem, and the tree is saved', async (t) => {
   const { root, config } = makeServer(t);
   const database = { name: 'chat', kind: 'sqlite', path: join(config.data, 'gone.sqlite') } as const;
@@ -167,7 +214,14 @@ test('a database that cannot be asked is a problem, and the tree is saved', asyn
 
 test('a server of which nothing is there is an error', async (t) => {
   const gone = join(temporary(t), 'gone');
-  const config = { name: 'chat', kind: 'prosody', config: gone, data: gone, database: undefined } as const;
+  const config = {
+    name: 'chat',
+    kind: 'prosody',
+    config: gone,
+    data: gone,
+    database: undefined,
+    sqlitePaths: [],
+  } as const;
   await assert.rejects(
     prosodySource(config, never).streams(newRun()),
     (error: unknown) => error instanceof SealiftError && error.code === 'source-unavailable',
