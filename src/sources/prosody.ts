@@ -22,8 +22,8 @@ export function prosodySource(
     file: 'prosody.tar',
     config: config.config,
     data: config.data,
-    // What is about to be renamed, and the socket of its shell.
-    exclude: ['**/*~', 'prosody.sock'],
+    // What is about to be renamed (Prosody's own names, and not every upload's that ends so), and the socket of its shell.
+    exclude: ['**/*.{dat,list,bin}~', 'prosody.sock'],
     sqlitePaths: config.sqlitePaths,
   });
   const parts = [tree, ...(database === undefined ? [] : [openDatabase(database)])];

@@ -25,6 +25,9 @@ function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {
     'srv/acme/store/x2/key.pem': 'nobody leads to this',
     'var/lib/prosody/localhost/accounts/alice.dat': 'return {}',
     'var/lib/prosody/localhost/accounts/bob.dat~': 'half of a new',
+    'var/lib/prosody/localhost/offline/bob.list~': 'half of a new',
+    'var/lib/prosody/localhost/http_file_share/slot.bin~': 'half of an upload',
+    'var/lib/prosody/http_upload/random/notes.txt~': 'an upload of this name',
     'var/lib/prosody/http_file_share/cat.jpg': 'a picture',
   };
   for (const [path, text] of Object.entries(files)) {
@@ -94,6 +97,7 @@ test('configuration, what its links lead to, and data are one tree, without half
     'srv/acme/store/x1/key.pem',
     'srv/acme/store/x1/key2.pem',
     'var/lib/prosody/http_file_share/cat.jpg',
+    'var/lib/prosody/http_upload/random/notes.txt~',
     'var/lib/prosody/localhost/accounts/alice.dat',
   ]);
 });
@@ -260,8 +264,11 @@ test("of ejabberd's spool all is saved but what belongs to Mnesia or is made ane
       '.erlang.cookie',
       'acme/live/chat.pem',
       'http_file_share/cat.jpg',
+      'http_upload/random/notes.txt~',
       'localhost/accounts/alice.dat',
       'localhost/accounts/bob.dat~',
+      'localhost/http_file_share/slot.bin~',
+      'localhost/offline/bob.list~',
       'upload/4f/schema.DAT',
     ],
   );
