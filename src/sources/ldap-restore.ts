@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { feedProcess, type SystemUser, ToolFailure } from '../process.ts';
 import {
@@ -59,7 +58,8 @@ export async function loadLdap(
   const filled = databases.flatMap(({ database: { directory }, data }) =>
     data && directory ? [directory] : [],
   );
-  const folders = [...new Set([target, ...filled])];
+  // One that lies in another comes after it, and is gone when that is set aside.
+  const folders = [...new Set([target, ...filled.toSorted()])];
   await refuseWhileRunning(target, folders);
   if (!force) for (const folder of folders) await refuseFull(folder);
 
@@ -76,7 +76,7 @@ export async function loadLdap(
   lines.push(`${target} made`);
   for (const { database, data } of databases) {
     const what = describe(database);
-    if (data) await add(slapd, ['-n', String(database.number), '-g', '-q'], data.open(), what, signal);
+    if (data) await add(slapd, ['-n', String(database.number), ...entirely], data.open(), what, signal);
     lines.push(
       data ? `${what} loaded${place(database)}` : `${what} is not in the snapshot, and was left alone`,
     );
@@ -174,9 +174,10 @@ async function prepare(
     undo.defer(() => empty(folder));
     return undefined;
   }
-  const aside = `${folder}.before-restore-${randomBytes(3).toString('hex')}`;
-  const { uid, gid, mode } = await stat(folder);
-  await rename(folder, aside).catch((cause: unknown) => {
+  const real = await realpath(folder);
+  const aside = `${real}.before-restore-${randomBytes(3).toString('hex')}`;
+  const { uid, gid, mode } = await stat(real);
+  await rename(real, aside).catch((cause: unknown) => {
     if (systemCode(cause) !== 'EBUSY') throw cause;
     throw new SealiftError('target-exists', `${folder} is a mount point and cannot be set aside`, {
       hint: 'move what is in it away yourself',
@@ -184,33 +185,41 @@ async function prepare(
     });
   });
   undo.defer(async () => {
-    await rm(folder, { recursive: true, force: true });
-    await rename(aside, folder);
+    await rm(real, { recursive: true, force: true });
+    await rename(aside, real);
   });
-  await mkdir(folder);
-  await chown(folder, uid, gid);
-  await chmod(folder, mode);
+  await mkdir(real);
+  await chown(real, uid, gid);
+  await chmod(real, mode);
   return aside;
 }
 
 /** Makes a folder that slapd's user owns, if there is none. */
 async function makeOwn(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
-  if ((await entriesOf(folder)) !== undefined) return;
-  await makeFolder(dirname(folder), 0o755);
-  await mkdir(folder, { mode: 0o700 });
-  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  if (!(await makeMissing(folder, 0o700, undo))) return;
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
+}
+
+/** With those around it. Returns whether it was missing. */
+async function makeMissing(folder: string, mode: number, undo: AsyncDisposableStack): Promise<boolean> {
+  if ((await entriesOf(folder)) !== undefined) return false;
+  await makeMissing(dirname(folder), 0o755, undo);
+  await mkdir(folder, { mode });
+  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  return true;
 }
 
 async function empty(folder: string): Promise<void> {
   for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true });
 }
 
+/** `-q` leaves out what makes a load survive a crash half-way: then it is done anew anyway. */
+const entirely = ['-g', '-q'];
+
 async function* once(text: string): AsyncGenerator<Uint8Array, void, void> {
   yield Buffer.from(text);
 }
 
-/** `-q` leaves out what makes a load survive a crash half-way: then it is done anew anyway. */
 async function add(
   { slapadd, folder, runAs }: Slapd,
   which: readonly string[],

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
 import { findProgram, searchPath, type SystemUser, systemUser, ToolFailure } from '../process.ts';
 import { ldifEntries } from './ldif.ts';
@@ -32,12 +33,13 @@ export function databasesOf(config: string): LdapDatabase[] {
     const [, index, backend = ''] = /^\{(\d+)\}(.*)$/.exec(entry.get('olcdatabase')?.[0] ?? '') ?? [];
     if (index === undefined || keepsNothing.has(backend)) return [];
     const suffix = entry.get('olcsuffix')?.[0] || undefined;
+    const directory = entry.get('olcdbdirectory')?.[0];
     return [
       {
         number: Number(index),
         backend,
         suffix,
-        directory: entry.get('olcdbdirectory')?.[0],
+        directory: directory && resolve('/', directory),
         // A suffix has a "=" in it, so none becomes this.
         file: suffix === undefined ? `database-${index}.ldif` : fileName(suffix, '.ldif'),
       },

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs';
 import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -134,6 +134,15 @@ suite('ldap', { skip: withoutServices }, () => {
 
   after(() => rm(scratch, { recursive: true, force: true }));
 
+  /** What was saved, of a server whose databases lie elsewhere. */
+  const configured = (...moves: (readonly [string, string])[]): Saved[] => {
+    const [config, ...rest] = saved;
+    let text = config!.bytes.toString();
+    for (const [from, to] of moves)
+      text = text.replace(`olcDbDirectory: ${from}\n`, `olcDbDirectory: ${to}\n`);
+    return [asSaved(config!.file, Buffer.from(text)), ...rest];
+  };
+
   test('a running server is saved: the configuration, and each database by its suffix', () => {
     assert.deepEqual(
       saved.map(({ file }) => file),
@@ -249,6 +258,53 @@ suite('ldap', { skip: withoutServices }, () => {
     await destroyed(async () => {
       await assert.rejects(loadLdap(`ldap:${slapd.config}`, [...saved.slice(0, -1), bad], loading()));
       assert.deepEqual(folders().filter(existsSync), [], 'what was not there is not there');
+    });
+  });
+
+  test('a database whose folder lies in that of a later one comes back, and what fails leaves neither', async () => {
+    const root = await newFolder();
+    const [outer, inner] = [join(root, 'new/data'), join(root, 'new/data/inner')];
+    const streams = configured([dataFolders()[0]!, inner], [dataFolders()[1]!, outer]);
+    const bad = asSaved(streams.at(-1)!.file, Buffer.from('dn: dc=elsewhere\nobjectClass: top\n\n'));
+    await destroyed(async () => {
+      const load = (given: readonly Saved[], force: boolean) =>
+        loadLdap(`ldap:${slapd.config}`, given, loading({ force }));
+      await assert.rejects(load([...streams.slice(0, -1), bad], false), failsWith('restore-failed'));
+      assert.deepEqual(readdirSync(root), []);
+      await load(streams, false);
+      if (isRoot) assert.equal(statSync(outer).uid, statSync(inner).uid);
+      const before = traceOf(outer);
+      await assert.rejects(load([...streams.slice(0, -1), bad], true), failsWith('restore-failed'));
+      assert.deepEqual(traceOf(outer), before);
+      const { lines } = await load(streams, true);
+      assert.ok(lines.some((line) => line.startsWith(`what was in ${outer} is in `)));
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+    });
+  });
+
+  test('a folder that the configuration names with a slash at its end is set aside too', async () => {
+    const folder = dataFolders()[1]!;
+    await destroyed(async () => {
+      for (const force of [false, true])
+        await loadLdap(`ldap:${slapd.config}`, configured([folder, `${folder}/`]), loading({ force }));
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+    });
+  });
+
+  test('a folder that is a link stays one, and what it leads to is set aside and filled', async () => {
+    const folder = dataFolders()[1]!;
+    const elsewhere = join(await newFolder(), 'data');
+    await destroyed(async () => {
+      await loadLdap(`ldap:${slapd.config}`, saved, loading());
+      renameSync(folder, elsewhere);
+      symlinkSync(elsewhere, folder);
+      const { lines } = await loadLdap(`ldap:${slapd.config}`, saved, loading({ force: true }));
+      assert.ok(lines.some((line) => line.startsWith(`what was in ${folder} is in ${elsewhere}.before-`)));
+      assert.ok(lstatSync(folder).isSymbolicLink());
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
     });
   });
 
