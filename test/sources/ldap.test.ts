@@ -308,6 +308,16 @@ suite('ldap', { skip: withoutServices }, () => {
     });
   });
 
+  test('entries that break the schema, as slapd took them once, come back', async () => {
+    const last = saved.at(-1)!;
+    const broken = `dn:: ${Buffer.from('uid=broken,o=Köln').toString('base64')}\nobjectClass: inetOrgPerson\nuid: broken\n\n`;
+    const bytes = Buffer.concat([last.bytes, Buffer.from(broken)]);
+    await destroyed(async () => {
+      await loadLdap(`ldap:${slapd.config}`, [...saved.slice(0, -1), asSaved(last.file, bytes)], loading());
+      assert.match((await save(sourceOf())).at(-1)!.bytes.toString(), /^uid: broken$/m);
+    });
+  });
+
   test('a configuration that this slapd cannot have is refused with what it lacks', async () => {
     const [config, ...rest] = saved;
     const text = config!.bytes.toString().replace('}back_monitor', '}back_of_beyond');
