@@ -151,7 +151,7 @@ export async function feedProcess(
   said.catch(() => {});
   const tookAll = await feed(child.stdin, body, !mayStopReading);
   const stdout = await said;
-  await child.succeeded();
+  await child.succeeded(stdout);
   if (!tookAll && !mayStopReading)
     throw new SealiftError('tool-failed', `${child.program} ended before it had read all of its input`);
   return { stdout, stderr: child.stderr };

@@ -5,6 +5,7 @@ import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
 import { command, describe, explain, info, redisCli, type Server } from './redis-connection.ts';
 import { RedisMaster } from './redis-master.ts';
+import { checkToLoad } from './redis.ts';
 import type { LoadContext, LoadStream } from './source.ts';
 
 /** A replica connects within a second; a firewall swallows for ever. */
@@ -30,8 +31,10 @@ export async function replicate(
   const before = keysOf(facts);
   refuse(server, facts, { force, keys: before });
   await refuseNewer(server, stream, facts);
-
   const ask = (words: readonly string[], how = signal) => say(cli, server, words, how);
+  const has = Number((await ask(['CONFIG', 'GET', 'databases'])).split('\n')[1]);
+  const notes = await refuseLarger(server, stream, has, signal);
+
   await using master = new RedisMaster(() => stream.open());
   const address = await addressTowards(server, signal);
   const port = await master.listen(address);
@@ -53,7 +56,7 @@ export async function replicate(
     throw await withState(error, before, server, cli, `${address}, port ${port}`);
   }
   const keys = keysOf(await info(cli, server, signal));
-  return { lines: [`${describe(server)} loaded: it holds ${countOf(keys, 'key')} now`] };
+  return { lines: [`${describe(server)} loaded: it holds ${countOf(keys, 'key')} now`, ...notes] };
 }
 
 /** Messages do not repeat the URL. */
@@ -126,6 +129,29 @@ async function refuseNewer(
   );
 }
 
+/**
+ * A server that meets the number of a database which it does not have ends itself, without its own data. Only the whole
+ * dump tells the numbers, so it is read once more than for the load, and one that is damaged is noticed here too. Returns
+ * what could not be found out.
+ */
+async function refuseLarger(
+  server: Server,
+  stream: LoadStream,
+  has: number,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const counts = await checkToLoad(stream.open(), signal);
+  if (counts === undefined) return ['redis-check-rdb is not installed here: the dump was not checked before'];
+  if (counts === 'too-new')
+    return ['the dump is of a newer format than redis-check-rdb here knows, and was not checked before'];
+  if (counts.databases <= has) return [];
+  throw new SealiftError(
+    'restore-failed',
+    `the dump has a database ${counts.databases - 1}, and ${describe(server)} has only ${has} databases, from 0 on`,
+    { hint: `set "databases ${counts.databases}" in redis.conf and restart it` },
+  );
+}
+
 /** Our own address as the server sees it; over a socket it is on this machine. */
 async function addressTowards(server: Server, signal: AbortSignal): Promise<string> {
   const { host = '127.0.0.1', port = 6379 } = server;
@@ -163,6 +189,10 @@ async function say(
   );
 }
 
+/** What was thrown, and then what was thrown in undoing it. */
+const inOrder = (error: unknown): unknown[] =>
+  error instanceof SuppressedError ? [error.suppressed, error.error].flatMap(inOrder) : [error];
+
 /** Adds what the server is after a load that failed. */
 async function withState(
   failure: unknown,
@@ -171,10 +201,7 @@ async function withState(
   cli: string,
   place: string,
 ): Promise<unknown> {
-  const [error, undoing] =
-    failure instanceof SuppressedError
-      ? [failure.suppressed as unknown, failure.error as unknown]
-      : [failure, undefined];
+  const [error, undoing] = inOrder(failure);
   if (!(error instanceof SealiftError)) return error;
   const keys = await info(cli, server, AbortSignal.timeout(10_000)).then(keysOf, () => undefined);
   const state =

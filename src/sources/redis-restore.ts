@@ -4,10 +4,9 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
-import { searchPath } from '../process.ts';
 import { processesNamed, standsIn } from './processes.ts';
 import { replicate } from './redis-replicate.ts';
-import { checkRdb } from './redis.ts';
+import { checkToLoad } from './redis.ts';
 import type { Loader, LoadContext, LoadStream } from './source.ts';
 
 export const redisLoader: Loader = {
@@ -111,10 +110,7 @@ async function write(path: string, body: AsyncIterable<Uint8Array>, signal: Abor
 
 /** With the redis that is installed here, if one is. */
 async function check(path: string, signal: AbortSignal): Promise<string[]> {
-  const result = await checkRdb(path, searchPath(), signal).catch((error: unknown) => {
-    if (!(error instanceof SealiftError && error.code === 'source-damaged')) throw error;
-    throw new SealiftError('restore-failed', error.message, { cause: error.cause });
-  });
+  const result = await checkToLoad(path, signal);
   if (result === undefined) return [];
   if (result === 'too-new')
     return ['the dump is of a newer Redis than the one installed here, which cannot read it'];

@@ -3,7 +3,7 @@ import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RedisConfig } from '../config/config.ts';
 import { SealiftError, systemCode } from '../errors.ts';
-import { findProgram, output, readProcess, searchPath } from '../process.ts';
+import { feedProcess, findProgram, output, searchPath, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import { command, describe, explain, info, redisCli, type Server } from './redis-connection.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
@@ -96,28 +96,52 @@ const hasBytes = (path: string): Promise<boolean> =>
     },
   );
 
+/** What redis-check-rdb tells of a dump. `databases`: how many a server has to have for it, by the number of the last. */
+interface Counts {
+  readonly keys: number;
+  readonly expires: number;
+  readonly databases: number;
+}
+
 /**
- * Has redis-check-rdb, where there is one, read the whole dump: structure and checksum. Throws `source-damaged`.
- * Undefined if it is missing; `too-new` if the dump is of a newer format than it knows.
+ * Has redis-check-rdb, where there is one, read the whole dump (a file, or its bytes): structure and checksum. Throws
+ * `source-damaged`. Undefined if it is missing; `too-new` if the dump is of a newer format than it knows.
  */
 export async function checkRdb(
-  path: string,
+  dump: string | AsyncIterable<Uint8Array>,
   directories: readonly string[],
   signal: AbortSignal,
-): Promise<{ keys: number; expires: number } | 'too-new' | undefined> {
+): Promise<Counts | 'too-new' | undefined> {
   const program = await findProgram('redis-check-rdb', directories);
   if (program === undefined) return undefined;
-  let said = '';
   try {
-    for await (const chunk of readProcess({ argv: [program, path] }, signal))
-      said = (said + chunk.toString('latin1')).slice(-2000);
+    const { stdout } =
+      typeof dump === 'string'
+        ? await output({ argv: [program, dump] }, signal)
+        : // It opens what it reads by a name, which Node's pipes, being sockets, do not allow.
+          await feedProcess({ argv: ['sh', '-c', 'cat | "$0" /dev/stdin', program] }, dump, signal);
+    const count = (what: string) => Number(new RegExp(`(\\d+) ${what}`).exec(stdout)?.[1] ?? 0);
+    const numbers = [...stdout.matchAll(/Selecting DB ID (\d+)$/gm)].map(([, number]) => Number(number));
+    const databases = numbers.reduce((most, number) => Math.max(most, number + 1), 0);
+    return { keys: count('keys read'), expires: count('expires'), databases };
   } catch (cause) {
     signal.throwIfAborted();
+    if (!(cause instanceof SealiftError && cause.cause instanceof ToolFailure)) throw cause;
+    const said = cause.cause.stdout;
     if (/Can't handle RDB format version/.test(said)) return 'too-new';
     const [, reason = 'it does not say why'] =
       /ERROR DETECTED ---\n(?:\[offset \d+\] )?(.*)/.exec(said) ?? [];
     throw new SealiftError('source-damaged', `redis-check-rdb finds the dump damaged: ${reason}`, { cause });
   }
-  const count = (what: string) => Number(new RegExp(`(\\d+) ${what}`).exec(said)?.[1] ?? 0);
-  return { keys: count('keys read'), expires: count('expires') };
+}
+
+/** The same before a load, of the dump that comes from a snapshot. */
+export function checkToLoad(
+  dump: string | AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): ReturnType<typeof checkRdb> {
+  return checkRdb(dump, searchPath(), signal).catch((error: unknown) => {
+    if (!(error instanceof SealiftError && error.code === 'source-damaged')) throw error;
+    throw new SealiftError('restore-failed', error.message, { cause: error.cause });
+  });
 }

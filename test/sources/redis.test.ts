@@ -227,7 +227,7 @@ suite('redis', { skip: withoutServices }, () => {
       { type: 'database', source: 'cache', name: '0', keys: 9, expires: 0 },
       { type: 'database', source: 'cache', name: '3', keys: 1, expires: 1 },
       { type: 'database', source: 'cache', name: '15', keys: 3000, expires: 0 },
-      { type: 'redis', source: 'cache', keys: 3010, expires: 1 },
+      { type: 'redis', source: 'cache', keys: 3010, expires: 1, databases: 16 },
     ]);
   });
 
