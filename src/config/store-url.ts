@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { SealiftError } from '../errors.ts';
+import { decoded } from './decoded.ts';
 
 /** The `store` group of a configuration, as it is written. */
 export type StoreSettings = Readonly<Record<string, string>> & { readonly kind: 's3' | 'directory' };
@@ -35,7 +36,7 @@ function s3(text: string): StoreSettings {
   if (url.username !== '' || url.password !== '') {
     throw wrong('s3://...@...', 'keys do not belong into a URL: they end up in the shell history');
   }
-  const prefix = decodeURIComponent(url.pathname).replace(/^\/+/, '').replace(/\/*$/, '/');
+  const prefix = decoded(url.pathname).replace(/^\/+/, '').replace(/\/*$/, '/');
   const settings: Record<string, string> = {};
   for (const [name, value] of url.searchParams) {
     if (name !== 'endpoint' && name !== 'region')

@@ -1,4 +1,5 @@
 import type { Secret } from '../config/secrets.ts';
+import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
@@ -125,19 +126,11 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
     address: {
       host,
       port: target.port === '' ? undefined : Number(target.port),
-      user: searchParams.get('user') ?? (decode(target.username) || undefined),
+      user: searchParams.get('user') ?? (decoded(target.username) || undefined),
       tls: tlsOfTarget(searchParams, host),
     },
-    database: decode(target.pathname.slice(1)) || undefined,
+    database: decoded(target.pathname.slice(1)) || undefined,
   };
-}
-
-function decode(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new SealiftError('usage', 'the URL holds a % that is not followed by two hex digits', { cause });
-  }
 }
 
 async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {

@@ -1,4 +1,5 @@
 import type { Secret } from '../config/secrets.ts';
+import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess, output } from '../process.ts';
 import {
@@ -121,7 +122,7 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
   const unknown = [...searchParams.keys()].find((key) => !['host', 'port', 'user', 'ca'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
-  const part = (key: string, value: string) => searchParams.get(key) ?? (decode(value) || undefined);
+  const part = (key: string, value: string) => searchParams.get(key) ?? (decoded(value) || undefined);
   const port = part('port', target.port);
   if (port !== undefined && !/^\d{1,5}$/.test(port))
     throw new SealiftError('usage', `"${port}" is not a port`);
@@ -133,16 +134,8 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
       user: part('user', target.username),
       tls: tlsOfTarget(searchParams, host),
     },
-    database: decode(target.pathname.slice(1)) || undefined,
+    database: decoded(target.pathname.slice(1)) || undefined,
   };
-}
-
-function decode(part: string): string {
-  try {
-    return decodeURIComponent(part);
-  } catch (cause) {
-    throw new SealiftError('usage', 'the URL holds a % that is not followed by two hex digits', { cause });
-  }
 }
 
 /** Asks the first database that lets us in; databases are made and dropped from there. */

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { once } from 'node:events';
+import { decoded } from '../config/decoded.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
@@ -12,7 +13,7 @@ import type { LoadContext, LoadStream } from './source.ts';
 const connectWaitMs = 30_000;
 
 /**
- * `redis://user@host:port`, or `redis://?host=/run/redis/redis.sock`: loads a dump into a server that runs, which for
+ * `redis://user@host:port`, or `redis://?host=/run/redis/redis.sock&user=NAME`: loads a dump into a server that runs, which for
  * this replicates once from sealift, and is a master again then. Nothing is written to a disk of this machine, and it
  * does not matter whether the server keeps a log of changes (AOF).
  *
@@ -64,19 +65,19 @@ export function parseTarget(into: string): Server {
   const url = URL.parse(into);
   if (url?.protocol !== 'redis:' || !['', '/'].includes(url.pathname))
     throw new SealiftError('usage', 'the target must look like redis://user@host:port', {
-      hint: 'for a socket: redis://?host=/run/redis/redis-server.sock; all databases of the dump are loaded',
+      hint: 'for a socket: redis://?host=/run/redis/redis-server.sock&user=NAME; all databases of the dump are loaded',
     });
   if (url.password !== '' || url.searchParams.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use REDISCLI_AUTH, or wait to be asked',
     });
-  const unknown = [...url.searchParams.keys()].find((key) => key !== 'host');
+  const unknown = [...url.searchParams.keys()].find((key) => !['host', 'user'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
   return {
     host: url.searchParams.get('host') ?? (url.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
     port: url.port === '' ? undefined : Number(url.port),
-    user: decodeURIComponent(url.username) || undefined,
+    user: url.searchParams.get('user') ?? (decoded(url.username) || undefined),
   };
 }
 

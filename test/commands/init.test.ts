@@ -220,6 +220,7 @@ const refusals: readonly [fact: string, args: string[], message: RegExp][] = [
   ['a host name with capitals', ['--host', 'Web', '--store', '/b'], /lower-case/],
   ['a store of an unknown scheme', ['--host', 'web', '--store', 'sftp://x/y'], /sftp: is no kind of store/],
   ['a bucket that is too short', ['--host', 'web', '--store', 's3://ab'], /bucket: must have at least 3/],
+  ['a prefix with a stray %', ['--host', 'web', '--store', 's3://abc/100%'], /% that is not followed/],
   ['a store without a bucket', ['--host', 'web', '--store', 's3:///x'], /bucket is missing/],
   ['an endpoint that is no URL', ['--host', 'web', '--store', 's3://abc?endpoint=x'], /must be a URL/],
   ['an unknown parameter', ['--host', 'web', '--store', 's3://abc?regoin=x'], /"regoin" is not known/],

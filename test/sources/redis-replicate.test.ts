@@ -253,6 +253,12 @@ suite('where a dump is loaded', () => {
     });
     assert.deepEqual(parseTarget('redis://[::1]/'), { host: '::1', port: undefined, user: undefined });
     assert.equal(parseTarget('redis://?host=/run/redis/s').host, '/run/redis/s');
+    assert.deepEqual(parseTarget('redis://?host=/run/redis/s&user=a%40b'), {
+      host: '/run/redis/s',
+      port: undefined,
+      user: 'a@b',
+    });
+    assert.equal(parseTarget('redis://a%40b@h').user, 'a@b');
   });
 
   test('a password in the URL, a database and unknown parameters are refused, and not repeated', () => {
@@ -261,6 +267,7 @@ suite('where a dump is loaded', () => {
       'redis://h?password=canary',
       'redis://h/3',
       'redis://h?db=canary',
+      'redis://a%zz@h',
       'redis://x y/',
     ])
       assert.throws(
