@@ -2,8 +2,7 @@ import { basename } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
 import { findProgram, searchPath } from '../process.ts';
-import { attributesFact } from '../sources/system-attributes.ts';
-import { tellFact } from '../sources/system-facts.ts';
+import { attributesBelow } from '../sources/system-attributes.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** A large tree may take longer; then nothing is said of it. */
@@ -44,11 +43,13 @@ async function filesWithAttributes(config: SourceConfig, signal: AbortSignal): P
   if (paths.length === 0) return [];
   const exclude = config.kind === 'files' ? config.exclude : [];
   const limited = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]);
-  const told = await tellFact(attributesFact(paths, exclude), searchPath(), limited).catch(() => {
+  try {
+    const found = attributesBelow(paths, exclude, searchPath(), limited);
+    return (await Array.fromAsync(found, ({ path }) => path)).toSorted();
+  } catch {
     signal.throwIfAborted();
-    return '';
-  });
-  return [...told.matchAll(/^# file: (.*)$/gm)].map(([, path = '']) => path);
+    return [];
+  }
 }
 
 /** A `system` source saves the attributes of its trees itself. */

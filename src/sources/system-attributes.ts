@@ -1,42 +1,55 @@
 import { SealiftError } from '../errors.ts';
-import { ToolFailure } from '../process.ts';
+import { findProgram, readProcess, ToolFailure } from '../process.ts';
+import { type ByteName, textOf } from './byte-name.ts';
 import { excluder } from './files-exclude.ts';
-import type { Ask, Fact } from './system-facts.ts';
 
 /** Not labels of SELinux, which the policy of the new machine sets, and not what file systems keep for themselves. */
 const kept = '^(user\\.|security\\.capability$|system\\.posix_acl_)';
 
-/**
- * What a tree's tar is without: access control lists, capabilities and attributes of users, in the form that
- * `setfattr --restore` takes back (getfattr(1)). Sorted by path; like the tree without other file systems and what is
- * excluded.
- */
-export function attributesFact(paths: readonly string[], exclude: readonly string[]): Fact {
-  const excluded = excluder(exclude);
-  const dump = ['getfattr', '--no-dereference', '--dump', `--match=${kept}`, '--encoding=hex'];
-  const look = {
-    at: 'getfattr',
-    text: async (ask: Ask): Promise<string> => {
-      const each = ['-exec', ...dump, '--absolute-names', '--', '{}', '+'];
-      const files = (await ask(['find', ...paths, '-xdev', ...each]).catch(toldSoFar)).split('\n\n');
-      const told = files.filter((file) => file !== '' && !foldersTo(pathOf(file)).some(excluded));
-      return told.length === 0 ? '(nothing)\n' : told.toSorted().join('\n\n');
-    },
-  };
-  return { file: 'attributes.txt', isBare: true, parts: [{ look }] };
+export interface FileAttributes {
+  readonly path: string;
+  /** One character per byte, with the blank line at its end. */
+  readonly text: ByteName;
 }
 
-/** What vanishes or may not be read is a problem of the tree, and is named there. */
-function toldSoFar(error: unknown): string {
-  if (error instanceof SealiftError && error.cause instanceof ToolFailure && error.cause.status === 1)
-    return error.cause.stdout;
-  throw error;
+/**
+ * What a tree's tar is without: access control lists, capabilities and attributes of users, in the form that
+ * `setfattr --restore` takes back (getfattr(1)). In the order in which the folders have their files; like the tree
+ * without other file systems and what is excluded.
+ */
+export async function* attributesBelow(
+  paths: readonly string[],
+  exclude: readonly string[],
+  directories: readonly string[],
+  signal: AbortSignal,
+): AsyncGenerator<FileAttributes, void, void> {
+  const excluded = excluder(exclude);
+  const find = (await findProgram('find', directories)) ?? 'find';
+  const dump = ['getfattr', '--no-dereference', '--dump', `--match=${kept}`, '--encoding=hex'];
+  const argv = [find, ...paths, '-xdev', '-exec', ...dump, '--absolute-names', '--', '{}', '+'];
+  let rest = '';
+  try {
+    for await (const chunk of readProcess({ argv }, signal)) {
+      const files = (rest + chunk.toString('latin1')).split(/(?<=\n\n)/);
+      rest = files.at(-1)!.endsWith('\n\n') ? '' : files.pop()!;
+      for (const text of files) {
+        const path = pathOf(text);
+        if (!foldersTo(path).some(excluded)) yield { path, text };
+      }
+    }
+  } catch (error) {
+    // What vanishes or may not be read is a problem of the tree, and is named there.
+    if (!(error instanceof SealiftError && error.cause instanceof ToolFailure && error.cause.status === 1))
+      throw error;
+  }
 }
 
 /** getfattr writes control characters and backslashes as three octal digits. */
-const pathOf = (file: string): string =>
-  (/^# file: (.*)/.exec(file)?.[1] ?? '').replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(parseInt(digits, 8)),
+const pathOf = (text: ByteName): string =>
+  textOf(
+    (/^# file: (.*)/.exec(text)?.[1] ?? '').replaceAll(/\\([0-7]{3})/g, (_, digits: string) =>
+      String.fromCharCode(parseInt(digits, 8)),
+    ),
   );
 
 /** `/a/b` as `/a`, `/a/b`. */

@@ -4,7 +4,7 @@ import { findProgram, searchPath } from '../process.ts';
 import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
-import { attributesFact } from './system-attributes.ts';
+import { attributesBelow } from './system-attributes.ts';
 import { type Fact, isTellable, machineFacts, missingTools, systemdRuns, tellFact } from './system-facts.ts';
 
 /**
@@ -49,7 +49,7 @@ async function streams(
   const paths = wanted.filter((path) => !own.some((mine) => isWithin(path, mine)));
   const exclude = [...config.exclude, ...own.map(literalPattern)];
   if (paths.length > 0 && (await findProgram('getfattr', directories)) !== undefined)
-    told.push(factStream(attributesFact(paths, exclude), directories));
+    told.push(attributesStream(paths, exclude, directories));
   return [
     ...told,
     ...(paths.length === 0 ? [] : [tree('files.tar', { name, paths, exclude, storePath })]),
@@ -61,6 +61,22 @@ const factStream = (fact: Fact, directories: readonly string[]): SourceStream =>
   file: fact.file,
   async *open({ signal }) {
     yield Buffer.from(await tellFact(fact, directories, signal));
+  },
+});
+
+const attributesStream = (
+  paths: readonly string[],
+  exclude: readonly string[],
+  directories: readonly string[],
+): SourceStream => ({
+  file: 'attributes.txt',
+  async *open({ signal }) {
+    let count = 0;
+    for await (const { text } of attributesBelow(paths, exclude, directories, signal)) {
+      count += 1;
+      yield Buffer.from(text, 'latin1');
+    }
+    if (count === 0) yield Buffer.from('(nothing)\n');
   },
 });
 

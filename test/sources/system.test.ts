@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
@@ -9,7 +9,7 @@ import { environment } from '../../src/config/environment.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { findProgram } from '../../src/process.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
-import { attributesFact } from '../../src/sources/system-attributes.ts';
+import { attributesBelow } from '../../src/sources/system-attributes.ts';
 import { type Fact, machineFacts, tellFact } from '../../src/sources/system-facts.ts';
 import { systemSource } from '../../src/sources/system.ts';
 import { needsGetfattr, setAcl } from '../support/acl.ts';
@@ -228,14 +228,16 @@ function treeIn(dir: string, ...files: string[]): void {
   for (const file of files) setAcl(put(join(dir, file), '', 0o640));
 }
 const pathsIn = (text: string | undefined, dir: string): string[] =>
-  [...(text ?? '').matchAll(/^# file: (.*)$/gm)].map(([, path = '']) => path.replace(`${dir}/`, ''));
+  [...(text ?? '').matchAll(/^# file: (.*)$/gm)]
+    .map(([, path = '']) => path.replace(`${dir}/`, ''))
+    .toSorted();
 
 /** Of a machine that has no other tools. */
 const attributesOf = async (t: TestContext, config: Parameters<typeof save>[0]): Promise<string> =>
   String((await save(config, newRun(), await programs(t, {}, 'find', 'getfattr'))).get('attributes.txt'));
 
 suite('the attributes of a tree', needsGetfattr, () => {
-  test('are saved sorted, once for each file that has some, and setfattr takes them back', async (t) => {
+  test('are saved once for each file that has some, and setfattr takes them back', async (t) => {
     const dir = temporary(t);
     treeIn(dir, 'b', 'a', 'sub/ä b', 'sub/c\nd\\e');
     const config = host(dir);
@@ -269,14 +271,34 @@ suite('the attributes of a tree', needsGetfattr, () => {
 
   test('are what can be had where something vanishes, and fail where find itself does', async (t) => {
     const found = '# file: /etc/x\nuser.a=0x31\n\n';
-    const fact = attributesFact(['/etc'], []);
-    const partly = await programs(t, { find: `printf '${found}'; echo vanished >&2; exit 1` });
-    assert.equal(await tellFact(fact, partly, never), found.trimEnd() + '\n');
-    const killed = await programs(t, { find: `printf '${found}'; kill -9 $$` });
+    const told = async (script: string) => {
+      const files = attributesBelow(['/etc'], [], await programs(t, { find: script }), never);
+      return (await Array.fromAsync(files)).map(({ text }) => text).join('');
+    };
+    assert.equal(await told(`printf '${found}'; echo vanished >&2; exit 1`), found);
     await assert.rejects(
-      tellFact(fact, killed, never),
+      told(`printf '${found}'; kill -9 $$`),
       failsWith('tool-failed', /find was ended by SIGKILL/),
     );
+  });
+
+  test('are saved of any number of files, and under names that are no text', async (t) => {
+    const dir = temporary(t);
+    const config = host(dir);
+    const name = Buffer.concat([Buffer.from(`${dir}/latin-`), Buffer.from([0xe9])]);
+    writeFileSync(name, '');
+    const files = [
+      name,
+      ...Array.from({ length: 3000 }, (_, at) => Buffer.from(put(join(dir, `f${at}`), ''))),
+    ];
+    const value = Buffer.from(`\nuser.a=0x${'61'.repeat(3000)}\n\n`);
+    const input = Buffer.concat(files.flatMap((file) => [Buffer.from('# file: '), file, value]));
+    assert.equal(spawnSync('setfattr', ['--restore=-'], { input }).status, 0);
+    const saved = (await save(config, newRun(), await programs(t, {}, 'find', 'getfattr'))).get(
+      'attributes.txt',
+    )!;
+    assert.equal(saved.length, input.length);
+    assert.ok(saved.includes(Buffer.concat([Buffer.from('# file: '), name, value])));
   });
 });
 
