@@ -96,8 +96,8 @@ async function saveSource(
     let status: SavedStream['status'] = 'complete';
     try {
       if (parseStreamName(name) === undefined)
-        throw new SealiftError('failed', 'its name is too long for the store', {
-          hint: 'Give it a shorter one.',
+        throw new SealiftError('failed', 'its name is longer than the 251 characters of a stream', {
+          hint: 'rename it, or save it with a command source, which names its stream itself',
         });
       const body = stream.open({
         signal,

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { saveSources, type Saved } from '../../src/commands/save-sources.ts';
@@ -94,14 +95,30 @@ suite('streams that are saved side by side', needs('postgres'), () => {
   });
 });
 
+test('a database whose name is too long for a stream is told, with what it can be saved by', async (t) => {
+  const path = join(temporary(t), `${'名'.repeat(32)}.sqlite`);
+  using db = new DatabaseSync(path);
+  db.exec('CREATE TABLE a (b)');
+  const sources = [{ name: 'files', kind: 'sqlite' as const, path, timeLimitSeconds: Infinity }];
+  await assert.rejects(save(t, { ...job, sources }), /longer than the 251 characters .*a command source/);
+});
+
+const job = {
+  name: 'j',
+  schedule: '0 0 * * *',
+  timezone: 'UTC',
+  before: undefined,
+  after: undefined,
+  hookTimeLimitSeconds: 0,
+};
+
 function jobOf(databases: string[], parallel: number, timeLimitSeconds = Infinity): JobConfig {
   const { host, port, user } = theService('postgres');
   const left = { exclude: [], excludeTables: [], excludeTableData: [], globals: false };
   const where = { host, port, user, password: undefined };
   const kind = 'postgres' as const;
   const source = { name: 'pg', kind, databases, ...left, parallel, ...where, timeLimitSeconds };
-  const hooks = { before: undefined, after: undefined, hookTimeLimitSeconds: 0 };
-  return { name: 'j', schedule: '0 0 * * *', timezone: 'UTC', ...hooks, sources: [source] };
+  return { ...job, sources: [source] };
 }
 
 /** What a run stores, with the text of its details. */
