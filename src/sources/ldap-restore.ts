@@ -55,22 +55,18 @@ export async function loadLdap(
   }));
   const slapadd = await slapProgram('slapadd');
   const slapd: Slapd = { slapadd, folder: target, runAs: await slapdUser(target, undefined, signal) };
-  const filled = databases.flatMap(({ database: { directory }, data }) =>
-    data && directory ? [directory] : [],
-  );
-  // One that lies in another comes after it, and is gone when that is set aside.
-  const folders = [...new Set([target, ...filled.toSorted()])];
-  await refuseWhileRunning(target, folders);
-  if (!force) for (const folder of folders) await refuseFull(folder);
+  const foldersOf = (some: typeof databases) => some.flatMap(({ database }) => database.directory ?? []);
+  const filled = new Set([target, ...foldersOf(databases.filter(({ data }) => data))]);
+  await refuseWhileRunning(target, [...filled]);
+  if (!force) for (const folder of filled) await refuseFull(folder);
 
   const lines: string[] = [];
   await using undo = new AsyncDisposableStack();
-  for (const folder of folders) {
-    const aside = await prepare(folder, slapd, undo);
+  // A folder that lies in another comes after it, and is gone by then if that was set aside.
+  for (const folder of new Set([target, ...foldersOf(databases).toSorted()])) {
+    const aside = await (filled.has(folder) ? prepare : makeOwn)(folder, slapd, undo);
     if (aside !== undefined) lines.push(`what was in ${folder} is in ${aside}`);
   }
-  for (const { database, data } of databases)
-    if (!data && database.directory !== undefined) await makeOwn(database.directory, slapd, undo);
 
   await add(slapd, ['-n', '0'], once(text), 'the configuration', signal);
   lines.push(`${target} made`);
@@ -166,10 +162,7 @@ async function prepare(
   undo: AsyncDisposableStack,
 ): Promise<string | undefined> {
   const entries = await entriesOf(folder);
-  if (entries === undefined) {
-    await makeOwn(folder, slapd, undo);
-    return undefined;
-  }
+  if (entries === undefined) return makeOwn(folder, slapd, undo);
   if (entries.length === 0) {
     undo.defer(() => empty(folder));
     return undefined;
@@ -195,9 +188,9 @@ async function prepare(
 }
 
 /** Makes a folder that slapd's user owns, if there is none. */
-async function makeOwn(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
-  if (!(await makeMissing(folder, 0o700, undo))) return;
-  if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
+async function makeOwn(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<undefined> {
+  const made = await makeMissing(folder, 0o700, undo);
+  if (made && runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
 }
 
 /** With those around it. Returns whether it was missing. */
