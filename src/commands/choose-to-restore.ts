@@ -168,6 +168,9 @@ export function parseTime(text: string | undefined): Date | undefined {
   if (text === undefined) return undefined;
   const time = new Date(text);
   const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
-  if (rfc3339.test(text) && !Number.isNaN(time.getTime())) return time;
+  // Date takes the 30th of February for the 2nd of March.
+  const day = text.slice(0, 10);
+  const isDay = !Number.isNaN(Date.parse(day)) && new Date(day).toISOString().startsWith(day);
+  if (rfc3339.test(text) && isDay && !Number.isNaN(time.getTime())) return time;
   throw new SealiftError('usage', `--at ${text} is no time`, { hint: 'Write it as 2026-11-22T12:00:00Z.' });
 }

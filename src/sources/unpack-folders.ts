@@ -1,4 +1,14 @@
-import { closeSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+} from 'node:fs';
 import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
 import { type FolderHandle, folderHandle, inside, openFolder } from './folder-handle.ts';
@@ -40,7 +50,9 @@ export class UnpackFolders implements Disposable {
 
   #step(at: ByteName, names: readonly ByteName[]): FolderHandle {
     try {
-      return openFolder(at);
+      const folder = openFolder(at);
+      if (this.#overwrite) makeWritable(folder);
+      return folder;
     } catch (error) {
       const code = systemCode(error);
       const other = code === 'ENOTDIR' || code === 'ELOOP';
@@ -58,6 +70,13 @@ export class UnpackFolders implements Disposable {
     for (const level of this.#levels.splice(0)) closeSync(level.folder.fd);
     closeSync(this.#target.fd);
   }
+}
+
+/** A folder of an earlier restore may be read-only even for its owner. Its own entry sets its mode again. */
+function makeWritable({ fd }: FolderHandle): void {
+  const { mode, uid } = fstatSync(fd);
+  const user = process.geteuid?.();
+  if (user !== 0 && user === uid && (mode & 0o300) !== 0o300) fchmodSync(fd, (mode & 0o7777) | 0o300);
 }
 
 /** Puts what was written aside in its place, at once, whatever is there. What is in a folder is never removed. */

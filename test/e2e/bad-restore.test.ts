@@ -41,6 +41,16 @@ test('a restore is refused', async (t) => {
     ...key,
   ];
 
+  await t.test('of a time that never was', async () => {
+    for (const time of ['2027-02-29T12:00:00Z', '2026-04-31T00:00:00+02:00', '2026-13-01T00:00:00Z', 'noon'])
+      await refuses(world, [...restore('latest', 'x', world.key), '--at', time], {
+        exit: 2,
+        code: 'usage',
+        says: /is no time/,
+        hint: /2026-11-22T12:00:00Z/,
+      });
+  });
+
   await t.test('with the key of somebody else', async () => {
     const stranger = put(join(world.dir, 'x.asc'), (await makeKey()).privateKey.armor(), 0o600);
     const refusal = {

@@ -57,12 +57,31 @@ test('an index is fetched once, and says the same afterwards', async (t) => {
   assert.equal(fetched(), 1);
 });
 
+test('an index that once comes in part is fetched again, and one that stays so is unreadable', async (t) => {
+  const { store, index } = await stored(t);
+  const { host, snapshot } = index;
+  const fetch = async (times: number) => {
+    const short: Store = {
+      ...store,
+      async *versions(key, signal) {
+        for await (const bytes of store.versions(key, signal))
+          yield times-- > 0 ? bytes.subarray(0, 200) : bytes;
+      },
+    };
+    return readSnapshots(short, host, await listHost(short, host), [publicKey]);
+  };
+  assert.equal((await fetch(1)).snapshots.length, 1);
+  const { snapshots, unreadable } = await fetch(2);
+  assert.deepEqual([snapshots, unreadable.map((one) => one.snapshot)], [[], [snapshot]]);
+});
+
 test('an index that has changed in the store is fetched again, and judged by what it is now', async (t) => {
   const { file, read, fetched } = await stored(t);
   await read();
   writeFileSync(file, 'forged');
   const { ids, unreadable } = await read();
-  assert.deepEqual([ids, unreadable.length, fetched()], [[], 1, 2]);
+  assert.deepEqual([ids, unreadable.length], [[], 1]);
+  assert.ok(fetched() > 1);
 });
 
 test('so is one with another time', async (t) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import {
+  chownSync,
   existsSync,
   linkSync,
   lstatSync,
@@ -19,6 +20,8 @@ import { SealiftError } from '../../src/errors.ts';
 import { timeForNode } from '../../src/sources/unpack-attributes.ts';
 import { unpackTree } from '../../src/sources/unpack.ts';
 import { inPieces, isRoot, run, scratch, unpack } from './tree-fixture.ts';
+
+const nobody = 65534;
 
 type Item = Partial<Header> & { name: string; body?: string };
 
@@ -197,6 +200,25 @@ test('existing symlinks are replaced, never written through', async (t) => {
   for (const name of ['folder', 'implied']) assert.ok(lstatSync(join(target, name)).isDirectory());
   assert.ok(lstatSync(join(target, 'file')).isFile());
 });
+
+test(
+  'a read-only folder of an earlier restore is written again by its owner',
+  { skip: !isRoot },
+  async (t) => {
+    const target = scratch(t);
+    const tar = await tarOf(
+      { name: 'shut', type: 'directory', mode: 0o555 },
+      { name: 'shut/file', body: 'new', mode: 0o444 },
+    );
+    chownSync(target, nobody, nobody);
+    process.seteuid!(nobody);
+    t.after(() => process.seteuid!(0));
+    const options = { overwrite: true, sameOwner: false, setuid: false };
+    for (let restore = 0; restore < 2; restore++) await unpack(tar, target, options);
+    assert.equal(statSync(join(target, 'shut')).mode & 0o777, 0o555);
+    process.seteuid!(0);
+  },
+);
 
 test('a second entry for the same place is an error, and with --force it takes the place alone', async (t) => {
   const tars = {
