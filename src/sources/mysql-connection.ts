@@ -220,6 +220,7 @@ export function sqlCommand(server: Server, options: readonly string[] = []): Com
     '--batch',
     '--skip-column-names',
     '--binary-mode',
+    '--skip-safe-updates',
     // A statement may hold the hash of a password, or somebody's data, which belong into no message.
     ...(client.maker === 'MariaDB' ? ['--loose-sandbox', '--loose-skip-print-query-on-error'] : []),
     '--local-infile=0',
@@ -230,11 +231,21 @@ export function sqlCommand(server: Server, options: readonly string[] = []): Com
   ]);
 }
 
+/** Of the variable `sql_select_limit`, its maximum. */
+export const everyRow = '18446744073709551615';
+
+/**
+ * Comes before all else that is said to a server, whose own settings could change how strings are read, how names are
+ * quoted, and how many rows there are: `@row_limit` keeps how many the login is given otherwise.
+ */
+export const plainSession = `SET @row_limit = @@SESSION.sql_select_limit;
+SET SESSION sql_mode = '', sql_select_limit = ${everyRow};
+`;
+
 /** The rows that statements yield, one list of columns each. A NULL is the text `NULL`. */
 export async function ask(server: Server, sql: string, signal: AbortSignal): Promise<string[][]> {
   try {
-    // The server's own setting could change how strings are read, and how names are quoted.
-    const input = `SET SESSION sql_mode = '';\n${sql};\n`;
+    const input = `${plainSession}${sql};\n`;
     const { stdout } = await output({ ...sqlCommand(server), input }, signal);
     return stdout
       .split('\n')

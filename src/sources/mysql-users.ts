@@ -7,6 +7,7 @@ import {
   literal,
   type Maker,
   makerOf,
+  plainSession,
   quoted,
   type Server,
   sqlCommand,
@@ -377,7 +378,7 @@ async function whatCanBeGiven(
 }
 
 async function run(server: Server, statements: readonly string[], signal: AbortSignal): Promise<void> {
-  const sql = ["SET SESSION sql_mode = ''", ...statements].map((statement) => `${statement};\n`).join('');
+  const sql = plainSession + statements.map((statement) => `${statement};\n`).join('');
   const body = (async function* () {
     yield Buffer.from(sql);
   })();

@@ -8,6 +8,7 @@ import {
   command,
   describe,
   dumpProgram,
+  everyRow,
   explain,
   literal,
   type Maker,
@@ -96,13 +97,19 @@ async function streams(
   return [{ file: usersFile, open: ({ signal }) => saveUsers(server, maker, signal) }, ...dumps];
 }
 
-/** What the server is and has. */
+/** What the server is and has. Throws `source-unavailable` if its dumps would lack rows without a word. */
 async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
-  const [[version = '', comment = '', login = ''] = [], ...grants] = await ask(
+  const [[version = '', comment = '', login = '', rowLimit = ''] = [], ...grants] = await ask(
     server,
-    'SELECT VERSION(), @@version_comment, CURRENT_USER(); SHOW GRANTS',
+    'SELECT VERSION(), @@version_comment, CURRENT_USER(), @row_limit; SHOW GRANTS',
     signal,
   );
+  if (rowLimit !== everyRow)
+    throw new SealiftError(
+      'source-unavailable',
+      `${describe(server)} gives the login ${login} no more than ${rowLimit} rows, and a dump would end there`,
+      { hint: 'SET GLOBAL sql_select_limit = DEFAULT, and take it out of init_connect' },
+    );
   const maker = makerOf(`${version} ${comment}`);
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const hasComments = maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 5));

@@ -106,6 +106,8 @@ async function saveOne(database: string): Promise<Saved> {
   return saved;
 }
 
+const savedUsers = async () => (await save(onSocket({ databases: ['-dash'] })))[0]!.bytes.toString();
+
 const streamsOf = async (config: MysqlConfig) => mysqlSource(config).streams(newRun());
 
 const dumpsNow = async () =>
@@ -142,6 +144,19 @@ async function contentOf(service: MariadbService, database: string): Promise<Rec
   content['database'] = content['database']!.split('/*')[1]!;
   content['rows'] = content['rows']!.replaceAll(`${database}.`, '');
   return content;
+}
+
+/** With an option file of the user, as by hand. */
+async function withOptions<T>(options: string, body: () => Promise<T>): Promise<T> {
+  const home = await newDirectory(0o700);
+  await writeFile(join(home, '.my.cnf'), options, { mode: 0o600 });
+  const { HOME } = process.env;
+  process.env['HOME'] = home;
+  try {
+    return await body();
+  } finally {
+    process.env['HOME'] = HOME;
+  }
 }
 
 /** A folder of programs in which one is a script. */
@@ -560,6 +575,33 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE theirs');
   });
 
+  test('a server that gives a login only so many rows is refused: the dump would end there', async () => {
+    for (const [set, unset] of [
+      ['SET GLOBAL sql_select_limit = 3', 'SET GLOBAL sql_select_limit = DEFAULT'],
+      [`SET GLOBAL init_connect = 'SET sql_select_limit = 3'`, `SET GLOBAL init_connect = ''`],
+    ] as const) {
+      await sql(server, 'mysql', set);
+      const password = new Secret(() => oddPassword);
+      const asked = streamsOf(overTcp({ user: 'owner', password, databases: ['with space'] }));
+      await assert.rejects(
+        asked,
+        failsWith('source-unavailable', /gives the login owner@% no more than 3 rows/, /sql_select_limit/),
+      );
+      await sql(server, 'mysql', unset);
+    }
+  });
+
+  test('an option file that limits the rows of the client limits no users, and a server that does no restore', async () => {
+    const limits = '[mysql]\nsafe-updates\nselect-limit=2\n';
+    assert.equal(await withOptions(limits, savedUsers), await savedUsers());
+
+    await sql(server, 'mysql', 'CREATE DATABASE `zz last`; CREATE TABLE `zz last`.t (a int)');
+    await sql(server, 'mysql', 'SET GLOBAL sql_select_limit = 1');
+    const load = loadMysql(into(server, 'zz last'), [asSaved('x.sql', Buffer.from(''))], loading());
+    await assert.rejects(load, failsWith('target-exists'));
+    await sql(server, 'mysql', 'SET GLOBAL sql_select_limit = DEFAULT; DROP DATABASE `zz last`');
+  });
+
   test('the server is asked for its databases at each run', async () => {
     assert.ok(!(await filesNow()).includes('later.sql'));
     await sql(server, 'mysql', 'CREATE DATABASE later');
@@ -645,28 +687,14 @@ suite('mysql', { skip: withoutServices }, () => {
   });
 
   test('a password in ~/.my.cnf logs in where none is configured, and does not win over one that is', async () => {
-    const home = await newDirectory(0o700);
-    await writeFile(join(home, '.my.cnf'), `[client]\nuser=${server.user}\npassword=${server.password}\n`, {
-      mode: 0o600,
-    });
-    const { HOME } = process.env;
-    process.env['HOME'] = home;
-    try {
+    await withOptions(`[client]\nuser=${server.user}\npassword=${server.password}\n`, async () => {
       const [found] = await save(
         overTcp({ user: undefined, password: undefined, databases: ['-dash'], users: false }),
       );
       assert.ok(found);
-      await save(
-        overTcp({
-          user: 'owner',
-          password: new Secret(() => oddPassword),
-          databases: ['with space'],
-          users: false,
-        }),
-      );
-    } finally {
-      process.env['HOME'] = HOME;
-    }
+      const password = new Secret(() => oddPassword);
+      await save(overTcp({ user: 'owner', password, databases: ['with space'], users: false }));
+    });
   });
 
   test(
