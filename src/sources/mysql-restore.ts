@@ -287,6 +287,10 @@ const advice: { says: RegExp; hint: string }[] = [
     hint: 'its views, triggers, routines or events belong to other users: load it as a user with the right SUPER or SET USER (MySQL: SET_ANY_DEFINER)',
   },
   {
+    says: /ERROR 1100/,
+    hint: 'a dump of an older sealift locks out the sequence that a table takes its numbers from: restore it to a file (--to), drop the lines LOCK TABLES and UNLOCK TABLES, and load it by hand',
+  },
+  {
     says: /max_allowed_packet|ERROR 1153/,
     hint: 'let the server take longer statements: SET GLOBAL max_allowed_packet = 1073741824',
   },

@@ -248,6 +248,8 @@ const seeingRoutines = ['SHOW CREATE ROUTINE', 'SHOW_ROUTINE', 'EXECUTE', 'ALTER
 const dumpOptions = [
   // These are the default; an option file may say otherwise.
   '--opt',
+  // A locked table could not take numbers from its sequence.
+  '--skip-add-locks',
   '--comments',
   '--single-transaction',
   '--quick',

@@ -348,6 +348,22 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE wide');
   });
 
+  test('a table that takes its numbers from a sequence comes back; a dump that locked the sequence out is told', async () => {
+    const table = 'CREATE TABLE t (id int DEFAULT nextval(seq), v int); INSERT INTO t (v) VALUES (1), (2)';
+    await sql(server, 'mysql', `CREATE DATABASE numbered; USE numbered; CREATE SEQUENCE seq; ${table}`);
+    const { file, bytes } = await saveOne('numbered');
+    await loadMysql(into(other), [asSaved(file, bytes)], loading());
+    assert.deepEqual(await contentOf(other, 'numbered'), await contentOf(server, 'numbered'));
+
+    const locking = bytes.toString('latin1').replace('\nINSERT INTO `t`', '\nLOCK TABLES `t` WRITE;$&');
+    await assert.rejects(
+      loadMysql(into(other), [asSaved(file, Buffer.from(locking, 'latin1'))], loading({ force: true })),
+      failsWith('restore-failed', /ERROR 1100/, /LOCK TABLES/),
+    );
+    await sql(other, 'mysql', 'DROP DATABASE numbered');
+    await sql(server, 'mysql', 'DROP DATABASE numbered');
+  });
+
   test('a load that fails leaves nothing of a new database, and an empty one as it was', async () => {
     const { file, bytes } = await saveOne('with space');
     const cut = asSaved(file, bytes.subarray(0, bytes.length - 20));
