@@ -220,6 +220,7 @@ export function sqlCommand(server: Server, options: readonly string[] = []): Com
     '--batch',
     '--skip-column-names',
     '--binary-mode',
+    '--skip-force',
     '--skip-safe-updates',
     // A statement may hold the hash of a password, or somebody's data, which belong into no message.
     ...(client.maker === 'MariaDB' ? ['--loose-sandbox', '--loose-skip-print-query-on-error'] : []),

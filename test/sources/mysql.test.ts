@@ -385,6 +385,21 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE fresh');
   });
 
+  test('an option file that lets the client go on after errors does not make a failed load a good one', async () => {
+    const { file, bytes } = await saveOne('with space');
+    const broken = Buffer.concat([
+      bytes.subarray(0, -18),
+      Buffer.from('SELECT nonsense;\n-- Dump completed\n'),
+    ]);
+    await assert.rejects(
+      withOptions('[mysql]\nforce\n', () =>
+        loadMysql(into(server, 'fresh'), [asSaved(file, broken)], loading()),
+      ),
+      failsWith('restore-failed', /nonsense/),
+    );
+    assert.ok(!(await databasesOf(server)).includes('fresh'));
+  });
+
   test('a damaged dump changes nothing of a database that is not empty, and a failed one is told precisely', async () => {
     await sql(
       server,
