@@ -193,11 +193,39 @@ const checked: Readonly<Record<Maker, readonly string[]>> = {
   MySQL: ['--ssl-mode=VERIFY_IDENTITY'],
 };
 
+/** A program with the option files that it reads. */
+function reading({ secretDir, runAs }: Server, program: Program): Command {
+  if (secretDir === undefined) return { argv: [program.path], runAs };
+  // A ~/.my.cnf is read after that file, and a password in it would win.
+  const env = { HOME: secretDir };
+  return { argv: [program.path, `--defaults-extra-file=${join(secretDir, optionFile)}`], env, runAs };
+}
+
+/** Of options that cut a dump or change its form: names, or what they begin with. */
+const cutting = ['no-data', 'no-create-info', 'where', 'ignore-', 'as-of', 'databases', 'compatible'];
+
+/** Throws `config-invalid` where an option file has the dump program leave something out, or write it otherwise. */
+export async function checkOptionFiles(server: Server, program: Program, signal: AbortSignal): Promise<void> {
+  const { argv, ...more } = reading(server, program);
+  const { stdout } = await output({ ...more, argv: [...argv, '--print-defaults'] }, signal);
+  const names = [...stdout.matchAll(/(?<=\s)--(?:loose-)?([\w-]+)/g)].map(([, name = '']) =>
+    name.replaceAll('_', '-'),
+  );
+  // The program takes them cut short, too.
+  const found = names.filter((name) => cutting.some((one) => name.startsWith(one) || one.startsWith(name)));
+  if (found.length === 0) return;
+  throw new SealiftError(
+    'config-invalid',
+    `an option file of this machine changes what ${program.path} dumps: ${found.map((name) => `--${name}`).join(' ')}`,
+    { hint: 'remove it from [mysqldump] or [mariadb-dump] in ~/.my.cnf or /etc/mysql' },
+  );
+}
+
 /** A call of one of the programs. What names the server comes first, as an option file has to. */
 export function command(server: Server, program: Program, options: readonly string[]): Command {
-  const { host, socket, port, user, secretDir, tls, runAs } = server;
-  const argv = [program.path];
-  if (secretDir !== undefined) argv.push(`--defaults-extra-file=${join(secretDir, optionFile)}`);
+  const { host, socket, port, user, tls } = server;
+  const { argv: begin, ...more } = reading(server, program);
+  const argv = [...begin];
   if (socket !== undefined) argv.push('--protocol=socket', `--socket=${socket}`);
   if (host !== undefined) argv.push(`--host=${host}`);
   // By itself, "localhost" would mean the socket, whatever the port.
@@ -205,9 +233,7 @@ export function command(server: Server, program: Program, options: readonly stri
   if (user !== undefined) argv.push(`--user=${user}`);
   if (tls !== undefined)
     argv.push(...checked[program.maker], `--ssl-ca=${tls.ca}`, `--ssl-capath=${tls.noOthersDir}`);
-  // A ~/.my.cnf is read after that file, and a password in it would win.
-  const env = secretDir === undefined ? {} : { HOME: secretDir };
-  return { argv: [...argv, ...options], env, runAs };
+  return { ...more, argv: [...argv, ...options] };
 }
 
 /**

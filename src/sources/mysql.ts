@@ -4,6 +4,7 @@ import { readProcess } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import {
   ask,
+  checkOptionFiles,
   clientOf,
   command,
   describe,
@@ -65,6 +66,7 @@ async function streams(
 
   const { maker, version } = facts;
   const program = await dumpProgram(server, maker, version, signal);
+  await checkOptionFiles(server, program, signal);
   const dumpedBy = `${program.maker} ${program.version}`;
   await context.detail({ type: 'server', source: config.name, maker, version, dumpedBy });
   const there = facts.databases.filter(({ name }) => names.includes(name));
@@ -251,6 +253,8 @@ const dumpOptions = [
   // A locked table could not take numbers from its sequence.
   '--skip-add-locks',
   '--comments',
+  '--quote-names',
+  '--tz-utc',
   '--single-transaction',
   '--quick',
   '--routines',

@@ -168,7 +168,8 @@ async function programsWith(name: string, script: string): Promise<string[]> {
   return [directory];
 }
 
-const version = (text: string) => `if [ "$1" = --version ]; then echo '${text}'; exit; fi`;
+const version = (text: string) =>
+  `case "$1" in --version) echo '${text}'; exit;; --print-defaults) exit;; esac`;
 const asFixture = (fixture: string) =>
   `${version('mariadb-dump  Ver 10.19 Distrib 10.11.99-MariaDB, for debian')}\nexec ${join(fixtures, fixture)} "$@"`;
 
@@ -631,6 +632,26 @@ suite('mysql', { skip: withoutServices }, () => {
     const load = loadMysql(into(server, 'zz last'), [asSaved('x.sql', Buffer.from(''))], loading());
     await assert.rejects(load, failsWith('target-exists'));
     await sql(server, 'mysql', 'SET GLOBAL sql_select_limit = DEFAULT; DROP DATABASE `zz last`');
+  });
+
+  test('an option file that would cut the dumps is refused, and one with other options changes nothing', async () => {
+    const config = onSocket({ databases: ['-dash'], users: false });
+    const options = ['no-data', 'no_create_info', 'where=id < 3', 'whe=1', 'ignore-table=-dash.t a'];
+    for (const option of [...options, 'loose-ignore-table-data=a.b', 'databases', 'compatible=ansi'])
+      for (const group of ['mysqldump', 'mariadb-dump'])
+        await assert.rejects(
+          withOptions(`[${group}]\nquick\n${option}\n`, () => streamsOf(config)),
+          failsWith(
+            'config-invalid',
+            /an option file.* changes what .*-dump dumps: --(?!quick)/,
+            /\[mysqldump\]/,
+          ),
+          option,
+        );
+    const harmless =
+      '[mysqldump]\nskip-triggers\nskip-opt\nskip-tz-utc\nskip-quote-names\nnet_buffer_length=16K\n';
+    const [saved] = await withOptions(harmless, () => save(config));
+    assert.deepEqual(saved?.bytes, (await saveOne('-dash')).bytes);
   });
 
   test('the server is asked for its databases at each run', async () => {
