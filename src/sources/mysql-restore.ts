@@ -81,10 +81,7 @@ export async function loadMysql(
   if (saved !== undefined)
     lines.push(...(await makeAccounts(server, saved, signal).catch(failedLoad('the users'))));
   await using _ = await raisePacketLimit(server, facts, signal);
-  for (const target of targets)
-    lines.push(
-      await load(target, options).catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines)),
-    );
+  await loadAll(targets, lines, options);
   if (saved !== undefined)
     lines.push(...(await giveGrants(server, saved, signal).catch(failedLoad('the grants', lines))));
   return { lines };
@@ -204,6 +201,25 @@ async function raisePacketLimit(
 }
 
 const cleanUpMs = 60_000;
+
+/** What a database says that refers to another, which is not there: no such database, table, routine, or use in a view. */
+const refersToOther = /ERROR (1049|1146|1305|1356) /;
+
+/** One that refers to another, as views do, is loaded again once others are there. */
+async function loadAll(targets: readonly Target[], lines: string[], options: LoadOptions): Promise<void> {
+  const early: { target: Target; fail: () => never }[] = [];
+  for (const target of targets)
+    try {
+      lines.push(await load(target, options));
+    } catch (error) {
+      const fail = () => failedLoad(`database ${JSON.stringify(target.name)}`, lines)(error);
+      if (!refersToOther.test(messageOf(error))) fail();
+      early.push({ target, fail });
+    }
+  if (early.length === targets.length) early[0]?.fail();
+  const again = early.map(({ target }) => target);
+  if (again.length > 0) await loadAll(again, lines, options);
+}
 
 async function load(target: Target, { signal }: LoadOptions): Promise<string> {
   const { server, name, dump, before } = target;

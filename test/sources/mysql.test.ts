@@ -365,6 +365,36 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE numbered');
   });
 
+  test('databases whose views are about each other come back in whatever order they need', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE c3; CREATE TABLE c3.t (a int); CREATE DATABASE c2; CREATE VIEW c2.v AS SELECT a FROM c3.t;
+       CREATE DATABASE c1; CREATE VIEW c1.v AS SELECT a FROM c2.v; CREATE DATABASE c4; CREATE VIEW c4.v AS SELECT a FROM c1.v`,
+    );
+    const names = ['c1', 'c2', 'c3', 'c4'];
+    const saved = await save(onSocket({ databases: names, users: false }));
+    const { lines } = await loadMysql(into(other), saved, loading());
+    assert.deepEqual(
+      lines.toSorted(),
+      names.map((name) => `database "${name}" made and loaded`),
+    );
+    for (const name of names)
+      assert.deepEqual(await contentOf(other, name), await contentOf(server, name), name);
+    const drop = names.map((name) => `DROP DATABASE ${name}`).join('; ');
+    await sql(other, 'mysql', drop);
+    const without = saved.filter(({ file }) => file !== 'c3.sql');
+    await assert.rejects(
+      loadMysql(into(other), without, loading()),
+      failsWith('restore-failed', /loading database "c1" failed.*ERROR 1/),
+    );
+    assert.deepEqual(
+      (await databasesOf(other)).filter((name) => names.includes(name)),
+      [],
+    );
+    await sql(server, 'mysql', drop);
+  });
+
   test('a load that fails leaves nothing of a new database, and an empty one as it was', async () => {
     const { file, bytes } = await saveOne('with space');
     const cut = asSaved(file, bytes.subarray(0, bytes.length - 20));
