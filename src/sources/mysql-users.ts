@@ -312,8 +312,9 @@ export async function giveGrants(
     return left.length === 0 ? [] : [statement.replace(list, left.join(','))];
   });
   const wanted = known.filter((statement) => {
-    const [, database, object] = aboutAnObject.exec(statement) ?? [];
-    const whole = database && object && `${unquote(database)}.${unquote(object)}`;
+    const [, routine, database, object] = aboutAnObject.exec(statement) ?? [];
+    const called = object && (routine === undefined ? unquote(object) : unquote(object).toLowerCase());
+    const whole = database && called && `${unquote(database)}.${called}`;
     if (whole !== undefined && !objects.has(whole)) {
       missing.add(whole);
       return false;
@@ -342,7 +343,7 @@ export async function giveGrants(
 const dynamicRights = /^GRANT ([A-Z_]+(?:,[A-Z_]+)*) ON \*\.\* TO /;
 
 const aboutAnObject = new RegExp(
-  `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |FUNCTION |PROCEDURE |PACKAGE (?:BODY )?)?(${name})\\.(${name}) (?:TO|FROM) `,
+  `^(?:GRANT|REVOKE) [^']*? ON (?:TABLE |(FUNCTION |PROCEDURE |PACKAGE (?:BODY )?))?(${name})\\.(${name}) (?:TO|FROM) `,
 );
 
 const aboutARole = new RegExp(`^(?:GRANT (${name}) TO |SET DEFAULT ROLE (${name}) FOR )`);
@@ -351,6 +352,7 @@ async function whatCanBeGiven(
   server: Server,
   signal: AbortSignal,
 ): Promise<{
+  /** Routines in small letters: to servers, and in grants, their names are the same in any case. */
   objects: Set<string>;
   proxies: boolean;
   givableRoles: Set<string> | undefined;
@@ -360,7 +362,7 @@ async function whatCanBeGiven(
     server,
     `SELECT VERSION();
      SELECT table_schema, table_name FROM information_schema.tables
-      UNION ALL SELECT routine_schema, routine_name FROM information_schema.routines`,
+      UNION ALL SELECT routine_schema, LOWER(routine_name) FROM information_schema.routines`,
     signal,
   );
   const own = await ask(server, 'SHOW GRANTS', signal);

@@ -587,6 +587,22 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.match(lines.at(-1) ?? '', /none on what is not there: .*everything\.p/);
   });
 
+  test('rights on routines come back, whatever the case of their names', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE Called; CREATE PROCEDURE Called.\`ÄProc\`() SELECT 1; CREATE FUNCTION Called.CamelFn() RETURNS int RETURN 1;
+       CREATE TABLE Called.T (a int); CREATE USER caller@'%'; GRANT SELECT ON Called.T TO caller@'%';
+       GRANT EXECUTE ON PROCEDURE Called.\`ÄProc\` TO caller@'%'; GRANT EXECUTE ON FUNCTION Called.CamelFn TO caller@'%'`,
+    );
+    const saved = await save(onSocket({ databases: ['Called'] }));
+    const { lines } = await loadMysql(into(other), saved, loading());
+    assert.doesNotMatch(lines.at(-1) ?? '', /Called\./);
+    const grants = `SHOW GRANTS FOR caller@'%'`;
+    assert.equal(await sql(other, 'mysql', grants), await sql(server, 'mysql', grants));
+    for (const one of [server, other]) await sql(one, 'mysql', `DROP DATABASE Called; DROP USER caller@'%'`);
+  });
+
   test('tables without transactions are named, each by its database', async () => {
     const run = newRun();
     await mysqlSource(onSocket()).streams(run);
