@@ -281,6 +281,7 @@ async function* dump(
   database: Database | undefined,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
+  await checkEvents(server, name, signal);
   const options = [...dumpOptions, ...makerOptions[program.maker], '--', name];
   const what = `the dump of database ${JSON.stringify(name)}`;
   if (database !== undefined) yield Buffer.from(givesCharacterSet(database));
@@ -294,6 +295,25 @@ async function* dump(
     const foreign = program.maker !== maker && explained instanceof SealiftError;
     throw foreign ? sayingWhose(explained, maker, program) : explained;
   }
+}
+
+/** Throws `source-unavailable` for events that the dump programs of both makers never find a delimiter for. */
+async function checkEvents(server: Server, database: string, signal: AbortSignal): Promise<void> {
+  const texts = ['definer', 'event_name', 'event_comment', 'event_definition'];
+  const holds = texts.map((text) => `${text} LIKE '%;;%'`).join(' OR ');
+  const rows = await ask(
+    server,
+    `SELECT event_name FROM information_schema.events
+      WHERE event_schema = ${literal(database)} AND (${holds}) ORDER BY HEX(event_name)`,
+    signal,
+  );
+  if (rows.length === 0) return;
+  const names = rows.map(([event]) => JSON.stringify(event)).join(', ');
+  throw new SealiftError(
+    'source-unavailable',
+    `the dump of database ${JSON.stringify(database)} would never end, because ";;" is in its events ${names}`,
+    { hint: "write it apart, as '; ;' or CONCAT(';', ';'): ALTER EVENT" },
+  );
 }
 
 /** What a program does not know of the other maker's server, it may fail at without a word. */

@@ -739,6 +739,27 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.ok((await Array.fromAsync(there.open(run))).length > 0);
   });
 
+  test('a database with an event that the dump program would spin over for ever fails at once, and alone', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE spins; USE spins; CREATE EVENT fine ON SCHEDULE EVERY 1 DAY DO SELECT '; ;';
+       CREATE EVENT \`e;;\` ON SCHEDULE EVERY 1 DAY DO SELECT 1; CREATE EVENT said ON SCHEDULE EVERY 1 DAY COMMENT ';;' DO SELECT 1;
+       CREATE EVENT ev ON SCHEDULE EVERY 1 DAY DO SELECT ';;'`,
+    );
+    const run = newRun(AbortSignal.timeout(20_000));
+    const config = onSocket({ databases: ['spins', '-dash'], users: false });
+    const [spins, there] = await mysqlSource(config).streams(run);
+    assert.ok(spins && there);
+    const says = /"spins" would never end.* "e;;", "ev", "said"$/;
+    await assert.rejects(
+      Array.fromAsync(spins.open(run)),
+      failsWith('source-unavailable', says, /ALTER EVENT/),
+    );
+    assert.ok((await Array.fromAsync(there.open(run))).length > 0);
+    await sql(server, 'mysql', 'DROP DATABASE spins');
+  });
+
   test('a source with no database left is an error, not an empty success', async () => {
     const config = onSocket({ databases: ['big'], exclude: ['big'] });
     await assert.rejects(mysqlSource(config).streams(newRun()), failsWith('source-empty'));
