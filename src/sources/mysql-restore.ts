@@ -15,7 +15,7 @@ import {
   sqlCommand,
   type Surroundings,
 } from './mysql-connection.ts';
-import { checkUsers, giveGrants, makeAccounts, readUsers } from './mysql-users.ts';
+import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import { failedLoad } from './load-failure.ts';
 import type { Loader, LoadStream } from './source.ts';
@@ -333,27 +333,41 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
   }
 }
 
-const about = (database: string): string => `\nALTER DATABASE ${quoted(database)} CHARACTER SET `;
-
 /**
- * The dump for a database of that name. Where a routine or trigger was made under another character set, the dump
- * changes that of the database by its name. The line about the client's sandbox, which is on anyway, is left out, because
- * older clients do not understand it.
+ * The dump for a database of that name. By the name of the database the dump changes its character set, where a routine
+ * or trigger was made under another, and tells of sequences that columns take numbers from. The line about the client's
+ * sandbox, which is on anyway, is left out, because older clients do not understand it.
  */
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
-  const body = replaced(wholeDump(dump), sandboxLine, '', 1);
-  yield* original === name ? body : replaced(body, about(original), about(name));
+  const body = changed(wholeDump(dump), sandboxLine, () => '', 1);
+  if (original === name) return yield* body;
+  const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];
+  const about = `\nALTER DATABASE ${quoted(original)} CHARACTER SET `;
+  const elsewhere = changed(body, about, (line) => line.replace(from, () => to));
+  yield* changed(elsewhere, '\n  `', (line) =>
+    line.replaceAll(ofSequence, (whole, call?: string, database?: string) =>
+      database === from ? call + to : whole,
+    ),
+  );
 }
 
-/** Replaces a text wherever it stands, or at most so many times. */
-async function* replaced(
+const inLatin1 = (text: string): string => Buffer.from(text).toString('latin1');
+
+/** Texts match too, to be left alone. */
+const ofSequence = new RegExp(`((?:next|last|set)val\\()(${inQuotes})(?=\\.)|${inQuotes}`, 'g');
+
+/** Longer than any line that is changed. */
+const lineLimitBytes = 2 ** 20;
+
+/** Changes what begins with a text, from there to the end of the line, at most so many times. Bytes are characters. */
+async function* changed(
   body: AsyncIterable<Uint8Array>,
-  text: string,
-  by: string,
+  begin: string,
+  change: (line: string) => string,
   limit = Infinity,
 ): AsyncGenerator<Uint8Array, void, void> {
-  const wanted = Buffer.from(text);
+  const wanted = Buffer.from(begin);
   let rest: Buffer = Buffer.alloc(0);
   let left = limit;
   for await (const chunk of body) {
@@ -363,12 +377,17 @@ async function* replaced(
     }
     const bytes = Buffer.concat([rest, chunk]);
     let start = 0;
-    for (let at = bytes.indexOf(wanted); at !== -1 && left > 0; at = bytes.indexOf(wanted, start), left--) {
+    let at = bytes.indexOf(wanted);
+    for (; at !== -1 && left > 0; at = bytes.indexOf(wanted, start), left--) {
+      const end = bytes.indexOf('\n', at + wanted.length - 1);
+      if (end === -1) break;
       yield bytes.subarray(start, at);
-      yield Buffer.from(by);
-      start = at + wanted.length;
+      yield Buffer.from(change(bytes.toString('latin1', at, end)), 'latin1');
+      start = end;
     }
-    const keep = left === 0 ? bytes.length : Math.max(start, bytes.length - wanted.length + 1);
+    const isCut = at !== -1 && bytes.length - at < lineLimitBytes;
+    const passed = isCut ? at : Math.max(start, bytes.length - wanted.length + 1);
+    const keep = left === 0 ? bytes.length : passed;
     yield bytes.subarray(start, keep);
     rest = bytes.subarray(keep);
   }

@@ -21,7 +21,8 @@ import {
 /** Accounts that the server makes itself, and that nobody can log in to. */
 const ownAccounts = ['mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infoschema'];
 
-const name = "`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\[^])*'";
+/** In quotes: a name, or a text. */
+export const name = "`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\[^])*'";
 const account = `(?:PUBLIC|(?:${name})(?:@(?:${name}))?)`;
 
 interface Account {

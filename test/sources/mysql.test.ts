@@ -328,6 +328,31 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', `DROP DATABASE ${quoted(name)}`);
   });
 
+  test('in a database of another name, numbers come from its own sequences, and texts stay as they are', async () => {
+    const text = "'NEXTVAL(`o``ld`.`seq`), nextval(`o``ld`.`seq`)'";
+    const columns = (database: string) =>
+      `id int DEFAULT NEXTVAL(${database}.seq) COMMENT ${text}, two int DEFAULT (NEXTVAL(${database}.seq) + LASTVAL(${database}.seq)),
+       \`a'b\` varchar(99) DEFAULT ${text}, other int DEFAULT NEXTVAL(elsewhere.seq)`;
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE elsewhere; CREATE SEQUENCE elsewhere.seq; CREATE DATABASE \`o\`\`ld\`; USE \`o\`\`ld\`; CREATE SEQUENCE seq;
+       CREATE TABLE t (${columns('`o``ld`')}); INSERT INTO t VALUES (1, 2, CONCAT('\n  ', 0x60, ${text}), 3)`,
+    );
+    const { file, bytes } = await saveOne('o`ld');
+    await sql(server, 'mysql', 'DROP DATABASE `o``ld`');
+    for (const chunkBytes of [7, 100_000]) {
+      await loadMysql(into(server, 'ne`w'), [asSaved(file, bytes, chunkBytes)], loading());
+      const made = await sql(server, 'ne`w', 'SHOW CREATE TABLE t');
+      await sql(server, 'ne`w', `CREATE TABLE u (${columns('`ne``w`')})`);
+      assert.equal(made, (await sql(server, 'ne`w', 'SHOW CREATE TABLE u')).replace(/^u(.*?)`u`/, 't$1`t`'));
+      const same = `SELECT COUNT(*) FROM t WHERE \`a'b\` = CONCAT('\n  ', 0x60, ${text})`;
+      assert.equal(await sql(server, 'ne`w', same), '1');
+      await sql(server, 'mysql', 'DROP DATABASE `ne``w`');
+    }
+    await sql(server, 'mysql', 'DROP DATABASE elsewhere');
+  });
+
   test('a dump loads into an empty database that is already there', async () => {
     await sql(server, 'mysql', 'CREATE DATABASE prepared');
     await loadMysql(into(server, 'prepared'), [await saveOne('-dash')], loading());
