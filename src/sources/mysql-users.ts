@@ -23,6 +23,7 @@ const ownAccounts = ['mariadb.sys', 'mysql.sys', 'mysql.session', 'mysql.infosch
 
 /** In quotes: a name, or a text. */
 export const name = "`(?:[^`]|``)*`|'(?:[^'\\\\]|''|\\\\[^])*'";
+const outsideQuotes = (statement: string): string => statement.replace(new RegExp(name, 'g'), '');
 const account = `(?:PUBLIC|(?:${name})(?:@(?:${name}))?)`;
 
 interface Account {
@@ -108,8 +109,7 @@ function withoutPassword(statement: string): string {
   const [, grant, more = ''] =
     new RegExp(`^(GRANT [A-Z_, ]+ ON \\*\\.\\* TO ${account})( [^]*)?$`).exec(statement) ?? [];
   if (grant === undefined) return statement;
-  const bare = more.replace(new RegExp(name, 'g'), '');
-  return bare.includes('GRANT OPTION') ? `${grant} WITH GRANT OPTION` : grant;
+  return outsideQuotes(more).includes('GRANT OPTION') ? `${grant} WITH GRANT OPTION` : grant;
 }
 
 const saysNothing = new RegExp(`^GRANT USAGE ON \\*\\.\\* TO ${account}$`);
@@ -143,15 +143,21 @@ export interface SavedUsers {
 export async function readUsers(body: AsyncIterable<Uint8Array>): Promise<SavedUsers> {
   const sql = await text(body);
   const statements = sqlStatements(sql).map(allowed);
+  const accounts: string[] = [];
+  for (const one of statements)
+    if (one.startsWith('CREATE ')) accounts.push(one);
+    else if (one.startsWith('ALTER ')) accounts.push(`${accounts.pop() ?? ''};\n${one}`);
   return {
     partialRevokes: sql.split('\n', 1)[0]!.endsWith(withPartialRevokes),
-    accounts: statements.filter((one) => one.startsWith('CREATE ')),
+    accounts,
     grants: statements.filter((one) => /^(GRANT|REVOKE|SET DEFAULT) /.test(one)),
   };
 }
 
 const harmless = [
   new RegExp(`^CREATE (USER|ROLE) IF NOT EXISTS ${account}( |$)`),
+  // MariaDB tells of a password that is expired, and would expire, in two statements.
+  new RegExp(`^ALTER USER ${account} PASSWORD EXPIRE (NEVER|INTERVAL \\d+ DAY)$`),
   /^(GRANT|REVOKE) /,
   /^SET DEFAULT ROLE /,
   /^SET SESSION sql_mode = ''$/,
@@ -262,7 +268,7 @@ export async function makeAccounts(
       );
       return [];
     }
-    if (login !== me) return [alteration(statement)];
+    if (login !== me) return [`${alteration(statement)};\n${withoutTheOthers(statement)}`];
     lines.push(`user ${login} keeps its password: this restore is logged in as it`);
     return [];
   });
@@ -271,13 +277,37 @@ export async function makeAccounts(
 }
 
 const hasSeveralFactors = (creation: string): boolean =>
-  creation.replace(new RegExp(name, 'g'), '').includes(' AND IDENTIFIED WITH ');
+  outsideQuotes(creation).includes(' AND IDENTIFIED WITH ');
 
 /** In MySQL, a method of logging in that is altered without its `AS` makes the password expire. */
 const alteration = (creation: string): string =>
   creation
     .replace(/^CREATE USER IF NOT EXISTS /, 'ALTER USER ')
     .replace(new RegExp(`^ALTER USER ${account} IDENTIFIED WITH '[^']*'(?! AS )`), "$& AS ''");
+
+/** What is so where a statement that makes a user does not speak of it. */
+const defaults: Readonly<Record<string, string>> = {
+  REQUIRE: 'REQUIRE NONE',
+  MAX_QUERIES_PER_HOUR: 'MAX_QUERIES_PER_HOUR 0',
+  MAX_UPDATES_PER_HOUR: 'MAX_UPDATES_PER_HOUR 0',
+  MAX_CONNECTIONS_PER_HOUR: 'MAX_CONNECTIONS_PER_HOUR 0',
+  MAX_USER_CONNECTIONS: 'MAX_USER_CONNECTIONS 0',
+  MAX_STATEMENT_TIME: '/*M!100101 MAX_STATEMENT_TIME 0 */',
+  ACCOUNT: '/*M!100403 ACCOUNT UNLOCK */',
+  'PASSWORD EXPIRE': '/*M!100403 PASSWORD EXPIRE DEFAULT */',
+  FAILED_LOGIN_ATTEMPTS: '/*!80019 FAILED_LOGIN_ATTEMPTS 0 */',
+  PASSWORD_LOCK_TIME: '/*!80019 PASSWORD_LOCK_TIME 0 */',
+};
+
+/** Takes the properties from an account that is there which the saved one has not. */
+function withoutTheOthers(creation: string): string {
+  const said = outsideQuotes(creation);
+  const unsaid = Object.entries(defaults).flatMap(([what, text]) =>
+    said.includes(` ${what}`) ? [] : [text],
+  );
+  const [, whose] = new RegExp(`^CREATE USER IF NOT EXISTS (${account})`).exec(creation) ?? [];
+  return `ALTER USER ${whose} ${unsaid.join(' ').replace('MAX_', 'WITH MAX_')}`;
+}
 
 /** `user@host` of a statement that makes a user. */
 function loginOf(statement: string): string | undefined {

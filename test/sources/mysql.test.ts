@@ -612,6 +612,28 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.match(lines.at(-1) ?? '', /none on what is not there: .*everything\.p/);
   });
 
+  test('accounts that exist have no lock, limit or condition afterwards that the saved ones had not', async () => {
+    const strict = `REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 5 MAX_UPDATES_PER_HOUR 6 MAX_CONNECTIONS_PER_HOUR 7
+      MAX_USER_CONNECTIONS 8 MAX_STATEMENT_TIME 1.5 ACCOUNT LOCK PASSWORD EXPIRE INTERVAL 3 DAY`;
+    const logins = ['free', 'strict', 'some'].map((user) => `\`${user} REQUIRE SSL\`@'%'`);
+    const [free, bound, some] = logins;
+    await sql(
+      server,
+      'mysql',
+      `CREATE USER ${free} IDENTIFIED BY 'x'; CREATE USER ${bound} IDENTIFIED BY 'x' ${strict}; ALTER USER ${bound} PASSWORD EXPIRE;
+       CREATE USER ${some} IDENTIFIED BY 'x' WITH MAX_USER_CONNECTIONS 3 PASSWORD EXPIRE NEVER`,
+    );
+    const properties = logins.map((login) => `SHOW CREATE USER ${login}`).join('; ');
+    const saved = await save(onSocket({ databases: ['-dash'] }));
+    for (const there of ['', strict]) {
+      const drop = logins.map((login) => `DROP USER IF EXISTS ${login}; CREATE USER ${login} ${there}`);
+      await sql(other, 'mysql', drop.join('; '));
+      await loadMysql(into(other), saved, loading({ force: true }));
+      assert.equal(await sql(other, 'mysql', properties), await sql(server, 'mysql', properties));
+    }
+    for (const one of [server, other]) await sql(one, 'mysql', `DROP USER ${logins.join(', ')}`);
+  });
+
   test('rights on routines come back, whatever the case of their names', async () => {
     await sql(
       server,
