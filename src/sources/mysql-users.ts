@@ -209,10 +209,9 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
       `${describe(server)} has no partial_revokes, as the saved one had, and would give wider rights to ${[...new Set(narrowed)].join(', ')}`,
       { hint: 'give it that setting, and load again: SET PERSIST partial_revokes = ON' },
     );
-  const ways = saved.accounts.flatMap((statement) => {
-    const [, plugin] = wayIn.exec(statement) ?? [];
-    return plugin === undefined ? [] : [{ login: loginOf(statement), plugin }];
-  });
+  const ways = saved.accounts.flatMap((statement) =>
+    waysIn(statement).map((plugin) => ({ login: loginOf(statement), plugin })),
+  );
   if (ways.length === 0) return;
   const query = `SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'AUTHENTICATION' AND plugin_status = 'ACTIVE'`;
   const there = (await ask(server, query, signal)).map(([plugin = '']) => plugin);
@@ -226,8 +225,16 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
   );
 }
 
-/** Only MySQL writes it like this. */
-const wayIn = new RegExp(`^CREATE USER IF NOT EXISTS ${account} IDENTIFIED WITH '([^']*)'`);
+const wayOfMysql = new RegExp(`^CREATE USER IF NOT EXISTS ${account} IDENTIFIED WITH '([^']*)'`);
+const waysOfMariadb = / IDENTIFIED VIA (\w+(?: USING )?(?: OR \w+(?: USING )?)*)/;
+
+/** The plugins by which an account logs in. */
+function waysIn(creation: string): string[] {
+  const [, plugin] = wayOfMysql.exec(creation) ?? [];
+  if (plugin !== undefined) return [plugin];
+  const [, plugins] = waysOfMariadb.exec(outsideQuotes(creation)) ?? [];
+  return plugins?.split(' OR ').map((one) => one.replace(' USING ', '')) ?? [];
+}
 
 const aboutOneDatabase = new RegExp(`^GRANT [^']*? ON (${name})\\.\\* TO (${name})@(${name})(?: |$)`);
 const aboutAPart = new RegExp(`^REVOKE [^]* FROM (${name})@(${name})$`);

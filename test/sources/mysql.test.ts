@@ -634,6 +634,23 @@ suite('mysql', { skip: withoutServices }, () => {
     for (const one of [server, other]) await sql(one, 'mysql', `DROP USER ${logins.join(', ')}`);
   });
 
+  test('users that log in by what the server lacks are refused before any account is made', async () => {
+    const login = `\`a IDENTIFIED VIA b\`@'%' IDENTIFIED VIA unix_socket OR ed25519 USING PASSWORD('x')`;
+    const made = `INSTALL SONAME 'auth_ed25519'; CREATE USER early@'%'; CREATE USER ${login} REQUIRE SSL`;
+    await sql(server, 'mysql', made);
+    const saved = await save(onSocket({ databases: ['-dash'] }));
+    await sql(
+      server,
+      'mysql',
+      `DROP USER early@'%', \`a IDENTIFIED VIA b\`@'%'; UNINSTALL SONAME 'auth_ed25519'`,
+    );
+    await assert.rejects(
+      loadMysql(into(other), saved, loading({ force: true })),
+      failsWith('restore-failed', /has no ed25519, by which there log in: a IDENTIFIED VIA b@%$/, /install/),
+    );
+    assert.equal(await sql(other, 'mysql', `SELECT COUNT(*) FROM user WHERE user = 'early'`), '0');
+  });
+
   test('rights on routines come back, whatever the case of their names', async () => {
     await sql(
       server,
