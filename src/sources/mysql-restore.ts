@@ -8,6 +8,7 @@ import {
   describe,
   explain,
   literal,
+  plainSession,
   quoted,
   reach,
   type Server,
@@ -334,12 +335,13 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
 }
 
 /**
- * The dump for a database of that name. By the name of the database the dump changes its character set, where a routine
+ * What loads the dump into a database of that name. By the name of the database the dump changes its character set, where a routine
  * or trigger was made under another, and tells of sequences that columns take numbers from. The line about the client's
  * sandbox, which is on anyway, is left out, because older clients do not understand it.
  */
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
+  yield Buffer.from(plainSession);
   const body = changed(wholeDump(dump), sandboxLine, () => '', 1);
   if (original === name) return yield* body;
   const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];

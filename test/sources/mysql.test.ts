@@ -360,6 +360,20 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE prepared');
   });
 
+  test('a dump loads whatever the SQL mode of the server', async () => {
+    const mode = await sql(server, 'mysql', 'SELECT @@GLOBAL.sql_mode');
+    const odd = 'NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT,NO_ZERO_DATE,STRICT_ALL_TABLES';
+    const dump = await saveOne('everything');
+    await sql(server, 'mysql', `SET GLOBAL sql_mode = '${odd}'`);
+    try {
+      await loadMysql(into(server, 'fresh'), [dump], loading());
+    } finally {
+      await sql(server, 'mysql', `SET GLOBAL sql_mode = '${mode}'`);
+    }
+    assert.deepEqual(await contentOf(server, 'fresh'), await contentOf(server, 'everything'));
+    await sql(server, 'mysql', 'DROP DATABASE fresh');
+  });
+
   test('a row whose bytes in hexadecimal are more than the server takes comes back', async () => {
     await sql(
       server,
