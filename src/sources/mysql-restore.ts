@@ -312,6 +312,10 @@ const advice: { says: RegExp; hint: string }[] = [
     hint: 'let the server take longer statements: SET GLOBAL max_allowed_packet = 1073741824',
   },
   {
+    says: /ERROR (2006|2013)/,
+    hint: 'is the server still running? It also ends the connection over a longer statement than it takes: SET GLOBAL max_allowed_packet = 1073741824',
+  },
+  {
     says: /Unknown collation|Unknown character set/,
     hint: 'the server is older than the one that was saved, or of another maker',
   },
