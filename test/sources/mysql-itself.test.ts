@@ -321,10 +321,13 @@ suite('MySQL itself', { skip }, () => {
     await sql(
       other,
       'mysql',
-      `ALTER USER owner@'%' IDENTIFIED BY 'changed'; DROP DATABASE IF EXISTS everything; CREATE DATABASE everything`,
+      `ALTER USER owner@'%' IDENTIFIED BY 'changed' REQUIRE SSL WITH MAX_QUERIES_PER_HOUR 5 MAX_USER_CONNECTIONS 6
+         FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 2 PASSWORD EXPIRE NEVER ACCOUNT LOCK;
+       DROP DATABASE IF EXISTS everything; CREATE DATABASE everything`,
     );
     const { lines } = await loadMysql(into(other), [users, dump], loading({ force: true }));
-    const query = `SELECT user, host, HEX(authentication_string), password_expired FROM user WHERE user <> 'admin' ORDER BY 1, 2`;
+    const query = `SELECT user, host, HEX(authentication_string), password_expired, password_lifetime, account_locked, ssl_type,
+        max_questions, max_user_connections, user_attributes FROM user WHERE user <> 'admin' ORDER BY 1, 2`;
     assert.equal(await sql(other, 'mysql', query), await sql(server, 'mysql', query));
     assert.match(lines.at(-1) ?? '', /none on what is not there: .*everything\.p/);
   });
@@ -363,6 +366,49 @@ suite('MySQL itself', { skip }, () => {
       'mysql',
       `SET GLOBAL mandatory_roles = ''; SET GLOBAL sql_quote_show_create = ON; DROP USER mfa@localhost, any@localhost; DROP ROLE everybody`,
     );
+  });
+
+  test('what would cut a dump is refused: so many rows for a login, an option file, an event that has no end', async (t) => {
+    const config = onSocket({ databases: ['cut'], users: false });
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE cut; CREATE EVENT cut.ev ON SCHEDULE EVERY 1 DAY DO SELECT ';;'; SET GLOBAL sql_select_limit = 3`,
+    );
+    await assert.rejects(streamsOf(config), failsWith('source-unavailable', /no more than 3 rows/));
+    await sql(server, 'mysql', 'SET GLOBAL sql_select_limit = DEFAULT');
+    await assert.rejects(save(config), failsWith('source-unavailable', /"cut" would never end.*"ev"$/));
+
+    const home = await newFolder();
+    const { HOME } = process.env;
+    t.after(() => void (process.env['HOME'] = HOME));
+    process.env['HOME'] = home;
+    await writeFile(join(home, '.my.cnf'), '[mysqldump]\nwhere=1\n', { mode: 0o600 });
+    await assert.rejects(streamsOf(config), failsWith('config-invalid', /dumps: --where/));
+    await writeFile(join(home, '.my.cnf'), '[mysql]\nsafe-updates\nselect-limit=1\nforce\n', { mode: 0o600 });
+    assert.equal((await save(onSocket({ exclude: ['cut', 'big'] }))).length, 1 + oddNames.length + 2);
+    await sql(server, 'mysql', 'DROP DATABASE cut');
+  });
+
+  test('a view into a database that is loaded later, and rights on routines in capitals, come back', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE c2; CREATE TABLE c2.t (a int); CREATE DATABASE c1; CREATE VIEW c1.v AS SELECT a FROM c2.t;
+       CREATE PROCEDURE c1.MyProc() SELECT 1; CREATE USER caller@'%'; GRANT EXECUTE ON PROCEDURE c1.MyProc TO caller@'%'`,
+    );
+    const { lines } = await loadMysql(
+      into(other),
+      await save(onSocket({ databases: ['c1', 'c2'] })),
+      loading(),
+    );
+    assert.ok(
+      lines.indexOf('database "c2" made and loaded') < lines.indexOf('database "c1" made and loaded'),
+    );
+    const grants = `SHOW GRANTS FOR caller@'%'`;
+    assert.equal(await sql(other, 'mysql', grants), await sql(server, 'mysql', grants));
+    for (const one of [server, other])
+      await sql(one, 'mysql', `DROP DATABASE c1; DROP DATABASE c2; DROP USER caller@'%'`);
   });
 
   test('a load that fails leaves nothing of a new database, and an empty one as it was', async () => {
