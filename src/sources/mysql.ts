@@ -106,6 +106,12 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
     'SELECT VERSION(), @@version_comment, CURRENT_USER(), @row_limit; SHOW GRANTS',
     signal,
   );
+  if (!/^\d+$/.test(rowLimit))
+    throw new SealiftError(
+      'config-invalid',
+      `an option file of this machine changes how ${server.client.path} answers`,
+      { hint: 'look for table, xml, verbose, tee and the like in [mysql] or [client]' },
+    );
   if (rowLimit !== everyRow)
     throw new SealiftError(
       'source-unavailable',

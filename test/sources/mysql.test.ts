@@ -750,6 +750,14 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE theirs');
   });
 
+  test('a client that an option file has answer in another form is told from a server', async () => {
+    for (const form of ['table', 'verbose'])
+      await assert.rejects(
+        withOptions(`[mysql]\n${form}\n`, () => streamsOf(onSocket())),
+        failsWith('config-invalid', /an option file.* changes how .*mariadb answers/, /\[mysql\]/),
+      );
+  });
+
   test('a server that gives a login only so many rows is refused: the dump would end there', async () => {
     for (const [set, unset] of [
       ['SET GLOBAL sql_select_limit = 3', 'SET GLOBAL sql_select_limit = DEFAULT'],
