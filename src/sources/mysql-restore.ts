@@ -203,10 +203,10 @@ async function raisePacketLimit(
 
 const cleanUpMs = 60_000;
 
-/** What a database says that refers to another, which is not there: no such database, table, routine, or use in a view. */
+/** There is no such database, table or routine, or none for a view. */
 const refersToOther = /ERROR (1049|1146|1305|1356) /;
 
-/** One that refers to another, as views do, is loaded again once others are there. */
+/** A database that refers to another which is not there yet, as views do, is loaded again after the others. */
 async function loadAll(targets: readonly Target[], lines: string[], options: LoadOptions): Promise<void> {
   const early: { target: Target; fail: () => never }[] = [];
   for (const target of targets)
@@ -339,9 +339,9 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
 }
 
 /**
- * What loads the dump into a database of that name. By the name of the database the dump changes its character set, where a routine
- * or trigger was made under another, and tells of sequences that columns take numbers from. The line about the client's
- * sandbox, which is on anyway, is left out, because older clients do not understand it.
+ * What loads the dump into a database of that name. By the name of the database the dump changes its character set, where
+ * a routine or trigger was made under another, and tells of sequences that columns take numbers from. The line about the
+ * client's sandbox, which is on anyway, is left out, because older clients do not understand it.
  */
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
