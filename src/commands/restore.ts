@@ -4,6 +4,7 @@ import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
+import type { Snapshot } from '../snapshot/catalog.ts';
 import type { Choice } from '../snapshot/choose.ts';
 import { detailsStream } from '../snapshot/object-key.ts';
 import { includer } from '../sources/files-include.ts';
@@ -62,6 +63,7 @@ export async function restore(
   const host = await oneHost(session, options.host, signal);
   const view = await viewHost(session, host, { signal });
   const { choices, incomplete } = chooseToRestore(context, view, wanted, options, { at, now: session.now });
+  for (const { snapshot } of choices) warnOfEnd(context, snapshot, session.now);
 
   await using pool = new WorkerPool(session.config.workers);
   const progressOf = (verb: string, totalBytes: number): Progress =>
@@ -186,6 +188,15 @@ function checkTarget(options: RestoreOptions, { json, environment }: Context): v
     throw new SealiftError('usage', '--same-owner goes with --to DIR');
   if (sameOwner === true && !environment.isRoot)
     throw new SealiftError('usage', '--same-owner needs root, who alone can give files to others');
+}
+
+/** A restore of much takes hours. */
+const endsSoonMs = 6 * 3600 * 1000;
+
+function warnOfEnd({ log }: Context, { index: { snapshot, expiresAt } }: Snapshot, now: Date): void {
+  const leftMs = Date.parse(expiresAt) - now.getTime();
+  if (leftMs > 0 && leftMs < endsSoonMs)
+    log.warn(`${snapshot} ends at ${expiresAt} and is deleted then: what is not back by that time is gone`);
 }
 
 const detailsBytes = (choices: readonly Choice[]): number =>

@@ -5,7 +5,7 @@ import { suite, test, type TestContext } from 'node:test';
 import { startOf } from '../../src/snapshot/object-key.ts';
 import { needs } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
-import { bucketStore, makeWorld, type BackupSummary } from '../support/world.ts';
+import { bucketStore, makeWorld, type BackupSummary, type Listing } from '../support/world.ts';
 import { movingClock } from './shifted-clock.ts';
 
 const dayMs = 86_400_000;
@@ -44,8 +44,16 @@ async function endingMeanwhile(t: TestContext, asked: RegExp) {
       [made[0]],
     );
   };
-  return { commands, pruned: () => prune === undefined };
+  return { commands, pruned: () => prune === undefined, key: world.key, dir: join(world.dir, 'out') };
 }
+
+test('who restores a snapshot that ends soon is told', needs('s3'), async (t) => {
+  const { commands, pruned, key, dir } = await endingMeanwhile(t, /zst/);
+  const oldest = (await commands.json<Listing>('list')).snapshots.at(-1)!.snapshot;
+  const { status, stderr } = await commands.run('restore', oldest, '--key', key, '--to', dir);
+  assert.deepEqual([status, pruned()], [21, true]);
+  assert.match(stderr, new RegExp(`${oldest} ends at \\S+Z and is deleted then`));
+});
 
 suite(
   'a snapshot that ends and is pruned meanwhile is no alarm:',
