@@ -42,7 +42,7 @@ export async function openHostSession(context: Context): Promise<HostSession> {
   const state = await openState(config.stateDir);
   const hostKey = await loadHostKey(state.hostKeyFile, config.host);
   const trust = await loadTrust(config.hosts, hostKey);
-  const store = await openStore(config.store, context.log);
+  const store = await openStore(config.store, context.log, { unattended: true });
   const pool = new WorkerPool(config.workers);
   pool.start();
   return {

@@ -48,6 +48,8 @@ export interface S3Options {
   readonly putStalledAfterMs?: number;
   /** So long may a store be away that has answered before. */
   readonly patienceMs?: number;
+  /** The same for one that has not answered yet: who looks on rather hears at once that the address is wrong. */
+  readonly firstPatienceMs?: number;
 }
 
 export function connect(
@@ -57,6 +59,7 @@ export function connect(
     stalledAfterMs = 120_000,
     putStalledAfterMs = 600_000,
     patienceMs = 300_000,
+    firstPatienceMs = 0,
   }: S3Options = {},
 ): S3Connection {
   const client = makeClient(config, stalledAfterMs);
@@ -72,15 +75,16 @@ export function connect(
     [hasAnswered, isAway] = [true, false];
   };
 
-  /** Waits before the question is put again; throws its error if that makes no sense. */
-  async function wait(error: unknown, pauseMs: number, untilMs: number, signal?: AbortSignal): Promise<void> {
+  /** Waits before a question is put again that was first put then; throws its error if that makes no sense. */
+  async function wait(error: unknown, pauseMs: number, sinceMs: number, signal?: AbortSignal): Promise<void> {
     if (!isTransient(error)) {
       if (statusOf(error) !== undefined) answered();
       throw error;
     }
-    if (!hasAnswered || performance.now() + pauseMs > untilMs) throw error;
+    const limitMs = hasAnswered ? patienceMs : firstPatienceMs;
+    if (performance.now() + pauseMs > sinceMs + limitMs) throw error;
     if (!isAway)
-      log.warn(`the store is away, asking again for ${patienceMs / 1000} s (${place}): ${reasonOf(error)}`);
+      log.warn(`the store is away, asking again for ${limitMs / 1000} s (${place}): ${reasonOf(error)}`);
     isAway = true;
     await delay(pauseMs, undefined, signal ? { signal } : {});
   }
@@ -97,7 +101,7 @@ export function connect(
       }
     },
     async send(command, signal, take) {
-      let untilMs: number | undefined;
+      let failedMs: number | undefined;
       for (let pauseMs = 1000; ; pauseMs = Math.min(2 * pauseMs, 15_000)) {
         try {
           const through = command instanceof PutObjectCommand ? uploader : client;
@@ -106,7 +110,7 @@ export function connect(
           answered();
           return taken as never;
         } catch (error) {
-          await wait(error, pauseMs, (untilMs ??= performance.now() + patienceMs), signal);
+          await wait(error, pauseMs, (failedMs ??= performance.now()), signal);
         }
       }
     },

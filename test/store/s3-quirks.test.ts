@@ -352,6 +352,17 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     });
   });
 
+  test('a store that comes up while a backup begins is waited for', async (t) => {
+    let isUp = false;
+    const { store } = await storeBehind(
+      t,
+      (exchange) => (isUp ? pass(exchange) : Promise.resolve(exchange.cut())),
+      { firstPatienceMs: 4000 },
+    );
+    setTimeout(() => (isUp = true), 2000);
+    await store.now();
+  });
+
   test('a store that never answered is not waited for', async (t) => {
     const { store } = await storeBehind(t, async (exchange) =>
       exchange.answer(errorAnswer(503, 'ServiceUnavailable')),
