@@ -1,5 +1,6 @@
 import { existsSync, realpathSync } from 'node:fs';
 import type { FilesConfig, OwnFiles, SystemConfig } from '../config/config.ts';
+import { messageOf } from '../errors.ts';
 import { findProgram, searchPath } from '../process.ts';
 import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
@@ -52,8 +53,12 @@ async function streams(
     told.push(attributesStream(paths, exclude, directories));
   return [
     ...told,
-    ...(paths.length === 0 ? [] : [tree('files.tar', { name, paths, exclude, storePath })]),
-    tree('sealift.tar', { name, paths: own, exclude: notKept(config.own.stateDir), storePath }),
+    ...(paths.length === 0 ? [] : await tree('files.tar', { name, paths, exclude, storePath }, context)),
+    ...(await tree(
+      'sealift.tar',
+      { name, paths: own, exclude: notKept(config.own.stateDir), storePath },
+      context,
+    )),
   ];
 }
 
@@ -80,18 +85,22 @@ const attributesStream = (
   },
 });
 
-function tree(
+/** A tree of which nothing is there fails alone. */
+async function tree(
   file: string,
   what: Pick<FilesConfig, 'name' | 'paths' | 'exclude' | 'storePath'>,
-): SourceStream {
-  const source = filesSource({ ...what, kind: 'files', oneFileSystem: true });
-  return {
-    file,
-    kind: source.kind,
-    async *open(context) {
-      for (const stream of await source.streams(context)) yield* stream.open(context);
-    },
-  };
+  context: SourceContext,
+): Promise<readonly SourceStream[]> {
+  const kind = 'files';
+  try {
+    const streams = await filesSource({ ...what, kind, oneFileSystem: true }, file).streams(context);
+    return streams.map((stream) => ({ ...stream, kind }));
+  } catch (error) {
+    const open = (): never => {
+      throw error;
+    };
+    return [{ file, kind, lacks: [messageOf(error)], open }];
+  }
 }
 
 /** Where they really are: a link would be saved as a link. Keys that nobody has pinned yet may not be there. */

@@ -110,6 +110,31 @@ async function programs(
 const factOf = (file: string, options = { isDebian: true, hasSystemd: false }): Fact =>
   machineFacts(options).find((fact) => fact.file === file)!;
 
+test('what of its trees is not there is known before they are read', async (t) => {
+  const dir = temporary(t);
+  const gone = join(dir, 'gone');
+  const lacksOf = async (...paths: string[]) => {
+    const streams = await systemSource(host(dir, { paths }), tools).streams(newRun());
+    return streams.find(({ file }) => file === 'files.tar')?.lacks;
+  };
+  assert.deepEqual(await lacksOf('/etc'), []);
+  assert.match((await lacksOf('/etc', gone))!.join(), new RegExp(`^"${gone}" cannot be read: .*ENOENT`));
+});
+
+test('a tree of which nothing is there fails, and the facts and the other tree are saved', async (t) => {
+  const dir = temporary(t);
+  const run = newRun();
+  const config = host(dir);
+  const streams = await systemSource(
+    { ...config, own: { ...config.own, stateDir: join(dir, 'x'), paths: [] } },
+    tools,
+  ).streams(run);
+  const own = streams.find(({ file }) => file === 'sealift.tar')!;
+  assert.equal(own.lacks?.length, 1);
+  assert.throws(() => own.open(run));
+  assert.ok(streams.length > 3);
+});
+
 suite('the facts of a machine', () => {
   test('are what its tools say, and the same every time', onDebian, async (t) => {
     const config = host(temporary(t));
