@@ -3,6 +3,15 @@ export type Clock = () => Date;
 
 export const systemClock: Clock = () => new Date();
 
+/**
+ * A store's time from its one answer on, by what passes here: an answer is held against the local clock, and a second
+ * one that is wrong would not be. Answers are in whole seconds, so it is up to a second later.
+ */
+export function runningFrom(answer: Date, clock: Clock): Clock {
+  const askedMs = clock().getTime();
+  return () => new Date(answer.getTime() + 1000 + Math.max(0, clock().getTime() - askedMs));
+}
+
 /** RFC 3339 in UTC with whole seconds: `2026-11-22T12:00:00Z`. A fraction is cut off. */
 export function rfc3339(date: Date): string {
   return `${date.toISOString().slice(0, 19)}Z`;

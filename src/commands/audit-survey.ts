@@ -18,8 +18,8 @@ export interface AuditedHost {
 }
 
 export interface SurveyOptions {
-  /** The time of the store, asked before each look: what ended by then may be gone. */
-  readonly now: () => Promise<Date>;
+  /** The store's time, for each look anew: what has ended by then may be gone. */
+  readonly time: () => Date;
   readonly memory: Memory | undefined;
   readonly allowed: readonly AllowedRecipient[] | undefined;
   readonly signal: AbortSignal;
@@ -49,7 +49,7 @@ export async function lookAtHost(
   const { store, trust, cache } = session;
   let before: string | undefined;
   for (let look = 1; ; look++) {
-    const nowMs = (await options.now()).getTime();
+    const nowMs = options.time().getTime();
     const survey = await surveyHost(store, host, trust.get(host) ?? [], { signal: options.signal, cache });
     const facts = factsOf(session, survey, nowMs, options);
     const findings = judgeHost(facts);

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { rfc3339 } from '../clock.ts';
+import { rfc3339, runningFrom } from '../clock.ts';
 import { messageOf } from '../errors.ts';
 import { standingOf, tolerances, type Finding } from '../policy/audit-facts.ts';
 import { foreignObjects, judgeSample } from '../policy/audit-rules.ts';
@@ -44,6 +44,7 @@ export async function auditStore(
   const { signal } = context;
   const { clock, now } = await readClock(session, context);
   const nowMs = now.getTime();
+  const time = runningFrom(now, context.clock);
   const file = memoryFile(config, context.environment);
   const memory = readMemory(file);
   const recipients = await readAllowed(session, context);
@@ -53,12 +54,7 @@ export async function auditStore(
   const described: AuditDocument['hosts'][number][] = [];
   const names = await hostsToAudit(session, memory, options.host, signal);
   for (const host of names) {
-    const looked = await lookAtHost(session, host, {
-      now: async () => (await readClock(session, context)).now,
-      memory,
-      allowed: recipients.allowed,
-      signal,
-    });
+    const looked = await lookAtHost(session, host, { time, memory, allowed: recipients.allowed, signal });
     findings.push(...looked.findings);
     // A folder that holds nothing of ours is no host, unless one was there.
     if (isEmpty(looked.survey) && looked.facts.seen.size === 0) continue;

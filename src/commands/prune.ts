@@ -1,3 +1,4 @@
+import { runningFrom } from '../clock.ts';
 import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
@@ -69,6 +70,7 @@ export async function pruneStore(
 ): Promise<PruneSummary> {
   const { signal } = context;
   const now = await checkedStoreTime(session, context);
+  const time = runningFrom(now, context.clock);
   const present = await surveyedHosts(session.store, signal);
   const hosts = options.host === undefined ? present : present.filter((host) => host === options.host);
   if (options.host !== undefined && hosts.length === 0) throw absentHost(session, options.host, present);
@@ -88,10 +90,7 @@ export async function pruneStore(
       const survey = await surveyHost(session.store, host, trusted, options);
       reportForeign(context, survey);
       if (isStrange(survey)) problems.push(strange(host));
-      else {
-        const surveyed = await session.store.now(signal);
-        work.push(planHost(session, survey, { now, surveyed, own: isOwn(session, survey, key) }));
-      }
+      else work.push(planHost(session, survey, { now, surveyed: time(), own: isOwn(session, survey, key) }));
     } catch (error) {
       // What may not be looked at must not keep the rest.
       if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { rfc3339 } from '../clock.ts';
+import { rfc3339, runningFrom } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import type { Trust } from '../seal/trust.ts';
@@ -29,6 +29,8 @@ export interface ReaderSession extends AsyncDisposable {
   readonly trust: Trust;
   /** The store's time when the session began. */
   readonly now: Date;
+  /** The store's time now: by that, and what has passed here since. It is asked once, and judged once. */
+  time(): Date;
   /** For whoever looks at the store as a whole; `verify` and `restore` read what is there. */
   readonly cache: IndexCache;
   /** How many bytes of objects the store has delivered so far: indexes, details and data. */
@@ -55,6 +57,7 @@ export async function openReaderSession(context: Context): Promise<ReaderSession
       store,
       trust,
       now,
+      time: runningFrom(now, context.clock),
       cache,
       fetchedBytes,
       [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
@@ -70,7 +73,7 @@ const cacheDir = (config: Config, { environment }: Context): string =>
   existsSync(config.stateDir) ? stateCacheDir(config.stateDir) : join(environment.cacheHome, 'sealift');
 
 /** Reading must work on a store that cannot tell its time, as a directory that cannot be written or is full. */
-export async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
+async function timeOf(store: Store, { clock, log, signal }: Context): Promise<Date> {
   try {
     return await store.now(signal);
   } catch (error) {

@@ -9,7 +9,7 @@ import type { Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
+import { formatKey, parseSnapshotId, snapshotFolder } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
@@ -17,7 +17,6 @@ import {
   openReaderSession,
   refuseUntrusted,
   reportUnreadable,
-  timeOf,
   viewHost,
   type HostView,
   type ReaderSession,
@@ -41,7 +40,7 @@ export async function verify(
   wanted: readonly string[],
   options: VerifyOptions,
 ): Promise<Outcome> {
-  const { signal, output } = context;
+  const { signal, output, log } = context;
   const findSessionKey = options.key === undefined ? undefined : await sessionKeyFinder(context, options);
   await using session = await openReaderSession(context);
   const view = await viewHost(session, await oneHost(session, options.host, signal), { signal });
@@ -51,20 +50,26 @@ export async function verify(
   const objects = distinctObjects(snapshots);
 
   const chosen = new Set(snapshots.map(({ index }) => index.snapshot));
-  const found = unreadableIn(view, wanted, options);
-  if (options.readData === true) found.push(...(await readAll(context, session, view, objects)));
-  else found.push(...(await presentInSomeVersion(context, session, view, snapshots)));
-  if (findSessionKey) found.push(...(await openAll(context, session, view, snapshots, findSessionKey)));
-  const now = await timeOf(session.store, context);
-  const failures = [
-    ...found.filter(({ snapshot }) => !hasEndedBetween(view, snapshot, session.now, now)),
-    ...brokenLinks(view.snapshots, now).filter(({ snapshot }) => chosen.has(snapshot)),
+  const look = noteAbsences(session);
+  const found: Found[] = [];
+  if (options.readData === true) found.push(...(await readAll(context, look, view, objects)));
+  else found.push(...(await presentInSomeVersion(context, look, view, snapshots)));
+  if (findSessionKey) found.push(...(await openAll(context, look, view, snapshots, findSessionKey)));
+
+  const pruned = await prunedMeanwhile(session, snapshots, signal);
+  for (const id of pruned) log.info(`${id} has ended meanwhile and was pruned`);
+  const failures: Failure[] = [
+    ...unreadableIn(view, wanted, options),
+    ...brokenLinks(view.snapshots, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
+    ...found
+      .filter(({ snapshot, missing }) => !(missing && pruned.has(snapshot)))
+      .map(({ snapshot, key, reason }) => ({ snapshot, key, reason })),
   ];
 
   const bytes = [...objects.values()].reduce((sum, { segment }) => sum + segment.storedBytes, 0);
   const summary = {
     ok: failures.length === 0,
-    snapshots: snapshots.length,
+    snapshots: snapshots.length - pruned.size,
     objects: objects.size,
     bytes,
     failures,
@@ -110,12 +115,42 @@ function unreadableIn(view: HostView, wanted: readonly string[], { all }: Verify
     }));
 }
 
-/** A prune may have taken it while it was looked at. */
-function hasEndedBetween({ snapshots }: HostView, id: string, from: Date, to: Date): boolean {
-  const read = snapshots.find(({ index }) => index.snapshot === id);
-  const maxAge = snapshots.at(-1)?.index.maxAge ?? 0;
-  const hasEnded = (now: Date): boolean => (read ? isExpired(read, now) : isPast(id, maxAge, now));
-  return hasEnded(to) && !hasEnded(from);
+interface Found extends Failure {
+  /** The store had nothing under a key. */
+  readonly missing: boolean;
+}
+
+interface Look extends Pick<ReaderSession, 'store' | 'config'> {
+  /** Keys under which the store had nothing, as they were met. */
+  readonly absences: readonly string[];
+}
+
+function noteAbsences({ store, config }: ReaderSession): Look {
+  const absences: string[] = [];
+  async function* versions(key: string, signal?: AbortSignal): AsyncGenerator<Buffer> {
+    let any = false;
+    for await (const bytes of store.versions(key, signal)) {
+      any = true;
+      yield bytes;
+    }
+    if (!any) absences.push(key);
+  }
+  return { store: { ...store, versions }, config, absences };
+}
+
+/** What has ended since the look began, and whose index is gone too: what is missing of that was pruned meanwhile. */
+async function prunedMeanwhile(
+  { store, now, time }: ReaderSession,
+  snapshots: readonly Snapshot[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const later = time();
+  const ended = snapshots.filter((snapshot) => !isExpired(snapshot, now) && isExpired(snapshot, later));
+  const gone = await mapConcurrent(ended, readsAtOnce, async ({ index: { host, snapshot }, object }) => {
+    const there = await Array.fromAsync(store.list(snapshotFolder(host, snapshot), signal), ({ key }) => key);
+    return there.includes(object.key) ? [] : [snapshot];
+  });
+  return new Set(gone.flat());
 }
 
 /** An object and the snapshots that name it. */
@@ -139,28 +174,28 @@ function distinctObjects(snapshots: readonly Snapshot[]): Map<string, Named> {
 /** What the listing does not show may lie below a newer version of the same key; only then it is fetched. */
 async function presentInSomeVersion(
   context: Context,
-  session: ReaderSession,
+  look: Look,
   view: HostView,
   snapshots: readonly Snapshot[],
-): Promise<Failure[]> {
+): Promise<Found[]> {
   const suspects = snapshots.flatMap((snapshot) => missingObjects(snapshot, view.listing));
   const wanted = new Map(
     [...distinctObjects(snapshots).values()].map(({ segment }) => [keyOf(view.host, segment), segment]),
   );
   const failures = await mapConcurrent(suspects, readsAtOnce, async (failure) => {
     const segment = wanted.get(failure.key);
-    const reason = segment && (await whyUnreadable(context, session, view.host, segment));
-    return reason === undefined ? [] : [failure];
+    const reason = segment && (await whyUnreadable(context, look, view.host, segment));
+    return reason === undefined ? [] : [{ ...failure, missing: look.absences.includes(failure.key) }];
   });
   return failures.flat();
 }
 
 async function readAll(
   context: Context,
-  session: ReaderSession,
+  look: Look,
   { host }: HostView,
   objects: ReadonlyMap<string, Named>,
-): Promise<Failure[]> {
+): Promise<Found[]> {
   const all = [...objects.values()];
   using progress = startProgress({
     form: progressForm(context),
@@ -169,11 +204,12 @@ async function readAll(
     jsonLine: context.output.jsonLine,
   });
   const failures = await mapConcurrent(all, readsAtOnce, async ({ segment, snapshots }) => {
-    const reason = await whyUnreadable(context, session, host, segment);
+    const reason = await whyUnreadable(context, look, host, segment);
     progress.advance(segment.storedBytes);
-    return reason === undefined
-      ? []
-      : snapshots.map((snapshot) => ({ snapshot, key: keyOf(host, segment), reason }));
+    if (reason === undefined) return [];
+    const key = keyOf(host, segment);
+    const missing = look.absences.includes(key);
+    return snapshots.map((snapshot) => ({ snapshot, key, reason, missing }));
   });
   return failures.flat();
 }
@@ -184,7 +220,7 @@ const keyOf = (host: string, { folder, id }: NamedSegment): string =>
 /** Why no version of the object is the one that was signed; undefined if one is. */
 async function whyUnreadable(
   { signal }: Context,
-  { store }: ReaderSession,
+  { store }: Look,
   host: string,
   segment: NamedSegment,
 ): Promise<string | undefined> {
@@ -199,11 +235,11 @@ async function whyUnreadable(
 
 async function openAll(
   context: Context,
-  { store, config }: ReaderSession,
+  { store, config, absences }: Look,
   { host }: HostView,
   snapshots: readonly Snapshot[],
   findSessionKey: Parameters<typeof createStreamReader>[0]['findSessionKey'],
-): Promise<Failure[]> {
+): Promise<Found[]> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
   const streams = snapshots.flatMap((snapshot) =>
@@ -215,15 +251,22 @@ async function openAll(
     totalBytes: streams.reduce((sum, { stream }) => sum + stream.bytes, 0),
     jsonLine: context.output.jsonLine,
   });
-  const failures: Failure[] = [];
+  const failures: Found[] = [];
   for (const { snapshot, stream } of streams) {
     if (stream.role !== 'data') continue;
     progress.label(stream.name);
+    const before = absences.length;
     try {
       for await (const chunk of reader.open(snapshot, stream)) progress.advance(chunk.length);
     } catch (error) {
       if (!(error instanceof SealiftError) || error.code !== 'verify-failed') throw error;
-      failures.push({ snapshot: snapshot.index.snapshot, key: stream.name, reason: messageOf(error) });
+      const missing = absences.length > before;
+      failures.push({
+        snapshot: snapshot.index.snapshot,
+        key: stream.name,
+        reason: messageOf(error),
+        missing,
+      });
     }
   }
   return failures;

@@ -353,7 +353,7 @@ test('a prune that is at work while the auditor looks breaks no promise', async 
     cache: openIndexCache(join(world.dir, 'cache'), store.address),
   } as unknown as ReaderSession;
   const objects = readdirSync(join(folder, 's')).length;
-  const options = { now: async () => new Date(), memory: undefined, allowed: undefined, signal: t.signal };
+  const options = { time: () => new Date(), memory: undefined, allowed: undefined, signal: t.signal };
   const { findings } = await lookAtHost(session, 'h1', options);
   assert.deepEqual(
     findings.map(({ rule }) => rule),

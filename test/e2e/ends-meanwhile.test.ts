@@ -1,3 +1,4 @@
+import { ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -5,7 +6,8 @@ import { suite, test, type TestContext } from 'node:test';
 import { startOf } from '../../src/snapshot/object-key.ts';
 import { needs } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
-import { bucketStore, makeWorld, type BackupSummary, type Listing } from '../support/world.ts';
+import { s3Proxy } from '../store/s3-proxy.ts';
+import { bucketStore, every2h, makeWorld, type BackupSummary, type Listing } from '../support/world.ts';
 import { movingClock } from './shifted-clock.ts';
 
 const dayMs = 86_400_000;
@@ -73,3 +75,38 @@ suite(
       });
   },
 );
+
+test('a time that the store tells later, and that is wrong, hides nothing', needs('s3'), async (t) => {
+  let asked = 0;
+  const endpoint = await s3Proxy(t, async (exchange) => {
+    const answer = await exchange.ask();
+    const isLater = /max-keys=1(&|$)/.test(exchange.path) && ++asked > 1;
+    const date = new Date(Date.now() + 8 * dayMs).toUTCString();
+    exchange.answer(isLater ? { ...answer, headers: { ...answer.headers, date } } : answer);
+  });
+  const { store, bucket, client } = await bucketStore();
+  const world = await makeWorld(t, { store: { ...store, endpoint }, jobs: {} });
+  const file = join(world.dir, 'file');
+  world.setJobs({ j: { schedule: every2h, sources: [{ name: 's', kind: 'files', paths: [file] }] } });
+  for (const seed of [1, 2]) {
+    writeFileSync(file, pseudoRandom(seed, 1000));
+    asked = -Infinity;
+    await world.json('backup');
+  }
+  const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: bucket }));
+  const damage = async (end: string): Promise<void> => {
+    for (const { Key = '', Size = 0 } of Contents)
+      if (Key.endsWith(end))
+        await client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: Buffer.alloc(Size, 7) }));
+  };
+  const statusOf = async (...args: string[]): Promise<number | null> => {
+    asked = 0;
+    return (await world.run(...args)).status;
+  };
+  await damage('.zst.gpg');
+  assert.equal(await statusOf('verify', '--all', '--read-data'), 21);
+  assert.equal(await statusOf('verify', '--all', '--read-data', '--key', world.key), 21);
+  await damage('index.json.gpg');
+  asked = -1; // it asks twice, and holds both answers against the local clock
+  assert.equal((await world.run('prune')).status, 3);
+});

@@ -48,7 +48,7 @@ export async function pruneOnce(store: Store, machine: Reader): Promise<PruneSum
 export async function auditOnce(store: Store, machine: Reader, host: string): Promise<readonly Finding[]> {
   const session = await openSession(store, machine);
   const { findings } = await lookAtHost(session, host, {
-    now: () => store.now(),
+    time: session.time,
     memory: undefined,
     allowed: undefined,
     signal: new AbortController().signal,
@@ -57,11 +57,13 @@ export async function auditOnce(store: Store, machine: Reader, host: string): Pr
 }
 
 async function openSession(store: Store, { config, trust, cacheDir }: Reader): Promise<ReaderSession> {
+  const now = await store.now();
   return {
     config,
     store,
     trust,
-    now: await store.now(),
+    now,
+    time: () => now,
     cache: openIndexCache(join(cacheDir, 'indexes'), store.address),
     fetchedBytes: () => 0,
     async [Symbol.asyncDispose]() {},
