@@ -1,7 +1,6 @@
 import type { LifecycleRule } from '@aws-sdk/client-s3';
 import { day, formatDuration, parseDuration } from '../clock.ts';
 import type { Config, S3Config } from '../config/config.ts';
-import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { printable } from '../output.ts';
@@ -15,9 +14,11 @@ import {
   type BucketSubject,
 } from '../policy/bucket-rules.ts';
 import type { Bucket, BucketRules, Reading } from '../store/bucket.ts';
-import { openStore } from '../store/open.ts';
+import { openStore, unattendedPatienceMs } from '../store/open.ts';
+import type { S3Options } from '../store/s3-client.ts';
 import { listHost, readSnapshots } from '../snapshot/catalog.ts';
 import type { Context, Outcome } from './context.ts';
+import { hostsIn } from './reader-session.ts';
 import { trustOf } from './trusted.ts';
 
 export interface ApplyOptions {
@@ -66,7 +67,8 @@ export async function refuseUnsafeBucket(
   { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<void> {
   if (config.store.kind !== 's3') return;
-  using bucket = await open(config.store);
+  const patience = { firstPatienceMs: unattendedPatienceMs, patienceMs: unattendedPatienceMs };
+  using bucket = await open(config.store, { log, ...patience });
   const lifecycle = await bucket.lifecycle(signal);
   if ('unread' in lifecycle) {
     const why =
@@ -102,10 +104,10 @@ async function bucketOf(context: Context): Promise<{ config: Config; s3: S3Confi
   );
 }
 
-async function open(s3: S3Config): Promise<Bucket> {
+async function open(s3: S3Config, options?: S3Options): Promise<Bucket> {
   // The S3 client is large; who backs up to a directory does not load it.
   const { openBucket } = await import('../store/bucket.ts');
-  return openBucket(s3);
+  return openBucket(s3, options);
 }
 
 /**
@@ -123,7 +125,7 @@ async function subjectsOf(
   const trust = await trustOf(config);
   const own = limitsOf(config, s3, bucket, config.host === undefined ? [] : [config.host]);
   const subjects: [BucketSubject, ...BucketSubject[]] = [own];
-  const stored = (await store.folders('', signal)).filter((name) => namePattern.test(name));
+  const stored = await hostsIn({ store }, signal);
   for (const host of stored.filter((name) => name !== config.host)) {
     const listing = await listHost(store, host, signal);
     const { snapshots } = await readSnapshots(store, host, listing, trust.get(host) ?? [], { signal });

@@ -60,7 +60,7 @@ export class Duty implements AsyncDisposable {
   #desk: Desk;
   #tracks: Track[] = [];
   /** By job. */
-  readonly #lastTries = new Map<string, Try | undefined>();
+  readonly #lastTries = new Map<string, (Try & { readonly onlyLooked?: boolean }) | undefined>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #closing: Promise<void>[] = [];
   #pruneDueMs = -Infinity;
@@ -191,6 +191,7 @@ export class Duty implements AsyncDisposable {
     const log = this.#context.log.child({ job: name });
     const startedMs = this.#nowMs();
     let failures = 1;
+    let isKnownDue = false;
     try {
       // Somebody else may have made it, by hand or beside us; nobody does while we hold the lock.
       using _lock = await lockJob(session, track.job);
@@ -199,6 +200,7 @@ export class Duty implements AsyncDisposable {
       const { due, reason, failures: before } = this.#decide(track, startedMs);
       failures += before;
       if (!due) return log.debug(`job ${name} is not due: ${reason}`);
+      isKnownDue = true;
       log.info(`job ${name} starts: ${reason}`);
       using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
       const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
@@ -217,6 +219,15 @@ export class Duty implements AsyncDisposable {
         // Theirs counts if it succeeds; else it is our turn.
         this.#lastTries.set(name, { ...tried, failures: 1 });
         return log.info(`job ${name} is being run by another process`);
+      }
+      const last = this.#lastTries.get(name);
+      if (!isKnownDue && last && (last.failures === 0 || last.onlyLooked)) {
+        // What the last try left was only to be looked up. That is no failure of the job.
+        this.#lastTries.set(name, { ...tried, failures: last.failures + 1, onlyLooked: true });
+        return log.warn(
+          { code: error.code },
+          `what there is of job ${name} cannot be seen: ${error.message}`,
+        );
       }
       this.#fail(name, error);
       const { code, message } = error;
@@ -251,7 +262,7 @@ export class Duty implements AsyncDisposable {
       const context = { ...this.#context, config: async () => config };
       await using reader = await openReaderSession(context);
       const aheadMs = reader.now.getTime() - this.#nowMs();
-      const isThere = (await surveyedHosts(reader.store, signal)).includes(this.host);
+      const isThere = (await surveyedHosts(reader.store, signal, this.host)).length > 0;
       if (!isThere) {
         log.debug(`prune: host ${this.host} has nothing in the store yet`);
         return await end(undefined, false);

@@ -71,9 +71,9 @@ export async function pruneStore(
   const { signal } = context;
   const now = await checkedStoreTime(session, context);
   const time = runningFrom(now, context.clock);
-  const present = await surveyedHosts(session.store, signal);
-  const hosts = options.host === undefined ? present : present.filter((host) => host === options.host);
-  if (options.host !== undefined && hosts.length === 0) throw absentHost(session, options.host, present);
+  const hosts = await surveyedHosts(session.store, signal, options.host);
+  if (options.host !== undefined && hosts.length === 0)
+    throw absentHost(session, options.host, await surveyedHosts(session.store, signal));
   const key = await ownKey(session.config);
   const work: HostWork[] = [];
   const problems: string[] = [];

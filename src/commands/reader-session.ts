@@ -91,8 +91,10 @@ export async function oneHost(
   asked: string | undefined,
   signal: AbortSignal,
 ): Promise<string> {
+  const named = asked ?? session.config.host;
+  if (named !== undefined && (await hostsIn(session, signal, named)).length > 0) return named;
   const hosts = await hostsIn(session, signal);
-  const host = asked ?? session.config.host ?? (hosts.length === 1 ? hosts[0] : undefined);
+  const host = named ?? (hosts.length === 1 ? hosts[0] : undefined);
   if (host !== undefined && hosts.includes(host)) return host;
   if (host !== undefined || hosts.length === 0)
     throw new SealiftError(
@@ -107,9 +109,12 @@ export async function oneHost(
   });
 }
 
-/** The hosts that have something in the store. */
-export const hostsIn = ({ store }: ReaderSession, signal: AbortSignal): Promise<string[]> =>
-  hostsAmong((folder) => store.folders(folder, signal));
+/** The hosts that have something in the store, or the one that is asked for if it has. */
+export const hostsIn = (
+  { store }: Pick<ReaderSession, 'store'>,
+  signal: AbortSignal,
+  only?: string,
+): Promise<string[]> => hostsAmong((folder) => store.folders(folder, signal), only);
 
 /**
  * Everything that one host has in the store, as far as it can be verified. Throws `key-untrusted` when no key of the

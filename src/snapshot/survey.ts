@@ -45,22 +45,31 @@ export interface SurveyedObject extends Pick<StoredVersion, 'version' | 'sizeByt
  * The hosts that left anything in the store, also where all of it lies under markers of deletion: a folder that was
  * deleted with common tools is not gone from a versioned bucket, and nobody else will miss it.
  */
-export const surveyedHosts = (store: Store, signal?: AbortSignal): Promise<string[]> =>
-  hostsAmong((folder) =>
-    // Who may not see versions is told so for each host.
-    store.allFolders(folder, signal).catch(ifDenied(() => store.folders(folder, signal))),
+export const surveyedHosts = (store: Store, signal?: AbortSignal, only?: string): Promise<string[]> =>
+  hostsAmong(
+    (folder) =>
+      // Who may not see versions is told so for each host.
+      store.allFolders(folder, signal).catch(ifDenied(() => store.folders(folder, signal))),
+    only,
   );
 
-/** The hosts of a store whose folders these are. A folder that holds nothing of ours is somebody else's. */
-export async function hostsAmong(folders: (folder: string) => Promise<string[]>): Promise<string[]> {
-  const names = (await folders('')).filter((name) => namePattern.test(name));
-  const areHosts = await mapConcurrent(names, asksAtOnce, async (name) => {
+/**
+ * The hosts of a store whose folders these are, or the one that is asked for. A folder that holds nothing of ours is
+ * somebody else's.
+ */
+export async function hostsAmong(
+  folders: (folder: string) => Promise<string[]>,
+  only?: string,
+): Promise<string[]> {
+  const names = only === undefined ? await folders('') : [only];
+  const possible = names.filter((name) => namePattern.test(name));
+  const areHosts = await mapConcurrent(possible, asksAtOnce, async (name) => {
     const ours = [keysFolder(name), snapshotsFolder(name)];
     // What may not be looked at may be a host.
     const found = await folders(`${name}/`).catch(ifDenied(async () => undefined));
     return found?.some((folder) => ours.includes(`${name}/${folder}/`)) ?? true;
   });
-  return names.filter((_, i) => areHosts[i]);
+  return possible.filter((_, i) => areHosts[i]);
 }
 
 const ifDenied =

@@ -14,7 +14,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { S3Config, StoreConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
-import { connect, isAbsent, isUnknown, nameOf, statusOf } from './s3-client.ts';
+import { connect, isAbsent, isUnknown, nameOf, statusOf, type S3Options } from './s3-client.ts';
 
 /**
  * The rules of a bucket as a whole, beside the objects in it: what deletes, keeps and shows them without us. Nobody
@@ -57,8 +57,9 @@ export async function readBucketRules(
   return await bucket.read(signal);
 }
 
-export function openBucket(config: S3Config): Bucket {
-  const { send, bucket: Bucket, address, ask, close } = connect(config);
+export function openBucket(config: S3Config, options?: S3Options): Bucket {
+  // Some stores fail at what they do not know: by itself nobody waits for an answer to that.
+  const { send, bucket: Bucket, address, ask, close } = connect(config, { patienceMs: 0, ...options });
 
   /** `none`: what it means that the bucket has nothing of the kind. */
   async function reading<T>(what: string, question: () => Promise<T>, none: T): Promise<Reading<T>> {

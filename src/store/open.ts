@@ -4,7 +4,7 @@ import { openDirectoryStore } from './directory.ts';
 import type { Store } from './store.ts';
 
 /** Where nobody looks on: the hour at which a backup begins may be the one at which a gateway is restarted. */
-const unattendedPatienceMs = 20_000;
+export const unattendedPatienceMs = 20_000;
 
 /**
  * The store of a configuration; dispose it after use. The log hears when it is away, and one that is to be used unattended

@@ -43,7 +43,7 @@ export interface S3Options {
   readonly stalledAfterMs?: number;
   /**
    * The same for an object on its way up: what the system has taken is not there yet, and nothing is heard meanwhile. In ten
-   * minutes an uplink of 40 KB/s takes all that may be on its way at a time.
+   * minutes an uplink of 80 KB/s takes all that may be on its way at a time.
    */
   readonly putStalledAfterMs?: number;
   /** So long may a store be away that has answered before. */
@@ -62,30 +62,41 @@ export function connect(
     firstPatienceMs = 0,
   }: S3Options = {},
 ): S3Connection {
-  const client = makeClient(config, stalledAfterMs);
-  const uploader = makeClient(config, putStalledAfterMs);
+  // Two attempts, because the second goes by the clock of the store.
+  const client = makeClient(config, stalledAfterMs, 2);
+  const uploader = makeClient(config, putStalledAfterMs, 1);
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
-  let hasAnswered = false;
+  let answeredMs = -Infinity;
   let isAway = false;
 
   const answered = (): void => {
     if (isAway) log.info(`the store is back (${place})`);
-    [hasAnswered, isAway] = [true, false];
+    [answeredMs, isAway] = [performance.now(), false];
   };
 
-  /** Waits before a question is put again that was first put then; throws its error if that makes no sense. */
-  async function wait(error: unknown, pauseMs: number, sinceMs: number, signal?: AbortSignal): Promise<void> {
+  /** Waits before a question is put again that failed first at that time; throws its error if that makes no sense. */
+  async function wait(
+    error: unknown,
+    attempt: number,
+    failedMs: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
     if (!isTransient(error)) {
       if (statusOf(error) !== undefined) answered();
       throw error;
     }
-    const limitMs = hasAnswered ? patienceMs : firstPatienceMs;
-    if (performance.now() + pauseMs > sinceMs + limitMs) throw error;
-    if (!isAway)
-      log.warn(`the store is away, asking again for ${limitMs / 1000} s (${place}): ${reasonOf(error)}`);
-    isAway = true;
+    const pauseMs = Math.min(100 * 2 ** attempt, longestPauseMs);
+    if (attempt >= quickRepeats) {
+      const limitMs = answeredMs > -Infinity ? patienceMs : firstPatienceMs;
+      if (performance.now() + pauseMs > failedMs + limitMs) throw error;
+      // One question that fails while others are answered is no store that is away.
+      if (!isAway && answeredMs < failedMs) {
+        log.warn(`the store is away, asking again for ${limitMs / 1000} s (${place}): ${reasonOf(error)}`);
+        isAway = true;
+      }
+    }
     await delay(pauseMs, undefined, signal ? { signal } : {});
   }
 
@@ -102,7 +113,7 @@ export function connect(
     },
     async send(command, signal, take) {
       let failedMs: number | undefined;
-      for (let pauseMs = 1000; ; pauseMs = Math.min(2 * pauseMs, 15_000)) {
+      for (let attempt = 0; ; attempt++) {
         try {
           const through = command instanceof PutObjectCommand ? uploader : client;
           const answer = await through.send(command, options(signal));
@@ -110,7 +121,7 @@ export function connect(
           answered();
           return taken as never;
         } catch (error) {
-          await wait(error, pauseMs, (failedMs ??= performance.now()), signal);
+          await wait(error, attempt, (failedMs ??= performance.now()), signal);
         }
       }
     },
@@ -122,7 +133,11 @@ export function connect(
   };
 }
 
-function makeClient(config: S3Config, stalledAfterMs: number): S3Client {
+/** Within a second and a half, whoever asks. */
+const quickRepeats = 4;
+const longestPauseMs = 15_000;
+
+function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: number): S3Client {
   const { accessKeyId, secretAccessKey } = config;
   return new S3Client({
     region: config.region,
@@ -134,7 +149,7 @@ function makeClient(config: S3Config, stalledAfterMs: number): S3Client {
     // The default CRC32 trailers break several S3-compatible stores; Content-MD5 is understood by all.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    maxAttempts: 5,
+    maxAttempts,
     // Silence is what ends a request, not slowness: an object may take long on its way up.
     requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs },
   });
@@ -164,7 +179,7 @@ export const statusOf = (error: unknown): number | undefined =>
 
 /** It may go well a little later: an overloaded or restarting store, a network that is away, a write that met another. */
 function isTransient(error: unknown): boolean {
-  const status = statusOf(error);
+  const status = httpStatusOf(error);
   if (status === undefined)
     return nameOf(error) === 'TimeoutError' || lostConnection.has(systemCode(error) ?? '');
   return (
@@ -173,6 +188,10 @@ function isTransient(error: unknown): boolean {
     ['RequestTimeout', 'ConditionalRequestConflict'].includes(nameOf(error))
   );
 }
+
+/** Also of an answer that is not S3's, such as the page of a gateway. */
+const httpStatusOf = (error: unknown): number | undefined =>
+  (error as { $metadata?: { httpStatusCode?: number } } | undefined)?.$metadata?.httpStatusCode;
 
 const lostConnection = new Set([
   'ECONNRESET',
@@ -242,5 +261,8 @@ export const notS3 = (address: string): SealiftError =>
     hint: 'Check store.endpoint: a console, a login page or another web server may be there.',
   });
 
-const reasonOf = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message || 'no answer'}` : messageOf(error);
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return messageOf(error);
+  const status = error instanceof S3ServiceException ? undefined : httpStatusOf(error);
+  return status === undefined ? `${error.name}: ${error.message || 'no answer'}` : `HTTP ${status}`;
+}

@@ -294,3 +294,27 @@ function change(host: World, settings: object): void {
 }
 const setStore = (host: World, store: object): void => change(host, { store });
 const setRetention = (host: World, maxAge: string): void => change(host, { retention: { maxAge } });
+
+test(
+  'a folder of somebody else is no host to it, and a question that always fails ends it soon',
+  needs('s3'),
+  async (t) => {
+    let fails = false;
+    const endpoint = await s3Proxy(t, async (exchange) =>
+      fails && exchange.path.includes('publicAccessBlock')
+        ? exchange.answer(errorAnswer(500, 'InternalError'))
+        : exchange.answer(await exchange.ask()),
+    );
+    const { store, bucket, client } = await bucketStore();
+    const Key = `${store.prefix}photos/cat.jpg`;
+    await client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: 'meow' }));
+    const world = await makeWorld(t, { store: { ...store, endpoint }, jobs: {} });
+    const { stderr } = await world.run('bucket', 'show');
+    assert.equal(stderr.includes('photos'), false);
+    fails = true;
+    const startedMs = performance.now();
+    const { status } = await world.run('bucket', 'show');
+    assert.equal(status, 1);
+    assert.ok(performance.now() - startedMs < 10_000);
+  },
+);

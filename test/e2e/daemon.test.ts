@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
 import type { AuditDocument } from '../../src/commands/audit-document.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
+import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { startDaemon, until } from '../support/running.ts';
@@ -240,6 +241,24 @@ test('daemon --once does what is due and nothing the next time', async (t) => {
   assert.deepEqual(second, { type: 'summary', snapshots: [], failed: [], prune: null });
   const quiet = await world.start('daemon', '--once');
   assert.deepEqual(quiet, { status: 0, stdout: '', stderr: '' }, 'cron has nothing to send');
+});
+
+test('a store that is away when nothing is due is no failure of the job', needs('s3'), async (t) => {
+  let isAway = false;
+  const endpoint = await s3Proxy(t, async (exchange) =>
+    isAway ? exchange.answer(errorAnswer(400, 'Nonsense')) : exchange.answer(await exchange.ask()),
+  );
+  const { store } = await bucketStore();
+  const world = await makeWorld(t, { store: { ...store, endpoint }, jobs: {} });
+  mkdirSync(join(world.dir, 'tree'));
+  world.setJobs({ tree: tree(onceAYear, 'tree') });
+  await world.json('daemon', '--once');
+  isAway = true;
+  const { stderr } = await world.run('daemon', '--once');
+  assert.match(stderr, /what there is of job tree cannot be seen/);
+  isAway = false;
+  const { status, stdout } = await world.run('status');
+  assert.equal(status, 0, stdout);
 });
 
 test('a store that is new or was emptied gets its snapshot at once, not at the next instant', async (t) => {

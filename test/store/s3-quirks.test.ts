@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { Transform } from 'node:stream';
 import { suite, test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createLog } from '../../src/log.ts';
 import type { S3Options } from '../../src/store/s3-client.ts';
 import { freshBucket, needs, theService } from '../services/services.ts';
@@ -298,7 +299,10 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
   const badGateway: Answer = {
     status: 502,
     headers: { 'content-type': 'text/html' },
-    body: Buffer.from('<html><head><title>502 Bad Gateway</title></head><body></body></html>'),
+    // As nginx writes it, which is no XML.
+    body: Buffer.from(
+      '<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n',
+    ),
   };
   for (const [what, away] of [
     ['says 503', (exchange: Exchange) => exchange.answer(errorAnswer(503, 'ServiceUnavailable'))],
@@ -350,6 +354,29 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     await assert.rejects(patient.put('c', Buffer.from('3'), AbortSignal.timeout(2000)), {
       name: 'AbortError',
     });
+  });
+
+  test('one question that fails while others are answered is no store that is away', async (t) => {
+    const lines: string[] = [];
+    const sink = { write: (line: string) => lines.push(line) };
+    const log = createLog({ level: 'info', pretty: true, colour: false, sink });
+    const { store } = await storeBehind(
+      t,
+      async (exchange) =>
+        exchange.method === 'DELETE' ? exchange.answer(errorAnswer(500, 'InternalError')) : pass(exchange),
+      { log, patienceMs: 3000 },
+    );
+    await store.put('a', Buffer.from('1'));
+    const removed = store.remove({ key: 'a', version: undefined });
+    const putting = (async () => {
+      for (let i = 0; i < 20; i++) {
+        await store.put(`b${i}`, Buffer.from('1'));
+        await delay(100);
+      }
+    })();
+    await assert.rejects(removed, { code: 'store-unavailable' });
+    await putting;
+    assert.deepEqual(lines, []);
   });
 
   test('a store that comes up while a backup begins is waited for', async (t) => {
