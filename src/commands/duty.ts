@@ -221,8 +221,10 @@ export class Duty implements AsyncDisposable {
         return log.info(`job ${name} is being run by another process`);
       }
       const last = this.#lastTries.get(name);
-      if (!isKnownDue && last && (last.failures === 0 || last.onlyLooked)) {
-        // What the last try left was only to be looked up. That is no failure of the job.
+      const { latest = 0 } = track.schedule.around(startedMs);
+      const succeeded = last && last.endedMs >= latest && (last.failures === 0 || last.onlyLooked);
+      if (!isKnownDue && succeeded) {
+        // Only what the success since the last instant left was to be looked up. That is no failure of the job.
         this.#lastTries.set(name, { ...tried, failures: last.failures + 1, onlyLooked: true });
         return log.warn(
           { code: error.code },

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { AuditDocument } from '../../src/commands/audit-document.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
@@ -259,6 +260,13 @@ test('a store that is away when nothing is due is no failure of the job', needs(
   isAway = false;
   const { status, stdout } = await world.run('status');
   assert.equal(status, 0, stdout);
+
+  world.setJobs({ tree: tree(everyTwoSeconds, 'tree') });
+  await delay(2100);
+  isAway = true;
+  assert.notEqual((await world.run('daemon', '--once')).status, 0);
+  isAway = false;
+  assert.match((await world.run('status')).stdout, /Nonsense/, 'of one that was due it is');
 });
 
 test('a store that is new or was emptied gets its snapshot at once, not at the next instant', async (t) => {
