@@ -19,15 +19,17 @@ import type { Source, SourceContext } from './source.ts';
  * What cannot be read, vanishes or changes meanwhile is a problem, not the end.
  */
 export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
-  const paths = [...new Set(config.paths.map((path) => resolve(path)))];
+  const asked = [...new Set(config.paths.map((path) => resolve(path)))];
   const { name, kind, oneFileSystem } = config;
   return {
     name,
     kind,
     async streams() {
+      const followed = asked.filter((path) => isSavedToo(path, asked));
+      const paths = asked.filter((path) => !followed.includes(path));
       const task: FilesTask = {
         paths,
-        links: config.links ?? [],
+        links: [...(config.links ?? []), ...followed],
         exclude: [...config.exclude, ...paths.flatMap((path) => storeBelow(path, config.storePath))],
         oneFileSystem,
       };
@@ -60,6 +62,21 @@ function resolved(path: string): string {
     return realpathSync(path);
   } catch {
     return path;
+  }
+}
+
+/** Of a symlink: what it leads to is asked for as well. */
+function isSavedToo(link: string, paths: readonly string[]): boolean {
+  const end = resolved(link);
+  const leadsInto = (path: string): boolean => `${end}/`.startsWith(`${resolved(path).replace(/\/$/, '')}/`);
+  return isLink(link) && paths.some((path) => !isLink(path) && leadsInto(path));
+}
+
+function isLink(path: string): boolean {
+  try {
+    return lstatSync(path).isSymbolicLink();
+  } catch {
+    return false; // the walk says what is wrong with it
   }
 }
 

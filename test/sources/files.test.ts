@@ -492,6 +492,25 @@ test('a path that is a symlink is saved as a symlink, and what it points to is r
   assert.deepEqual(backup.codes(), ['unreadable']);
 });
 
+test('and if that is asked for as well, in whatever way, nothing is missing', async (t) => {
+  const from = scratch(t);
+  mkdirSync(join(from, 'real', 'in'), { recursive: true });
+  symlinkSync('real/in', join(from, 'link'));
+  symlinkSync('link', join(from, 'second'));
+  for (const also of ['real', 'real/in', '']) {
+    const backup = await Backup.of([join(from, 'link'), join(from, 'second'), join(from, also)]);
+    assert.deepEqual(backup.codes(), []);
+    const names = backup.entries.map(({ path }) => path.slice(from.length + 1));
+    assert.deepEqual(
+      ['link', 'second'].filter((name) => !names.includes(name)),
+      [],
+    );
+    assert.equal(new Set(names).size, names.length, 'each is saved once');
+  }
+  const onlyLinks = await Backup.of([join(from, 'link'), join(from, 'second')]);
+  assert.deepEqual(onlyLinks.codes(), ['unreadable', 'unreadable']);
+});
+
 test('a source of which no path exists is an error that names it', async () => {
   await assert.rejects(Backup.of(['/none/one', '/none/two']), {
     code: 'source-unavailable',
