@@ -46,7 +46,9 @@ interface Auditor {
 function auditorOf(t: TestContext, world: World, store?: object): Auditor {
   const dir = temporary(t);
   cpSync(join(world.dir, 'keys'), join(dir, 'keys'), { recursive: true });
-  const config = { store: store ?? { kind: 'directory', path: join(world.dir, 'store') } };
+  // Whatever state this machine itself has is none of the auditor's.
+  const stateDir = join(dir, 'none');
+  const config = { stateDir, store: store ?? { kind: 'directory', path: join(world.dir, 'store') } };
   put(join(dir, 'auditor.yaml'), JSON.stringify(config), 0o600);
   mkdirSync(join(dir, 'state'));
   const env = { SEALIFT_CONFIG: join(dir, 'auditor.yaml'), XDG_STATE_HOME: join(dir, 'state') };

@@ -235,7 +235,7 @@ test('what a tree would lack, and a file that is no database, are bad', async (t
   writeFileSync(text!, 'this is not what it is said to be');
   const sources = [
     { name: 'whole', kind: 'files', paths: [tree] },
-    { name: 'lacking', kind: 'files', paths: [tree, link, gone] },
+    { name: 'lacking', kind: 'files', paths: [link, gone, text] },
     { name: 'chat', kind: 'sqlite', path: text },
   ];
   world.setJobs({ j: { schedule: every2h, sources } });

@@ -32,7 +32,7 @@ export async function installServer(what: Installation): Promise<InstalledServer
   await writeScript(
     systemctl,
     `case "$*" in
-       'start ${name}') rm -f ${log}; ${startCommand}; until ${ready}; do sleep 0.1; done ;;
+       'start ${name}') rm -f ${log}; ${startCommand}; until [ -s ${pidFile} ] && ${ready}; do sleep 0.1; done ;;
        'stop ${name}') [ -s ${pidFile} ] || exit 0; pid=$(cat ${pidFile}); kill -TERM $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; rm -f ${pidFile} ;;
        # A source of kind system asks the real one.
        *list-unit*) exec /usr/bin/systemctl "$@" ;;
