@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
 import { excluder } from '../sources/files-exclude.ts';
+import { isWithin } from '../sources/within.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** Warns of file systems that are mounted below the paths of trees, which are not gone into unless that is asked for. */
@@ -41,7 +42,7 @@ export function mountsBelow(
   });
   const deviceOf = (path: string): string | undefined =>
     mounts
-      .filter((mount) => isBelow(path, mount.path) || path === mount.path)
+      .filter((mount) => isWithin(path, mount.path))
       .toSorted((a, b) => a.path.length - b.path.length)
       .at(-1)?.device;
   const excluded = excluder(exclude);
@@ -56,8 +57,7 @@ export function mountsBelow(
   return [...new Set(found)];
 }
 
-const isBelow = (path: string, folder: string): boolean =>
-  path !== folder && path.startsWith(folder === '/' ? '/' : `${folder}/`);
+const isBelow = (path: string, folder: string): boolean => path !== folder && isWithin(path, folder);
 
 /** The folders on the way down to a path, and itself. */
 function waysTo(path: string, from: string): string[] {

@@ -94,14 +94,14 @@ export async function oneHost(
   const named = asked ?? session.config.host;
   if (named !== undefined && (await hostsIn(session, signal, named)).length > 0) return named;
   const hosts = await hostsIn(session, signal);
-  const host = named ?? (hosts.length === 1 ? hosts[0] : undefined);
-  if (host !== undefined && hosts.includes(host)) return host;
-  if (host !== undefined || hosts.length === 0)
+  const [only] = hosts;
+  if (named === undefined && only !== undefined && hosts.length === 1) return only;
+  if (named !== undefined || hosts.length === 0)
     throw new SealiftError(
       'store-not-found',
-      host === undefined
+      named === undefined
         ? `the store ${session.store.address} holds no backups`
-        : `the store ${session.store.address} holds no backups of host ${host}`,
+        : `the store ${session.store.address} holds no backups of host ${named}`,
       { hint: hosts.length === 0 ? 'Was a backup made yet?' : `It holds: ${hosts.join(', ')}` },
     );
   throw new SealiftError('host-ambiguous', `the store holds several hosts: ${hosts.join(', ')}`, {

@@ -1,6 +1,6 @@
 import { on } from 'node:events';
 import { lstatSync, realpathSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
@@ -10,6 +10,7 @@ import type { FeedMessage } from './files-feed.ts';
 import type { FilesTask } from './files-tree.ts';
 import { onlyTheLink } from './files-walk.ts';
 import type { Source, SourceContext } from './source.ts';
+import { isWithin } from './within.ts';
 
 /**
  * Trees of files as one tar, `files.tar` unless said otherwise: owners, modes, times, symlinks, hard links and names as they are. Two runs
@@ -53,8 +54,7 @@ function storeBelow(path: string, storePath: string | undefined): string[] {
       `"${path}" is the store itself, which is left out of every tree`,
       { hint: 'Name a folder within it, if something else lies there.' },
     );
-  const prefix = from === '/' ? '' : from;
-  return store.startsWith(`${prefix}/`) ? [literalPattern(join(path, store.slice(prefix.length)))] : [];
+  return isWithin(store, from) ? [literalPattern(join(path, relative(from, store)))] : [];
 }
 
 function resolved(path: string): string {
@@ -68,8 +68,7 @@ function resolved(path: string): string {
 /** Of a symlink: what it leads to is asked for as well. */
 function isSavedToo(link: string, paths: readonly string[]): boolean {
   const end = resolved(link);
-  const leadsInto = (path: string): boolean => `${end}/`.startsWith(`${resolved(path).replace(/\/$/, '')}/`);
-  return isLink(link) && paths.some((path) => !isLink(path) && leadsInto(path));
+  return isLink(link) && paths.some((path) => !isLink(path) && isWithin(end, resolved(path)));
 }
 
 function isLink(path: string): boolean {

@@ -7,6 +7,7 @@ import { literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
 import { writtenBelow } from './processes.ts';
 import type { Source, SourceContext } from './source.ts';
+import { isWithin } from './within.ts';
 
 /** The folders of a server that keeps live data beside its files. */
 export interface ServerTree {
@@ -137,8 +138,6 @@ async function wayOf(link: string): Promise<{ links: string[]; end: string }> {
   }
   return { links: links.slice(1), end };
 }
-
-const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);
 
 /** Nothing, of a folder that is not there or no folder: the tree says so. */
 async function entriesOf(folder: string, { recursive = false } = {}) {

@@ -7,6 +7,7 @@ import { filesSource } from './files.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
 import { attributesBelow } from './system-attributes.ts';
 import { type Fact, isTellable, machineFacts, missingTools, systemdRuns, tellFact } from './system-facts.ts';
+import { isWithin } from './within.ts';
 
 /**
  * What is needed to build the machine anew: facts about it as text files, `files.tar` with the configured trees and the
@@ -114,5 +115,3 @@ function notKept(stateDir: string): string[] {
   const root = literalPattern(existsSync(stateDir) ? realpathSync(stateDir) : stateDir);
   return ['cache', 'journal', 'lock', '*.lock', 'tries', '**/.*.tmp'].map((name) => `${root}/${name}`);
 }
-
-const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(`${folder}/`);
