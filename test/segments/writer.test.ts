@@ -154,7 +154,7 @@ test('a slow store slows the dump: what is in flight stays within the budget', a
   let mostInFlight = 0;
   const { writer } = await freshStation(t, {
     budget: new Budget(budgetBytes),
-    put: () => delay(30),
+    put: () => delay(200),
     progress: (bytes) => (acknowledged += bytes),
   });
   async function* body(): AsyncGenerator<Uint8Array> {
