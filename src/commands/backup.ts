@@ -9,7 +9,7 @@ import type { Context, Outcome } from './context.ts';
 import { progressForm } from './context.ts';
 import { openHostSession, selectJobs, type HostSession } from './host-session.ts';
 import { isWhole, runJob, type JobResult } from './run-job.ts';
-import { hookFailure, readTry, rememberTry, type Failure } from './tries.ts';
+import { hookFailure, readTry, rememberTry, type Failure, type Try } from './tries.ts';
 
 /** Runs the named jobs now, one after the other; all of them if none is named. Never prunes. */
 export async function backup(context: Context, names: readonly string[]): Promise<Outcome> {
@@ -48,23 +48,24 @@ export async function backup(context: Context, names: readonly string[]): Promis
 async function runAndRemember(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
   const { config } = session;
   const startedMs = context.clock().getTime();
-  const remember = async (error: Failure | undefined, failures: number): Promise<void> =>
+  const remember = async (failures: number, error: Failure | undefined, made: Try['made']): Promise<void> =>
     rememberTry(context, config, job.name, {
       startedMs,
       endedMs: context.clock().getTime(),
       failures,
       error,
+      made,
     });
   try {
     const result = await runWithProgress(context, session, job);
-    await remember(hookFailure(result), 0);
+    await remember(0, hookFailure(result), { snapshot: result.snapshot, startedMs });
     return result;
   } catch (thrown) {
     const { code, message } = asSealiftError(thrown);
     const isOurs = !context.signal.aborted && code !== 'lock-held';
     if (isOurs) {
       const last = await readTry(config.stateDir, job.name).catch(() => undefined);
-      await remember({ code, message }, (last?.failures ?? 0) + 1);
+      await remember((last?.failures ?? 0) + 1, { code, message }, last?.made);
     }
     throw thrown;
   }

@@ -9,7 +9,6 @@ import { scheduleOf, type Schedule } from '../policy/cron.ts';
 import { decideRun, nextPruneMs, pruneIsDue, type RunDecision } from '../policy/schedule.ts';
 import { startProgress } from '../progress.ts';
 import { loadRecipients } from '../seal/recipients.ts';
-import { startOf } from '../snapshot/object-key.ts';
 import { surveyedHosts } from '../snapshot/survey.ts';
 import type { Context } from './context.ts';
 import { openHostSession, type HostSession } from './host-session.ts';
@@ -17,15 +16,26 @@ import { newestRun } from './newest-run.ts';
 import { pruneStore, type PruneSummary } from './prune.ts';
 import { openReaderSession } from './reader-session.ts';
 import { lockJob, runLockedJob, type JobResult } from './run-job.ts';
-import { hookFailure, pruneTry, readTry, rememberTry, type Failure, type Try } from './tries.ts';
+import {
+  hookFailure,
+  newestStartMs,
+  pruneTry,
+  readTry,
+  rememberTry,
+  type Failure,
+  type Try,
+} from './tries.ts';
 
 /** A job as the configuration has it now, and what is known of it in that store. */
 interface Track {
   readonly job: JobConfig;
   readonly schedule: Schedule;
-  /** Start of its newest snapshot when the store was last asked. */
-  newestMs: number | undefined;
+  /** Its newest snapshot when the store was last asked. */
+  newest: string | undefined;
 }
+
+/** In vain, where nothing but the look at what there is failed. */
+type KnownTry = Try & { readonly onlyLooked?: boolean };
 
 /** One configuration and the session that it led to. Runs that began with it end with it. */
 interface Desk {
@@ -60,7 +70,7 @@ export class Duty implements AsyncDisposable {
   #desk: Desk;
   #tracks: Track[] = [];
   /** By job. */
-  readonly #lastTries = new Map<string, (Try & { readonly onlyLooked?: boolean }) | undefined>();
+  readonly #lastTries = new Map<string, KnownTry | undefined>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #closing: Promise<void>[] = [];
   #pruneDueMs = -Infinity;
@@ -161,15 +171,12 @@ export class Duty implements AsyncDisposable {
   async #track({ jobs, stateDir }: Config): Promise<Track[]> {
     for (const { name } of jobs)
       if (!this.#lastTries.has(name)) this.#lastTries.set(name, await readTry(stateDir, name));
-    return jobs.map((job) => ({
-      job,
-      schedule: scheduleOf(job.schedule, job.timezone),
-      newestMs: undefined,
-    }));
+    return jobs.map((job) => ({ job, schedule: scheduleOf(job.schedule, job.timezone), newest: undefined }));
   }
 
-  #decide({ job, schedule, newestMs }: Track, nowMs: number): RunDecision {
+  #decide({ job, schedule, newest }: Track, nowMs: number): RunDecision {
     const lastTry = this.#lastTries.get(job.name);
+    const newestMs = newestStartMs(newest, lastTry);
     return decideRun({ schedule, newestMs, lastTry, maxAgeMs: this.config.maxAgeSeconds * 1000, nowMs });
   }
 
@@ -195,8 +202,7 @@ export class Duty implements AsyncDisposable {
     try {
       // Somebody else may have made it, by hand or beside us; nobody does while we hold the lock.
       using _lock = await lockJob(session, track.job);
-      const newest = await newestRun(session.store, session.host, name, signal);
-      track.newestMs = newest === undefined ? undefined : startOf(newest);
+      track.newest = await newestRun(session.store, session.host, name, signal);
       const { due, reason, failures: before } = this.#decide(track, startedMs);
       failures += before;
       if (!due) return log.debug(`job ${name} is not due: ${reason}`);
@@ -204,11 +210,12 @@ export class Duty implements AsyncDisposable {
       log.info(`job ${name} starts: ${reason}`);
       using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
       const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
-      track.newestMs = startOf(result.snapshot);
+      track.newest = result.snapshot;
       this.#tell({ type: 'run', ...result });
       // The snapshot is there, so there is nothing to try again; but `status` must tell.
       const error = hookFailure(result);
-      await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0, error });
+      const made = { snapshot: result.snapshot, startedMs };
+      await this.#remember(track, { startedMs, endedMs: this.#nowMs(), failures: 0, error, made });
       const how = result.status === 'complete' ? 'info' : 'warn';
       log[how](`${describe(result)}; ${this.#whenNext(track)}`);
     } catch (thrown) {
@@ -217,7 +224,7 @@ export class Duty implements AsyncDisposable {
       const tried = { startedMs, endedMs: this.#nowMs() };
       if (error.code === 'lock-held') {
         // Theirs counts if it succeeds; else it is our turn.
-        this.#lastTries.set(name, { ...tried, failures: 1 });
+        this.#note(name, { ...tried, failures: 1 });
         return log.info(`job ${name} is being run by another process`);
       }
       const last = this.#lastTries.get(name);
@@ -225,7 +232,7 @@ export class Duty implements AsyncDisposable {
       const succeeded = last && last.endedMs >= latest && (last.failures === 0 || last.onlyLooked);
       if (!isKnownDue && succeeded) {
         // Only what the success since the last instant left was to be looked up. That is no failure of the job.
-        this.#lastTries.set(name, { ...tried, failures: last.failures + 1, onlyLooked: true });
+        this.#note(name, { ...tried, failures: last.failures + 1, onlyLooked: true });
         return log.warn(
           { code: error.code },
           `what there is of job ${name} cannot be seen: ${error.message}`,
@@ -240,8 +247,13 @@ export class Duty implements AsyncDisposable {
   }
 
   async #remember({ job }: Track, tried: Try): Promise<void> {
-    this.#lastTries.set(job.name, tried);
-    await rememberTry(this.#context, this.config, job.name, tried);
+    await rememberTry(this.#context, this.config, job.name, this.#note(job.name, tried));
+  }
+
+  #note(job: string, tried: KnownTry): KnownTry {
+    const noted = { made: this.#lastTries.get(job)?.made, ...tried };
+    this.#lastTries.set(job, noted);
+    return noted;
   }
 
   #whenNext(track: Track): string {

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { makeFolder, replaceFile } from '../durable.ts';
 import type { Config } from '../config/config.ts';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import { startOf } from '../snapshot/object-key.ts';
 import type { Context } from './context.ts';
 import type { JobResult } from './run-job.ts';
 
@@ -18,6 +19,8 @@ const record = z.object({
   /** In a row; 0 after a success. */
   failures: z.int().min(0),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
+  /** The snapshot that this machine made last, and when that began by the local clock. */
+  made: z.object({ snapshot: z.string(), startedMs: z.number() }).optional(),
   /** Of prune: when it is to run again. */
   nextMs: z.number().optional(),
 });
@@ -29,6 +32,15 @@ export type Failure = NonNullable<Try['error']>;
 export const pruneTry = '_prune';
 
 const fileOf = (stateDir: string, name: string): string => join(stateDir, 'tries', `${name}.json`);
+
+/**
+ * When the newest snapshot of a job began, for the schedule. That goes by the local clock, and snapshots are dated by the
+ * store's, which may be an hour away: more than the time between two runs can be.
+ */
+export function newestStartMs(newest: string | undefined, last: Try | undefined): number | undefined {
+  if (newest === undefined) return undefined;
+  return newest === last?.made?.snapshot ? last.made.startedMs : startOf(newest);
+}
 
 /** Undefined where there is none, or one that makes no sense. */
 export async function readTry(stateDir: string, name: string): Promise<Try | undefined> {

@@ -11,6 +11,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { startDaemon, until } from '../support/running.ts';
 import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
+import { shiftedClock } from './shifted-clock.ts';
 
 const everyTwoSeconds = '*/2 * * * * *';
 const onceAYear = '0 0 1 1 *';
@@ -243,6 +244,28 @@ test('daemon --once does what is due and nothing the next time', async (t) => {
   const quiet = await world.start('daemon', '--once');
   assert.deepEqual(quiet, { status: 0, stdout: '', stderr: '' }, 'cron has nothing to send');
 });
+
+test(
+  'a clock that is wrong by more than the time between two runs makes none of them skipped',
+  needs('s3'),
+  async (t) => {
+    const { store } = await bucketStore();
+    const world = await makeWorld(t, {
+      store: { ...store, endpoint: await shiftedClock(t, 20 * 60_000) },
+      jobs: {},
+    });
+    mkdirSync(join(world.dir, 'tree'));
+    const once = async () => (await world.json<OnceSummary>('daemon', '--once')).snapshots.length;
+    world.setJobs({ tree: tree(onceAYear, 'tree') });
+    assert.equal(await once(), 1, 'there was none');
+    const instant = new Date(Date.now() + 1500);
+    const atThen = `${instant.getUTCSeconds()} ${instant.getUTCMinutes()} ${instant.getUTCHours()} * * *`;
+    world.setJobs({ tree: tree(atThen, 'tree') });
+    await delay(1500);
+    assert.equal(await once(), 1, 'the store dates the first after the instant, and it was made before');
+    assert.equal(await once(), 0);
+  },
+);
 
 test('a store that is away when nothing is due is no failure of the job', needs('s3'), async (t) => {
   let isAway = false;
