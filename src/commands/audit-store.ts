@@ -65,7 +65,7 @@ export async function unfinishedWrites(
     if (asked !== undefined && parsed?.host !== asked) continue;
     // A temporary file of a directory is named with a dot; it says nothing about its host.
     const graceMs = parsed ? (grace.get(parsed.host) ?? longest) : key.startsWith('.') ? longest : undefined;
-    writes.push({ key, startedMs: startedAt.getTime(), graceMs });
+    writes.push({ key, startedMs: startedAt?.getTime(), graceMs });
   }
   return writes;
 }

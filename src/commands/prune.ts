@@ -140,7 +140,10 @@ export async function pruneStore(
     }
   }
   try {
-    for (const write of await strandedWrites(session, work, now, signal)) {
+    const { stranded, undated } = await strandedWrites(session, work, now, signal);
+    for (const key of undated)
+      problems.push(`the write of ${key} was begun, and the store does not say when: it is left alone`);
+    for (const write of stranded) {
       reasons.count(parseKey(write.key)?.host ?? '', 'write: begun and never ended');
       await attempt(write.key, 0, () => store.abandon(write, signal));
     }
@@ -283,24 +286,30 @@ function planHost(
   return { host, survey, plan, problems: problems.map((problem) => `host ${host}: ${problem}`) };
 }
 
-/** Unfinished writes of the hosts that are pruned, and temporary files, that no run can still be at. */
+/**
+ * Unfinished writes of the hosts that are pruned, and temporary files: those that no run can still be at, and the keys of
+ * those of which that cannot be told.
+ */
 async function strandedWrites(
   { store, config }: ReaderSession,
   work: readonly HostWork[],
   now: Date,
   signal: AbortSignal,
-): Promise<UnfinishedWrite[]> {
+): Promise<{ stranded: readonly UnfinishedWrite[]; undated: readonly string[] }> {
   const grace = new Map(work.map(({ host, plan }) => [host, plan.graceMs]));
   // A temporary file of a directory says nothing about its host.
   const anyHosts =
     config.store.kind === 'directory' && grace.size > 0 ? Math.max(...grace.values()) : undefined;
   const stranded: UnfinishedWrite[] = [];
+  const undated: string[] = [];
   for await (const write of store.unfinished(signal)) {
     const key = parseKey(write.key);
     const graceMs = key ? grace.get(key.host) : anyHosts;
-    if (graceMs !== undefined && write.startedAt.getTime() + graceMs <= now.getTime()) stranded.push(write);
+    if (graceMs === undefined) continue;
+    if (write.startedAt === undefined) undated.push(write.key);
+    else if (write.startedAt.getTime() + graceMs <= now.getTime()) stranded.push(write);
   }
-  return stranded;
+  return { stranded, undated };
 }
 
 function reportForeign({ log }: Context, { host, foreign }: HostSurvey): void {

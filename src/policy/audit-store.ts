@@ -14,7 +14,8 @@ export interface StoreFacts {
 /** A write that was begun and not ended. */
 export interface AuditedWrite {
   readonly key: string;
-  readonly startedMs: number;
+  /** Undefined where the store does not say. */
+  readonly startedMs: number | undefined;
   /** How long a run may be at it; undefined where it is nothing of sealift's. */
   readonly graceMs: number | undefined;
 }
@@ -28,7 +29,10 @@ export function judgeStore(facts: StoreFacts, tolerated: Tolerances = tolerances
   return [
     ...judgeClock(facts),
     ...facts.unfinished
-      .filter(({ startedMs, graceMs = 0 }) => facts.nowMs - startedMs > graceMs + tolerated.lateMs)
+      .filter(
+        ({ startedMs, graceMs = 0 }) =>
+          startedMs === undefined || facts.nowMs - startedMs > graceMs + tolerated.lateMs,
+      )
       .map(judgeWrite),
     ...facts.recipientProblems.map((problem): Finding => ({
       rule: 'recipients',
@@ -42,7 +46,10 @@ export function judgeStore(facts: StoreFacts, tolerated: Tolerances = tolerances
 }
 
 function judgeWrite({ key, startedMs, graceMs }: AuditedWrite): Finding {
-  const what = `a write that began on ${timeOf(startedMs)} was never ended, and keeps its bytes.`;
+  const what =
+    startedMs === undefined
+      ? 'a write was begun and not ended, the store does not say when, and it keeps its bytes.'
+      : `a write that began on ${timeOf(startedMs)} was never ended, and keeps its bytes.`;
   return graceMs === undefined
     ? {
         rule: 'foreign-object',
@@ -50,7 +57,14 @@ function judgeWrite({ key, startedMs, graceMs }: AuditedWrite): Finding {
         subject: key,
         message: `${what} It is not of sealift: look at it, and end it with the tools of the store.`,
       }
-    : { rule: 'leftover', severity: 'broken', subject: key, message: `${what} Run \`sealift prune\`.` };
+    : startedMs === undefined
+      ? {
+          rule: 'leftover',
+          severity: 'warning',
+          subject: key,
+          message: `${what} No run of sealift writes like that: end it with the tools of the store.`,
+        }
+      : { rule: 'leftover', severity: 'broken', subject: key, message: `${what} Run \`sealift prune\`.` };
 }
 
 /** Rule R9. */

@@ -108,11 +108,9 @@ export async function* uploadPages(
     );
     const uploads = (page.Uploads ?? []).map(({ Key = '', UploadId, Initiated }): UnfinishedWrite => {
       const key = decode(Key, encoded);
-      if (UploadId === undefined || Initiated === undefined)
-        throw new SealiftError(
-          'store-unavailable',
-          `${address} lists an upload of ${key} without id or time`,
-        );
+      if (UploadId === undefined)
+        throw new SealiftError('store-unavailable', `${address} lists an upload of ${key} without its id`);
+      // SeaweedFS does not say when one began.
       return { key, upload: UploadId, startedAt: Initiated };
     });
     yield uploads;

@@ -73,5 +73,6 @@ export interface UnfinishedWrite {
   /** The key that is being written, or the name of the temporary file. */
   readonly key: string;
   readonly upload: string;
-  readonly startedAt: Date;
+  /** Undefined where the store does not say. */
+  readonly startedAt: Date | undefined;
 }

@@ -1,4 +1,10 @@
-import { DeleteObjectCommand, ListObjectVersionsCommand, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import {
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
+  PutBucketPolicyCommand,
+} from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import {
   existsSync,
@@ -14,6 +20,7 @@ import { basename, join } from 'node:path';
 import { suite, test } from 'node:test';
 import type { PruneSummary } from '../../src/commands/prune.ts';
 import { needs } from '../services/services.ts';
+import { s3Proxy } from '../store/s3-proxy.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
@@ -178,6 +185,31 @@ test('a temporary file of a backup under way stays, also where no host is known 
 });
 
 suite('in a bucket', needs('s3'), () => {
+  test('uploads of which the store does not say when they began keep nothing else', async (t) => {
+    const { store, bucket, client } = await bucketStore();
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      const answer = await exchange.ask();
+      const undated = answer.body.toString().replaceAll(/<Initiated>[^<]*<\/Initiated>/g, '');
+      exchange.answer(/[?&]uploads/.test(exchange.path) ? { ...answer, body: Buffer.from(undated) } : answer);
+    });
+    const { world, id } = await hostWithSnapshot(t, { store: { ...store, endpoint } });
+    const begin = (key: string) =>
+      client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: `jabber/${key}` }));
+    await begin('h1/large');
+    const foreign = await world.run('prune');
+    assert.deepEqual([foreign.status, foreign.stderr], [0, '']);
+    const own = `h1/snap/${id}/s/${'0'.repeat(32)}.zst.gpg`;
+    await begin(own);
+    const { status, stderr } = await world.run('prune');
+    assert.equal(status, 3);
+    assert.match(stderr, new RegExp(`the write of ${own} was begun, and the store does not say when`));
+    const { Uploads } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+    assert.equal(Uploads?.length, 2);
+    const audit = await world.run('audit');
+    assert.match(audit.stdout, new RegExp(`warning +leftover +${own}`));
+    assert.match(audit.stdout, /warning +foreign-object +h1\/large/);
+  });
+
   for (const versioned of [false, true])
     test(`seven days later nothing is left${versioned ? ', in any version' : ''}`, async (t) => {
       const { store, bucket, client } = await bucketStore({ versioned });

@@ -735,6 +735,10 @@ suite('the store as a whole', () => {
     assert.deepEqual(write(grace + late + 1, grace), ['broken leftover h1/up']);
     assert.deepEqual(write(late, undefined), []);
     assert.deepEqual(write(late + 1, undefined), ['warning foreign-object h1/up']);
+    const undated = (graceMs?: number) =>
+      store({ unfinished: [{ key: 'h1/up', startedMs: undefined, graceMs }] });
+    assert.deepEqual(undated(grace), ['warning leftover h1/up']);
+    assert.deepEqual(undated(), ['warning foreign-object h1/up']);
   });
 
   test('recipients that are not known are a warning', () => {

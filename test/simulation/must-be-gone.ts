@@ -74,7 +74,7 @@ export function mustBeGone(prune: PruneScene, host: string): Owed {
   const isOurs = (key: string): boolean =>
     parseKey(key)?.host === host || (key.startsWith('.') && prune.hosts.length === 1);
   const stranded = prune.uploads.filter(
-    ({ key, startedAt }) => isOurs(key) && nowMs - startedAt.getTime() > graceMs,
+    ({ key, startedAt }) => isOurs(key) && nowMs - startedAt!.getTime() > graceMs,
   );
   return { duties, failClosed, stranded };
 }

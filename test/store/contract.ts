@@ -324,7 +324,7 @@ export function storeContract(
       assert.equal(begun.length, 3);
       assert.equal(new Set(begun.map(({ upload }) => upload)).size, 3);
       for (const { startedAt } of begun)
-        assert.ok(Math.abs(startedAt.getTime() - Date.now()) < 60_000, startedAt.toISOString());
+        assert.ok(Math.abs(startedAt!.getTime() - Date.now()) < 60_000, startedAt!.toISOString());
       assert.deepEqual(await keysBelow(store, ''), []);
       assert.deepEqual(await Array.fromAsync(store.listVersions('')), []);
       await store.abandon(begun[1]!);
