@@ -309,19 +309,19 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     ['breaks every connection', (exchange: Exchange) => exchange.cut()],
     ['is behind a gateway that has lost it', (exchange: Exchange) => exchange.answer(badGateway)],
   ] as const)
-    test(`a store that ${what} for two seconds is waited for, and the log tells`, async (t) => {
-      let untilMs = 0;
+    test(`a store that ${what} for a while is waited for, and the log tells`, async (t) => {
+      let wasThere = true;
       const lines: string[] = [];
       const sink = { write: (line: string) => lines.push(line) };
       const log = createLog({ level: 'info', pretty: true, colour: false, sink });
       const { store, real } = await storeBehind(
         t,
-        async (exchange) => (performance.now() < untilMs ? away(exchange) : pass(exchange)),
+        async (exchange) => (wasThere || lines.length > 0 ? pass(exchange) : away(exchange)),
         { log },
       );
       await real.put('old', Buffer.from('0'));
       await store.now();
-      untilMs = performance.now() + 2000;
+      wasThere = false;
       const [listed] = await Promise.all([
         Array.fromAsync(store.list('old'), ({ key }) => key),
         store.put('a', Buffer.from('1')),
