@@ -137,7 +137,9 @@ function judgeLifecycle({ lifecycle, versioning }: BucketFacts, subject: BucketS
       return warning(
         host,
         `where no pruner runs, no lifecycle rule deletes its ${missing.join(', ')} within ${backstopDays(subject)} days. ` +
-          'Run `sealift bucket apply`.',
+          (isWritten(lifecycle.value, host, subject)
+            ? 'The store left that out of the rule that `sealift bucket apply` wrote: see whether it does it by itself (MinIO ends uploads after a day).'
+            : 'Run `sealift bucket apply`.'),
       );
     }),
   ];
@@ -189,6 +191,15 @@ function missingBackstops(
       : ['unfinished uploads']),
   ];
 }
+
+/** Whether our rule for the host is there as it has to be now, but for parts that the store does not know. */
+const isWritten = (rules: readonly LifecycleRule[], host: string, subject: BucketSubject): boolean =>
+  rules.some(
+    (rule) =>
+      rule.Status === 'Enabled' &&
+      hostOfRule(rule, subject.prefix) === host &&
+      rule.Expiration?.Days === backstopDays(subject),
+  );
 
 /** A rule that keeps some newer versions for ever is no backstop. */
 const noncurrentDays = ({ NoncurrentVersionExpiration: noncurrent }: LifecycleRule): number | undefined =>

@@ -241,6 +241,21 @@ suite('a missing backstop is a warning:', () => {
       if (expected) assert.match(said[0] ?? '', /sealift bucket apply/);
     });
 
+  test('a part of our own rule that the store left out', () => {
+    const ours = full(10, { ID: 'sealift-jabber/h1', Filter: { Prefix: 'jabber/h1/snap/' } });
+    delete ours.AbortIncompleteMultipartUpload;
+    const said = (one: LifecycleRule) =>
+      saidOf({ lifecycle: { value: [one] } }).find((text) => text.startsWith('warning h1: ')) ?? '';
+    assert.match(said(ours), /no lifecycle rule deletes its unfinished uploads .* The store left that out/);
+    assert.doesNotMatch(said(ours), /Run `sealift bucket apply`/);
+    assert.match(
+      said({ ...ours, Expiration: { Days: 11 } }),
+      /Run `sealift bucket apply`/,
+      'of another maxAge',
+    );
+    assert.match(said({ ...ours, Status: 'Disabled' }), /Run `sealift bucket apply`/);
+  });
+
   test('none at all, for every host', () => {
     const said = saidOf({ lifecycle: { value: [] } });
     assert.deepEqual(
