@@ -717,8 +717,8 @@ const store = (changes: Partial<StoreFacts> = {}): string[] =>
     }),
   );
 
-const write = (age: number, graceMs: number | undefined) =>
-  store({ unfinished: [{ key: 'h1/up', startedMs: now - age, graceMs }] });
+const write = (age: number | undefined, graceMs: number | undefined) =>
+  store({ unfinished: [{ key: 'h1/up', startedMs: age === undefined ? undefined : now - age, graceMs }] });
 
 suite('the store as a whole', () => {
   test('clocks apart are a warning, then broken; no time at all is broken, no right to ask a warning', () => {
@@ -735,10 +735,8 @@ suite('the store as a whole', () => {
     assert.deepEqual(write(grace + late + 1, grace), ['broken leftover h1/up']);
     assert.deepEqual(write(late, undefined), []);
     assert.deepEqual(write(late + 1, undefined), ['warning foreign-object h1/up']);
-    const undated = (graceMs?: number) =>
-      store({ unfinished: [{ key: 'h1/up', startedMs: undefined, graceMs }] });
-    assert.deepEqual(undated(grace), ['warning leftover h1/up']);
-    assert.deepEqual(undated(), ['warning foreign-object h1/up']);
+    assert.deepEqual(write(undefined, grace), ['warning leftover h1/up']);
+    assert.deepEqual(write(undefined, undefined), ['warning foreign-object h1/up']);
   });
 
   test('recipients that are not known are a warning', () => {
