@@ -251,7 +251,9 @@ function translate(error: unknown, what: string): unknown {
       cause: error,
     });
   return new SealiftError('store-unavailable', `${what}: ${reasonOf(error)}`, {
-    hint: 'Check store.endpoint, and that this machine can reach it. Nothing that is stored is harmed.',
+    hint: isUnknown(error)
+      ? 'This store does not know how to do that.'
+      : 'Check store.endpoint, and that this machine can reach it. Nothing that is stored is harmed.',
     cause: error,
   });
 }

@@ -137,6 +137,21 @@ suite('bucket', needs('s3'), () => {
     await backup(host);
   });
 
+  test('a store that knows no lifecycle rules says so', async (t) => {
+    const { store } = await bucketStore();
+    const { world } = await hostWithSnapshot(t, { store });
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      if (exchange.method !== 'PUT' || !/[?&]lifecycle/.test(exchange.path))
+        return exchange.answer(await exchange.ask());
+      exchange.answer(errorAnswer(501, 'NotImplemented'));
+    });
+    setStore(world, { ...store, endpoint });
+    const { status, stderr } = await world.run('bucket', 'apply');
+    assert.equal(status, 1);
+    assert.match(stderr, /cannot change the lifecycle rules .*NotImplemented/);
+    assert.match(stderr, /hint: This store does not know how to do that/);
+  });
+
   test('a backup asks once for the rules, and goes on where they may not be read or are not known', async (t) => {
     const { store } = await bucketStore();
     const { world: host } = await hostWithSnapshot(t, { store });
