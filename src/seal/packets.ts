@@ -1,6 +1,9 @@
 import { SealiftError } from '../errors.ts';
 
 export const pkeskTag = 1;
+export const signatureTag = 2;
+export const onePassTag = 4;
+export const compressedTag = 8;
 export const seipdTag = 18;
 export const literalTag = 11;
 
@@ -70,8 +73,13 @@ export function packetAt(bytes: Uint8Array, start: number): Packet | undefined {
   }
   const end = start + header + length;
   if (end > bytes.length) return undefined;
-  const tag = (first & 0x40) !== 0 ? first & 0x3f : (first >> 2) & 0x0f;
-  return { tag, body: start + header, end };
+  return { tag: tagAt(bytes, start), body: start + header, end };
+}
+
+/** The type of the packet that begins at `start`, whatever its length. */
+export function tagAt(bytes: Uint8Array, start: number): number {
+  const first = bytes[start] ?? 0;
+  return (first & 0x40) !== 0 ? first & 0x3f : (first >> 2) & 0x0f;
 }
 
 /** Where its body begins and ends. */

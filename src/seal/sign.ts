@@ -1,5 +1,6 @@
 import * as openpgp from 'openpgp';
 import { SealiftError, messageOf } from '../errors.ts';
+import { compressedTag, literalTag, onePassTag, packetAt, signatureTag, tagAt } from './packets.ts';
 
 /**
  * Inline-signed binary OpenPGP messages, literal and uncompressed, so that
@@ -61,6 +62,7 @@ export async function openSigned(
   let result: openpgp.VerifyMessageResult<Uint8Array>;
   let issuers: string[];
   try {
+    refuseOtherForms(message);
     const parsed = await openpgp.readMessage({ binaryMessage: message });
     result = await openpgp.verify({
       message: parsed,
@@ -91,6 +93,28 @@ export async function openSigned(
       hint: 'If the fingerprint is the one that `sealift init` printed on the host: sealift keys trust FINGERPRINT',
     },
   );
+}
+
+const mostSignatures = 16;
+
+/**
+ * Anybody who can write to the store chooses these bytes, and nothing is known of them yet: what would be unpacked to any
+ * size, or verified any number of times, is refused by its packet headers. Throws an Error that says why.
+ */
+function refuseOtherForms(message: Uint8Array): void {
+  let signatures = 0;
+  let at = 0;
+  for (;;) {
+    const packet = packetAt(message, at);
+    if (packet?.tag !== onePassTag && packet?.tag !== signatureTag) break;
+    signatures += 1;
+    at = packet.end;
+  }
+  if (signatures > mostSignatures) throw new Error(`it carries ${signatures} signatures`);
+  // The literal packet may have partial lengths.
+  const tag = tagAt(message, at);
+  if (tag === compressedTag) throw new Error('it is compressed, and no index is');
+  if (tag !== literalTag) throw new Error('it is not a signed message');
 }
 
 function issuerOf(signature: openpgp.Signature, keyId: openpgp.KeyID): string {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
+import { deflateSync } from 'node:zlib';
 import * as fc from 'fast-check';
 import * as openpgp from 'openpgp';
 import { SealiftError } from '../../src/errors.ts';
@@ -149,6 +150,30 @@ suite('nothing is taken for signed', () => {
     strange.packets.push(...signature);
     await assert.rejects(open(strange.write()), SealiftError);
   });
+});
+
+test('what a signed message never is, is not even unpacked: a few bytes could become any number, or any work', async () => {
+  const compressed = (bytes: Uint8Array): Buffer => {
+    const packed = deflateSync(bytes);
+    const packet = Buffer.concat([
+      Buffer.from([0xc8, 0xff, 0, 0, 0, 0, openpgp.enums.compression.zlib]),
+      packed,
+    ]);
+    packet.writeUInt32BE(1 + packed.length, 2);
+    return packet;
+  };
+  for (const bytes of [signed, Buffer.alloc(200_000_000)]) {
+    const message = compressed(bytes);
+    const before = process.resourceUsage().maxRSS;
+    await assert.rejects(open(message), { code: 'verify-failed', message: /compressed/ });
+    assert.ok(process.resourceUsage().maxRSS - before < 100_000, 'kilobytes');
+  }
+
+  const [one, rest] = [signed.subarray(0, 15), signed.subarray(15)];
+  const inner = Buffer.from(one);
+  inner[14] = 0; // another follows
+  const many = Buffer.concat([...Array<Buffer>(1000).fill(inner), one, rest]);
+  await assert.rejects(open(many), { code: 'verify-failed', message: /1001 signatures/ });
 });
 
 test('one trusted signature among several is enough', async () => {
