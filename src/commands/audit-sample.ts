@@ -67,7 +67,7 @@ export async function readSample(
   const read = await mapConcurrent(sample, readsAtOnce, async ({ segment, keyIds }) => {
     const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
     let newest: SampledObject | undefined;
-    for await (const bytes of store.versions(key, signal)) {
+    for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
       const signed = createHash('sha256').update(bytes).digest('hex') === segment.sha256;
       const found = { key, signed, problem: sealProblem(bytes, keyIds) };
       if (signed) return [found];

@@ -47,8 +47,8 @@ export function createStreamReader(options: {
   const segments = createSegmentReader({
     pool,
     findSessionKey,
-    fetch: ({ folder, id }) =>
-      store.versions(formatKey({ type: 'segment', host, snapshot: folder, id }), signal),
+    fetch: ({ folder, id, storedBytes }) =>
+      store.versions(formatKey({ type: 'segment', host, snapshot: folder, id }), signal, storedBytes),
   });
   const recorded = new Map<string, Map<string, StreamDetail>>();
 

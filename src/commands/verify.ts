@@ -127,13 +127,13 @@ interface Look extends Pick<ReaderSession, 'store' | 'config'> {
 
 function noteAbsences({ store, config }: ReaderSession): Look {
   const absences: string[] = [];
-  async function* versions(key: string, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  async function* versions(...asked: Parameters<typeof store.versions>): AsyncGenerator<Buffer> {
     let any = false;
-    for await (const bytes of store.versions(key, signal)) {
+    for await (const bytes of store.versions(...asked)) {
       any = true;
       yield bytes;
     }
-    if (!any) absences.push(key);
+    if (!any) absences.push(asked[0]);
   }
   return { store: { ...store, versions }, config, absences };
 }
@@ -225,7 +225,7 @@ async function whyUnreadable(
   segment: NamedSegment,
 ): Promise<string | undefined> {
   try {
-    await fetchVerified(() => store.versions(keyOf(host, segment), signal), segment);
+    await fetchVerified(() => store.versions(keyOf(host, segment), signal, segment.storedBytes), segment);
     return undefined;
   } catch (error) {
     if (error instanceof SealiftError && error.code === 'verify-failed') return error.message;

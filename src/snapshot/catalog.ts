@@ -3,7 +3,7 @@ import type { PrivateKey, PublicKey } from 'openpgp';
 import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import { openSigned, signBytes } from '../seal/sign.ts';
-import type { Store, StoredObject } from '../store/store.ts';
+import { largestObjectBytes, type Store, type StoredObject } from '../store/store.ts';
 import type { IndexCache } from './index-cache.ts';
 import { compareAge, formatIndex, objectsOf, parseIndex, type Index } from './index.ts';
 import { formatKey, parseKey, segmentsFolder, snapshotsFolder } from './object-key.ts';
@@ -113,6 +113,8 @@ async function readOnce(
   let failure: unknown;
   for await (const bytes of store.versions(object.key, signal)) {
     try {
+      if (bytes.length > largestObjectBytes)
+        throw new SealiftError('verify-failed', `the index of ${host}/${snapshot} is larger than any can be`);
       const { content, signer } = await openSigned(bytes, trusted, `the index of ${host}/${snapshot}`);
       const index = parseIndex(content, { host, snapshot });
       if (signer.getFingerprint().toUpperCase() !== index.signer)

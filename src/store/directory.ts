@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Dirent, Stats } from 'node:fs';
+import { constants, type Dirent, type Stats } from 'node:fs';
 import {
   link,
   lstat,
@@ -17,7 +17,7 @@ import { basename, dirname, join } from 'node:path';
 import { namePattern } from '../config/fields.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
-import type { Store, StoredObject } from './store.ts';
+import { largestObjectBytes, type Store, type StoredObject } from './store.ts';
 
 /** Unfinished writes lie here; the leading dot keeps it apart from every host name. */
 const temporaryFolder = '.tmp';
@@ -135,9 +135,9 @@ export async function openDirectoryStore(root: string): Promise<Store> {
           .catch(unlessAbsent) // another process pruned it: nothing is left in it to settle
           .catch((error: unknown) => fail(error, `make ${folder} durable in the store`));
     },
-    async *versions(key, signal) {
+    async *versions(key, signal, mostBytes = largestObjectBytes) {
       signal?.throwIfAborted();
-      const bytes = await readFile(join(root, key)).catch((error: unknown) => {
+      const bytes = await readAtMost(join(root, key), mostBytes + 1).catch((error: unknown) => {
         if (isAbsent(error)) return undefined;
         return fail(error, `read ${key} from the store`);
       });
@@ -246,6 +246,21 @@ async function infoOf(path: string): Promise<Stats | undefined> {
   });
 }
 
+/** Undefined for what is no file: a pipe would be waited for without end, also by whoever wants to stop. */
+async function readAtMost(path: string, mostBytes: number): Promise<Buffer | undefined> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stats = await file.stat();
+  if (!stats.isFile()) return undefined;
+  const bytes = Buffer.allocUnsafeSlow(Math.min(stats.size, mostBytes));
+  let at = 0;
+  while (at < bytes.length) {
+    const { bytesRead } = await file.read(bytes, at);
+    if (bytesRead === 0) break;
+    at += bytesRead;
+  }
+  return bytes.subarray(0, at);
+}
+
 async function prepareTemporary(temporary: string): Promise<void> {
   await mkdir(temporary, { recursive: true });
   for (const name of await readdir(temporary)) {
@@ -288,12 +303,12 @@ async function publishNew(draft: string, path: string): Promise<void> {
 }
 
 async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
-  if (!(await readFile(path)).equals(bytes))
+  if (!(await readAtMost(path, bytes.length + 1))?.equals(bytes))
     throw new SealiftError('store-conflict', `${path} is already there with other content`);
 }
 
 const isAbsent = (error: unknown): boolean =>
-  ['ENOENT', 'ENOTDIR', 'EISDIR'].includes(systemCode(error) ?? '');
+  ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO'].includes(systemCode(error) ?? '');
 
 const unlessAbsent = (error: unknown): void => {
   if (!isAbsent(error)) throw error;

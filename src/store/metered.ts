@@ -6,8 +6,8 @@ export function metered(store: Store): { store: Store; fetchedBytes: () => numbe
   return {
     store: {
       ...store,
-      async *versions(key, signal) {
-        for await (const object of store.versions(key, signal)) {
+      async *versions(key, signal, mostBytes) {
+        for await (const object of store.versions(key, signal, mostBytes)) {
           bytes += object.length;
           yield object;
         }

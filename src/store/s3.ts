@@ -12,7 +12,7 @@ import type { S3Config } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { connect, isAbsent, isUnknown, notS3, statusOf, type S3Options } from './s3-client.ts';
 import { decode, demandListing, objectPages, storedObject, uploadPages, versionPages } from './s3-listing.ts';
-import type { Store, StoredObject, StoredVersion } from './store.ts';
+import { largestObjectBytes, type Store, type StoredObject, type StoredVersion } from './store.ts';
 
 /** A store in an S3 bucket below a prefix. Opening it asks nothing; the first call shows whether the bucket is there. */
 export function openS3Store(config: S3Config, options?: S3Options): Store {
@@ -57,18 +57,20 @@ export function openS3Store(config: S3Config, options?: S3Options): Store {
     const head = await send(new HeadObjectCommand({ Bucket, Key: prefix + key }), abortSignal);
     if (head.ContentLength !== body.byteLength) return false;
     if (head.ETag?.replaceAll('"', '') === md5) return true;
-    return (await readVersion(key, undefined, abortSignal))?.bytes.equals(body) === true;
+    return (await readVersion(key, undefined, body.byteLength, abortSignal))?.bytes.equals(body) === true;
   }
 
-  const readVersion = async (key: string, VersionId: string | undefined, abortSignal?: AbortSignal) => {
+  const readVersion = async (
+    key: string,
+    VersionId: string | undefined,
+    mostBytes: number,
+    abortSignal?: AbortSignal,
+  ) => {
     const place = { Bucket, Key: prefix + key, ...(VersionId === undefined ? {} : { VersionId }) };
     try {
       return await send(new GetObjectCommand(place), abortSignal, async (answer) => {
-        const bytes = await answer.Body?.transformToByteArray();
-        return {
-          bytes: Buffer.from(bytes?.buffer ?? new ArrayBuffer(0), bytes?.byteOffset, bytes?.byteLength),
-          version: answer.VersionId,
-        };
+        const body = answer.Body as AsyncIterable<Uint8Array> | undefined;
+        return { bytes: await bytesOf(body, mostBytes + 1), version: answer.VersionId };
       });
     } catch (error) {
       if (isAbsent(error)) return undefined;
@@ -162,8 +164,8 @@ export function openS3Store(config: S3Config, options?: S3Options): Store {
     async settle() {
       // An acknowledged PutObject is durable, and so is a deletion.
     },
-    async *versions(key, signal) {
-      const current = await ask(`read ${key}`, () => readVersion(key, undefined, signal));
+    async *versions(key, signal, mostBytes = largestObjectBytes) {
+      const current = await ask(`read ${key}`, () => readVersion(key, undefined, mostBytes, signal));
       if (current) {
         yield current.bytes;
         if (current.version === undefined) return; // not a versioned bucket
@@ -171,7 +173,9 @@ export function openS3Store(config: S3Config, options?: S3Options): Store {
       const older = await ask(`read the versions of ${key}`, () => versionsOf(key, signal));
       for (const version of older) {
         if (version === current?.version) continue;
-        const found = await ask(`read version ${version} of ${key}`, () => readVersion(key, version, signal));
+        const found = await ask(`read version ${version} of ${key}`, () =>
+          readVersion(key, version, mostBytes, signal),
+        );
         if (found) yield found.bytes;
       }
     },
@@ -226,6 +230,18 @@ export function openS3Store(config: S3Config, options?: S3Options): Store {
       connection.close();
     },
   };
+}
+
+/** Leaving the loop ends the connection. */
+async function bytesOf(body: AsyncIterable<Uint8Array> | undefined, mostBytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of body ?? []) {
+    chunks.push(chunk);
+    total += chunk.length;
+    if (total >= mostBytes) break;
+  }
+  return Buffer.concat(chunks, Math.min(total, mostBytes));
 }
 
 /** The pages of a listing that the store may never have heard of; then there are none. */

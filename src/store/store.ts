@@ -23,8 +23,11 @@ export interface Store extends AsyncDisposable {
   /**
    * The object's content, newest version first, and then on a versioned bucket the older versions, so that a reader can
    * take the first that has the signed hash (rule R8). Yields nothing for a key that does not exist.
+   *
+   * Anybody may have laid it there: of one that has more bytes than `mostBytes`, one byte more is yielded and no others,
+   * enough to see that it is not the one that is looked for.
    */
-  versions(key: string, signal?: AbortSignal): AsyncIterable<Buffer>;
+  versions(key: string, signal?: AbortSignal, mostBytes?: number): AsyncIterable<Buffer>;
   /** All current objects below `prefix` (empty or ending with a slash), sorted by key; nothing found is an empty listing. */
   list(prefix: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
   /**
@@ -51,6 +54,9 @@ export interface Store extends AsyncDisposable {
   /** The store's time, asked anew. Throws `clock-wrong` when the store gives none. */
   now(signal?: AbortSignal): Promise<Date>;
 }
+
+/** No object of sealift's is larger: an index is one text, and Node makes none that is. */
+export const largestObjectBytes = 2 ** 29;
 
 export interface StoredObject {
   readonly key: string;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pseudoRandom } from '../support/bytes.ts';
@@ -90,6 +90,33 @@ test('a second machine with the same name of host is refused, by name of its key
 async function fingerprintOfHost(world: World): Promise<string> {
   return (await world.json<{ fingerprint: string }>('init')).fingerprint;
 }
+
+test('one object that somebody made as large as can be hides no other', async (t) => {
+  const { world, id, nothingLost } = await hostWithSnapshot(t);
+  const snap = join(world.dir, 'store/h1/snap');
+  const folder = join(snap, id.replace(/.{6}$/, 'aaaaaa'));
+  mkdirSync(folder);
+  truncateSync(put(join(folder, 'index.json.gpg'), ''), 3 * 2 ** 30);
+  const listed = await world.run('list');
+  assert.equal(listed.status, 3, listed.stderr);
+  assert.match(listed.stderr, /is larger than any can be/);
+  assert.match(listed.stdout, new RegExp(id));
+  assert.equal((await world.run('backup')).status, 0);
+  assert.equal((await world.run('prune')).status, 3);
+  rmSync(folder, { recursive: true });
+  await nothingLost();
+
+  const [segment = ''] = readdirSync(join(snap, id, 's'));
+  truncateSync(join(snap, id, 's', segment), 3 * 2 ** 30);
+  for (const how of [[], ['--read-data']]) {
+    const verified = await world.run('verify', '--all', ...how);
+    assert.equal(verified.status, 21, verified.stderr);
+    assert.match(verified.stdout, new RegExp(`failed .*${segment}`));
+  }
+  const audited = await world.run('audit');
+  assert.equal(audited.status, 20, audited.stderr);
+  assert.match(audited.stdout, /has 3221225472 bytes instead of/);
+});
 
 test('a block that comes twice in a stream is sealed once and comes back twice', async (t) => {
   const world = await makeWorld(t, { jobs: treeJob });

@@ -120,6 +120,20 @@ export function storeContract(
       assert.deepEqual(await contentsOf(store, 'guide'), versioned ? ['3', '2', '1'] : ['3']);
     });
 
+    test('of an object that is larger than expected one byte more is read and no others', async (t) => {
+      const { store } = await fresh(t);
+      const bytes = pseudoRandom(3, 100_000);
+      await store.put('k/object', bytes);
+      for (const mostBytes of [0, 1, 70_000, 99_999]) {
+        const [read] = await Array.fromAsync(store.versions('k/object', undefined, mostBytes));
+        assert.ok(read?.equals(bytes.subarray(0, mostBytes + 1)), `${read?.length} for ${mostBytes}`);
+      }
+      for (const mostBytes of [100_000, 2 ** 40]) {
+        const [read] = await Array.fromAsync(store.versions('k/object', undefined, mostBytes));
+        assert.ok(read?.equals(bytes));
+      }
+    });
+
     test('an object that does not exist has no versions', async (t) => {
       const { store } = await fresh(t);
       assert.deepEqual(await contentsOf(store, 'none'), []);

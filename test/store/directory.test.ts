@@ -54,6 +54,18 @@ test('a directory that does not exist, or is a file, is not found and not made',
   await assert.rejects(openDirectoryStore(put(join(dir, 'file'), '')), { code: 'store-not-found' });
 });
 
+test('what is no file has no content, and is not waited for', async (t) => {
+  const { root, store } = await freshStore(t);
+  mkdirSync(join(root, 'folder'));
+  symlinkSync('loop', join(root, 'loop'));
+  symlinkSync('/dev/zero', join(root, 'device'));
+  execFileSync('mkfifo', [join(root, 'pipe')]);
+  for (const key of ['folder', 'loop', 'device', 'pipe']) {
+    assert.deepEqual(await Array.fromAsync(store.versions(key)), [], key);
+    if (key === 'pipe') await assert.rejects(store.put(key, Buffer.from('1')), { code: 'store-conflict' });
+  }
+});
+
 test('a directory that goes away is not found: it is neither empty nor made anew', async (t) => {
   const { root, store } = await freshStore(t);
   await store.put('a/b', Buffer.from('1'));
