@@ -57,7 +57,7 @@ export async function auditStore(
     const looked = await lookAtHost(session, host, { time, memory, allowed: recipients.allowed, signal });
     findings.push(...looked.findings);
     // A folder that holds nothing of ours is no host, unless one was there.
-    if (isEmpty(looked.survey) && looked.facts.seen.size === 0) continue;
+    if (isEmpty(looked.survey) && looked.facts.seen.size === 0 && !looked.facts.pinned) continue;
     const { live } = standingOf(looked.facts, tolerances);
     const liveIds = new Set(live.map(({ snapshot }) => snapshot));
     const chosen = chooseSample(
@@ -102,19 +102,19 @@ export async function auditStore(
 
 const isEmpty = ({ objects, companions }: HostSurvey): boolean => objects.length + companions.length === 0;
 
-/** The hosts of the store, and those that were in it the last time. */
+/** The hosts of the store, those that were in it the last time, and those whose keys are pinned: they ought to be there. */
 async function hostsToAudit(
   session: ReaderSession,
   memory: Memory | undefined,
   asked: string | undefined,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const known = [
-    ...new Set([...(await surveyedHosts(session.store, signal)), ...(memory?.keys() ?? [])]),
-  ].toSorted();
-  if (asked !== undefined && known.includes(asked)) return [asked];
-  if (asked === undefined && known.length > 0) return known;
-  throw absentHost(session, asked, known);
+  const known = new Set([...(await surveyedHosts(session.store, signal)), ...(memory?.keys() ?? [])]);
+  const expected = known.size > 0 ? session.trust.keys() : [];
+  const wanted = [...new Set([...known, ...expected])].toSorted();
+  if (asked !== undefined && wanted.includes(asked)) return [asked];
+  if (asked === undefined && wanted.length > 0) return wanted;
+  throw absentHost(session, asked, [...known]);
 }
 
 async function keepMemory(file: string, address: string, memory: Memory): Promise<Finding[]> {

@@ -24,7 +24,7 @@ export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: 
         subject: host,
         message:
           'this host has no live snapshot: nothing of it can be restored. If it still runs, see `sealift status` there; ' +
-          'if it is gone for good, all that it stored is gone with it, as promised.',
+          'if it is gone for good, all that it stored is gone with it, as promised, and its pinned key can go too.',
       },
     ];
   return [

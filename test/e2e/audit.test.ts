@@ -31,7 +31,7 @@ import { freshGpg } from '../support/gpg.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
 import { resign } from '../support/resign.ts';
 import { put, temporary } from '../support/temporary.ts';
-import { bucketStore, type World } from '../support/world.ts';
+import { bucketStore, makeWorld, type World } from '../support/world.ts';
 import { assertRefusal, backup, hostWithSnapshot, treeJob } from './bad-input.ts';
 import { shiftedClock } from './shifted-clock.ts';
 
@@ -330,6 +330,30 @@ test('on the host itself a configured job without a snapshot breaks the promise'
   const { status, stdout } = await world.run('audit');
   assert.equal(status, 20);
   assert.match(stdout, /h1\/never/);
+});
+
+test('a host whose key is pinned and that has nothing in the store is not passed over for the others', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const store = { kind: 'directory', path: join(world.dir, 'store') };
+  const other = await makeWorld(t, { host: 'h2', jobs: treeJob, store });
+  mkdirSync(join(other.dir, 'tree'));
+  put(join(other.dir, 'tree/file'), 'data\n');
+  await backup(other);
+  cpSync(join(other.dir, 'keys/hosts/h2.asc'), join(world.dir, 'keys/hosts/h2.asc'));
+  const auditor = auditorOf(t, world);
+  const recipients = join(other.dir, 'keys/recipients');
+  for (const name of readdirSync(recipients))
+    cpSync(join(recipients, name), join(auditor.dir, 'keys/recipients', `other-${name}`));
+  rmSync(join(world.dir, 'store/h1'), { recursive: true });
+
+  const elsewhere = await auditor.run('audit');
+  assert.match(elsewhere.stdout, /h1\n {2}Nothing of this host is in the store/);
+  assert.match(elsewhere.stdout, /warning {2}no-snapshots {2}h1\n/);
+  const onTheHost = await world.run('audit');
+  assert.equal(onTheHost.status, 20, onTheHost.stdout);
+  assert.match(onTheHost.stdout, /broken {3}no-snapshots {2}h1\/tree\n/);
+  const alone = await world.run('audit', '--host', 'h1', '--json');
+  assert.equal(alone.status, 20, alone.stdout);
 });
 
 test('a prune that is at work while the auditor looks breaks no promise', async (t) => {
