@@ -1,6 +1,6 @@
 import { pino, type Logger, type SerializedError } from 'pino';
 import { clearLastLine } from './last-line.ts';
-import { printable } from './output.ts';
+import { printable, printableLines } from './output.ts';
 
 /** Logs go to stderr: readable lines on a terminal, JSON lines (pino's) everywhere else. */
 export type Log = Logger;
@@ -80,7 +80,7 @@ function prettyLine(line: string, colour: boolean): string {
 }
 
 /** Names from elsewhere must not steer the terminal; lines after the first are set in, lest one passes for an entry. */
-const readable = (text: string): string => text.split('\n').map(printable).join('\n         ');
+const readable = (text: string): string => printableLines(text).replaceAll('\n', '\n         ');
 
 function plain(value: unknown): string {
   return typeof value === 'string' && /^[^\s"]+$/.test(value) ? value : JSON.stringify(value);

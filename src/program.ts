@@ -7,7 +7,7 @@ import type { Config } from './config/config.ts';
 import type { Environment } from './config/environment.ts';
 import { asSealiftError, exitStatusFor, SealiftError } from './errors.ts';
 import { createLog, type LogLevel, type LogOptions } from './log.ts';
-import { createOutput } from './output.ts';
+import { createOutput, printableLines } from './output.ts';
 
 /** What the program is started in. */
 export interface Surroundings {
@@ -112,7 +112,7 @@ export function describe(error: SealiftError, details?: unknown): string {
   // Of an error that we understood, what lies below it is worth a look; of any other, everything.
   const below = details instanceof SealiftError ? details.cause : details;
   const stack = below === undefined ? '' : `${stackOf(below)}\n`;
-  return `error: ${error.message}\n${hint}${stack}`;
+  return printableLines(`error: ${error.message}\n${hint}${stack}`);
 }
 
 function stackOf(error: unknown): string {

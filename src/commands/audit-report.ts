@@ -137,7 +137,9 @@ export async function verifyReport(context: Context, file: string, options: Repo
   const verdict = document.ok
     ? output.paint('good', 'the promises were kept')
     : output.paint('bad', 'a promise was broken');
-  output.text(`         it says of ${printable(document.store)} on ${document.checkedAt}: ${verdict}`);
+  output.text(
+    `         it says of ${printable(document.store)} on ${printable(document.checkedAt)}: ${verdict}`,
+  );
   return undefined;
 }
 

@@ -14,7 +14,7 @@ export async function printFiles(
       tree = String(entry['stream']);
       trees.add(tree);
       output.text();
-      output.text(output.paint('strong', tree));
+      output.text(output.paint('strong', printable(tree)));
     }
     output.text(lineOf(output, entry));
     if (entry['kind'] === 'directory') continue;
@@ -32,9 +32,9 @@ const typeOf: Readonly<Record<string, string>> = { file: '-', directory: 'd', sy
 function lineOf(output: Output, entry: { readonly [key: string]: unknown }): string {
   const kind = String(entry['kind']);
   const mode = `${typeOf[kind] ?? '?'}${permissions(Number(entry['mode']))}`;
-  const owner = `${String(entry['uid'])}:${String(entry['gid'])}`.padEnd(11);
+  const owner = printable(`${String(entry['uid'])}:${String(entry['gid'])}`).padEnd(11);
   const size = (kind === 'file' ? formatSize(Number(entry['size'])) : '').padStart(8);
-  const time = String(entry['mtime']).slice(0, 16).replace('T', ' ');
+  const time = printable(String(entry['mtime']).slice(0, 16).replace('T', ' '));
   const slash = kind === 'directory' && entry['path'] !== '/' ? '/' : '';
   const path = `${printable(String(entry['path']))}${slash}`;
   const target = typeof entry['target'] === 'string' ? printable(entry['target']) : undefined;

@@ -79,7 +79,7 @@ function tell({ output }: Context, index: Index, row: ReturnType<typeof describe
   const left = formatDuration((Date.parse(index.expiresAt) - now.getTime()) / 1000);
   const facts: [string, string][] = [
     ['host', index.host],
-    ['job', `${index.job}  (${index.schedule}, ${index.timezone})`],
+    ['job', `${index.job}  (${printable(`${index.schedule}, ${index.timezone}`)})`],
     ['status', row.status],
     ['started', `${index.startedAt}  (${age} ago)`],
     ['finished', index.finishedAt],
@@ -89,7 +89,7 @@ function tell({ output }: Context, index: Index, row: ReturnType<typeof describe
     ...index.recipients.map(({ primary }): [string, string] => ['sealed to', formatFingerprint(primary)]),
     [
       'stored',
-      `${formatSize(row.storedBytes)}, of which ${formatSize(row.newBytes)} new; made by ${index.tool}`,
+      `${formatSize(row.storedBytes)}, of which ${formatSize(row.newBytes)} new; made by ${printable(index.tool)}`,
     ],
   ];
   output.text(output.paint('strong', index.snapshot));
@@ -106,7 +106,7 @@ function tell({ output }: Context, index: Index, row: ReturnType<typeof describe
     ],
     index.streams.map((stream) => [
       stream.name,
-      stream.kind,
+      printable(stream.kind),
       output.paint(stream.status === 'complete' ? 'good' : 'warning', stream.status),
       formatSize(stream.bytes),
       formatSize(totalStored(segmentsOf(index, stream))),
@@ -119,7 +119,7 @@ function tellProblems({ output }: Context, problems: readonly { readonly [key: s
   if (problems.length > 0) output.text();
   for (const { source, code, text } of problems)
     output.text(
-      `${output.paint('warning', String(code))}  ${String(source)}${typeof text === 'string' ? `: ${printable(text)}` : ''}`,
+      `${output.paint('warning', printable(String(code)))}  ${printable(`${String(source)}${typeof text === 'string' ? `: ${text}` : ''}`)}`,
     );
 }
 

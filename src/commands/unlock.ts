@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { PrivateKey } from 'openpgp';
 import { messageOf, SealiftError } from '../errors.ts';
 import { takeLastLine } from '../last-line.ts';
+import { printable } from '../output.ts';
 import { askHidden, readPassphraseFile } from '../prompt.ts';
 import { findWithGpg } from '../seal/gpg.ts';
 import { findWithPrivateKeys, type SessionKeyFinder } from '../seal/session-key.ts';
@@ -42,7 +43,7 @@ export async function unlockKeyFile(
   });
   return unlockPrivateKeys(bytes, file, async (userId) =>
     passphraseFile === undefined
-      ? askHidden(`Passphrase of ${userId}: `, signal)
+      ? askHidden(`Passphrase of ${printable(userId)}: `, signal)
       : readPassphraseFile(resolve(environment.cwd, passphraseFile)),
   );
 }

@@ -1,7 +1,7 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { formatSize } from '../output.ts';
+import { formatSize, printable } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { fetchVerified } from '../segments/reader.ts';
@@ -278,7 +278,7 @@ function print(
   { readData, key }: VerifyOptions,
 ): void {
   for (const { snapshot, key: object, reason } of summary.failures)
-    output.text(`${output.paint('bad', 'failed')}  ${snapshot}  ${object}: ${reason}`);
+    output.text(`${output.paint('bad', 'failed')}  ${snapshot}  ${object}: ${printable(reason)}`);
   const how = [
     'signature, chain, presence and size',
     ...(readData === true ? ['content of every object'] : []),

@@ -1,17 +1,21 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { printFiles } from '../../src/commands/show-files.ts';
+import { createOutput } from '../../src/output.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { launcher, programEnv } from '../support/cli.ts';
 import { freshGpg } from '../support/gpg.ts';
+import { resign } from '../support/resign.ts';
 import { screenOf } from '../support/screen.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld } from '../support/world.ts';
+import { backup, treeSource } from './bad-input.ts';
 
 const source = (name: string, shell: string) => ({ name, kind: 'command', shell, file: name });
 
@@ -33,6 +37,55 @@ test('what is logged while a bar is drawn stands on the terminal in lines of its
   assert.match(lines[0] ?? '', /^[\d:]{8} error: broken\/broken failed and is not in the snapshot: [^·]*$/);
   assert.match(lines[1] ?? '', /^\d{8}T\d{6}Z-j-\w{6}  partial$/);
   assert.doesNotMatch(lines.join('\n'), /backing up/);
+});
+
+test('what a host signed or sealed does not steer the terminal of whoever looks at it', async (t) => {
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [treeSource] } } });
+  mkdirSync(join(world.dir, 'tree'));
+  symlinkSync('away\u001B[2J', join(world.dir, 'tree/link'));
+  const id = await backup(world);
+  const steered = /[\u0000-\u0009\u000B-\u001F\u007F-\u009F]/;
+  const symlink = ['--include', 'link', '--stdout', '--key', world.key];
+  const { status, stderr } = await world.run('restore', ...symlink);
+  assert.equal(status, 2);
+  assert.match(stderr, /It points to away\./);
+  assert.doesNotMatch(stderr, steered);
+
+  await resign(world, id, (text) => {
+    const index = JSON.parse(text) as { streams: object[] };
+    const [first, ...others] = index.streams;
+    const streams = [{ ...first, kind: 'files\u001B[5m' }, ...others];
+    const said = { schedule: '\u001B]0;a\u0007', timezone: '\u009B31m', tool: '\u001B[2J' };
+    return JSON.stringify({ ...index, ...said, streams });
+  });
+  const shown = await world.run('show', id);
+  assert.equal(shown.status, 0, shown.stderr);
+  assert.doesNotMatch(shown.stdout, steered);
+
+  await resign(world, id, () => JSON.stringify({ format: '\u009B2J' }));
+  for (const command of [['verify', '--all'], ['status'], ['show', id]]) {
+    const told = await world.run(...command);
+    assert.match(told.stdout + told.stderr, /its format is/);
+    assert.doesNotMatch(told.stdout + (command[0] === 'show' ? told.stderr : ''), steered, command.join(' '));
+  }
+});
+
+test('whatever the details say, a listing of files is text', async () => {
+  let text = '';
+  const output = createOutput({ write: (piece) => (text += piece), colour: false });
+  const entry = { kind: 'file', mode: 0o644, size: 1, path: '/a\u001B[2J' };
+  async function* entries() {
+    yield {
+      ...entry,
+      stream: '\u001B[1m',
+      uid: '\u001B[2J',
+      gid: '\u001B[3J',
+      mtime: '\u001B[4J',
+      target: '\u009B',
+    };
+  }
+  await printFiles(output, entries());
+  assert.doesNotMatch(text, /[\u001B\u009B]/);
 });
 
 test('binary data does not go to a terminal, and text does', async (t) => {
