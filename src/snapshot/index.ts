@@ -138,6 +138,10 @@ export function formatIndex(index: Index): Buffer {
   return Buffer.from(`${lines.join('\n')}\n`);
 }
 
+/** For a message: whatever a host put there is told in a few words. */
+const quoted = (value: unknown): string =>
+  typeof value === 'string' ? JSON.stringify(value.slice(0, 40)) : 'no text';
+
 /**
  * Reads an index whose signature was verified, and checks that it agrees with itself and with where it lay. Throws
  * `verify-failed` otherwise.
@@ -153,7 +157,7 @@ export function parseIndex(bytes: Uint8Array, at: { host: string; snapshot: stri
   }
   const format = (json as { format?: unknown } | null)?.format;
   if (format !== 'sealift-index/1')
-    throw wrong(`its format is ${JSON.stringify(format)}; this version reads "sealift-index/1"`);
+    throw wrong(`its format is ${quoted(format)}; this version reads "sealift-index/1"`);
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;

@@ -72,7 +72,12 @@ suite('an index is refused', () => {
   const cases: Record<string, readonly [Buffer, RegExp]> = {
     'that is empty': [Buffer.alloc(0), /not JSON/],
     'that is no JSON': [Buffer.from('{'), /not JSON/],
-    'that is null': [Buffer.from('null'), /its format is undefined/],
+    'that is null': [Buffer.from('null'), /its format is no text;/],
+    'of no format that could be told': [
+      Buffer.from(`{"format":${'['.repeat(100_000)}${']'.repeat(100_000)}}`),
+      /its format is no text;/,
+    ],
+    'of a format that is a book': [change({ format: 'x'.repeat(1_000_000) }), /its format is "x{40}";/],
     'of a later format': [change({ format: 'sealift-index/2' }), /"sealift-index\/2"; this version reads/],
     'of another host': [change({ host: 'mail' }), /made for mail\//],
     'of another snapshot': [change({ snapshot: older }), /made for web\/20261121/],
