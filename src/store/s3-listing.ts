@@ -21,6 +21,7 @@ export async function* objectPages(
   signal?: AbortSignal,
 ): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes' | 'EncodingType'>> {
   let ContinuationToken: string | undefined;
+  let first: string | undefined;
   do {
     const page = await send(
       new ListObjectsV2Command({
@@ -33,6 +34,13 @@ export async function* objectPages(
       signal,
     );
     demandListing(page, address);
+    const begins = page.Contents?.[0]?.Key ?? page.CommonPrefixes?.[0]?.Prefix;
+    if (begins !== undefined && begins === first)
+      throw new SealiftError(
+        'store-unavailable',
+        `${address} gives the same page of its listing of ${Prefix || 'the bucket'} again and again`,
+      );
+    first = begins ?? first;
     yield page;
     ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
     if (page.IsTruncated && !ContinuationToken) throw cutShort(address, Prefix);

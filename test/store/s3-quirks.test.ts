@@ -168,6 +168,21 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     });
   });
 
+  test('a store that gives its first page again and again has a listing without end, and is told so', async (t) => {
+    let pages = 0;
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      const truncated = `<NextContinuationToken>${++pages}</NextContinuationToken><IsTruncated>true`;
+      const body = answer.body.toString().replace('<IsTruncated>false', pages > 50 ? '$&' : truncated);
+      exchange.answer({ ...answer, headers: {}, body: Buffer.from(body) });
+    });
+    await real.put('a/b', Buffer.from('1'));
+    const circles = { code: 'store-unavailable', message: /gives the same page of its listing .* again/ };
+    await assert.rejects(Array.fromAsync(store.list('')), circles);
+    await assert.rejects(store.folders(''), circles);
+    assert.equal(pages, 4);
+  });
+
   test('the time is that of the answer, not of this machine', async (t) => {
     const { store } = await storeBehind(t, async (exchange) => {
       const answer = await exchange.ask();
