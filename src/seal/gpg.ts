@@ -45,11 +45,12 @@ function sessionKeyIn(status: string, stderr: string): Uint8Array {
   const hex = /^\[GNUPG:\] SESSION_KEY 9:([0-9A-F]{64})$/im.exec(status)?.[1];
   if (hex !== undefined) return new Uint8Array(Buffer.from(hex, 'hex'));
   const last = stderr.trim().split('\n').slice(-3).join('; ');
-  if (/bad passphrase|BAD_PASSPHRASE/i.test(status + stderr))
+  const errors = errorsIn(status);
+  if (errors.includes(gpgErrors.badPassphrase))
     throw new SealiftError('passphrase-wrong', `gpg could not unlock the private key: ${last}`);
-  if (/cancel/i.test(stderr))
+  if (errors.includes(gpgErrors.cancelled) || errors.includes(gpgErrors.fullyCancelled))
     throw new SealiftError('passphrase-wrong', 'the passphrase dialogue of gpg was cancelled');
-  if (/inappropriate ioctl|no pinentry/i.test(stderr))
+  if (errors.includes(gpgErrors.noTerminal) || errors.includes(gpgErrors.noPinentry))
     throw new SealiftError(
       'passphrase-wrong',
       `gpg cannot ask for the passphrase of the private key: ${last}`,
@@ -59,3 +60,16 @@ function sessionKeyIn(status: string, stderr: string): Uint8Array {
     hint: 'Import it (gpg --import FILE), or give it with --key FILE.',
   });
 }
+
+/** Of libgpg-error. What gpg says beside them is in the language of whoever runs it. */
+const gpgErrors = {
+  badPassphrase: 11,
+  noPinentry: 85,
+  cancelled: 99,
+  fullyCancelled: 198,
+  noTerminal: 0x8066,
+};
+
+/** Why private keys did not decrypt; the upper half of each number says which program found it. */
+const errorsIn = (status: string): number[] =>
+  [...status.matchAll(/^\[GNUPG:\] ERROR pkdecrypt_failed (\d+)/gm)].map(([, code]) => Number(code) & 0xffff);

@@ -76,6 +76,26 @@ test('where gpg has no terminal to ask on, that is said, and not that the key is
   );
 });
 
+test('what stood in the way is known in every language that gpg speaks', async (t) => {
+  const bin = temporary(t);
+  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  const said = 'gpg: Entschlüsselung mit Public-Key-Verfahren fehlgeschlagen: Irgendetwas';
+  const cases = [
+    [67108875, 'passphrase-wrong', /could not unlock the private key: .*Irgendetwas/],
+    [83886179, 'passphrase-wrong', /was cancelled/],
+    [83886278, 'passphrase-wrong', /was cancelled/],
+    [67108949, 'passphrase-wrong', /cannot ask for the passphrase/],
+    [83918950, 'passphrase-wrong', /cannot ask for the passphrase/],
+    [67108881, 'key-wrong', /has no private key that opens/],
+  ] as const;
+  for (const [status, code, message] of cases) {
+    const lines = `echo '[GNUPG:] ERROR pkdecrypt_failed ${status}' >&3; echo '${said}' >&2; exit 2`;
+    put(join(bin, 'gpg'), `#!/bin/sh\ncat > /dev/null; ${lines}\n`, 0o755);
+    const find = findWithGpg({ PATH: `${bin}:${path}` }, never);
+    await assert.rejects(find(packets), { code, message }, String(status));
+  }
+});
+
 test('gpg is told of the terminal, also where GPG_TTY is not set', () => {
   const source = import.meta.resolve('../../src/config/environment.ts');
   const code = `const { environment } = await import(${JSON.stringify(source)}); console.log(environment({}).forGpg())`;
