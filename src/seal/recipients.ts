@@ -148,6 +148,9 @@ async function whyNot(key: openpgp.Key, error: unknown): Promise<string> {
   const text = messageOf(error);
   if (/subkey is expired/i.test(text)) return 'its encryption subkey expired: ask for a renewed key';
   if (/revoked/i.test(text)) return 'its encryption subkey is revoked';
+  // OpenPGP.js wants a package for curves that Node has no signatures of: brainpool's, and secp256k1.
+  if (/cannot find module/i.test(text))
+    return `its ${algorithmName(key)} key cannot be checked here: take one of another kind, as \`sealift keys generate\` makes it`;
   const everCould = await key.getEncryptionKey(undefined, null).then(
     () => true,
     () => false,

@@ -154,6 +154,23 @@ async function revokeSubkey(): Promise<openpgp.PublicKey> {
   return privateKey.toPublic();
 }
 
+/** Made by GnuPG 2.2, on a curve whose signatures Node does not check. */
+const brainpool = `-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mFMEawltNBMJKyQDAwIIAQEHAgMEB7zJi2MeNPHWcMTQSR+0Atduc1Ot+TqKybSO
+eq3jIQAh3w4A2/iBI27lH+9UCBC65CNpnRmNz1QY2GiIKGDV7bQTYnAyNTYgPGJw
+MjU2QHgub3JnPoiQBBMTCAA4FiEEe+/lDZPxTMpSnimri3h5J2lq3fUFAmsJbTQC
+GwMFCwkIBwIGFQoJCAsCBBYCAwECHgECF4AACgkQi3h5J2lq3fXfeQD/bWiQ0Zkn
+idKawCzB+c2AlXaXFfk06ZCMHI/Q0XiMJewA/RQfHjQsCjrjgOOx26x1DEU8bS9C
+MloZXmby2SjzzgHIuFcEawltOBIJKyQDAwIIAQEHAgMEmN2nQif2Kc0M2SpWNpjJ
+YZ/IOzyh/eLCckCUsC2sGy8GYzFGiXZerFUsw3S+QWCHzgl+mUoHTVhI41loyMyc
+YwMBCAeIeAQYEwgAIBYhBHvv5Q2T8UzKUp4pq4t4eSdpat31BQJrCW04AhsMAAoJ
+EIt4eSdpat31lNYA/jfmW51Cbi6zCMoKZswzQ+7m3uTG64CGHD4pur95Cu3eAP4z
+gN5Dx3uivWoyHX9C9vtRzEY2GR0QZTrMqMs7f+v5bw==
+=v1XI
+-----END PGP PUBLIC KEY BLOCK-----
+`;
+
 const cut = ada.publicKey.armor().slice(0, 300);
 const unusable: readonly [fact: string, content: string | Uint8Array, reason: RegExp][] = [
   ['a private key', ada.privateKey.armor(), /is a PRIVATE key\. It must not be on this machine/],
@@ -164,6 +181,11 @@ const unusable: readonly [fact: string, content: string | Uint8Array, reason: Re
   ['a revoked key', revoked.publicKey.armor(), /is revoked/],
   ['a key that can only sign', signOnly.publicKey.armor(), /can only sign/],
   ['an RSA key of 1024 bits', weak.publicKey.armor(), /RSA key of 1024 bits; at least 2048/],
+  [
+    'a key on a curve that is not known here',
+    brainpool,
+    /its ECDSA brainpoolP256r1 key cannot be checked here: take/,
+  ],
   ['a revocation certificate', ada.revocationCertificate, /revocation certificate or signature, not a key/],
   ['text', 'hello', /not an OpenPGP key/],
   ['an empty file', '', /the file is empty/],
