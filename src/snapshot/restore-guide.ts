@@ -35,7 +35,7 @@ snapshots of its own: to bring back several jobs, go through steps 2 to 5 once f
 between.
 
 \`\`\`bash
-list_snapshots > snapshots.txt
+list_snapshots | grep -E '^[0-9]{8}T[0-9]{6}Z-[a-z0-9-]+$' > snapshots.txt
 cat snapshots.txt
 SNAPSHOT=$(tail -n 1 snapshots.txt)   # the newest; or write the name of another one here
 echo "restoring $SNAPSHOT"
@@ -43,13 +43,16 @@ echo "restoring $SNAPSHOT"
 
 ## 3. Check who made it, and what is in it
 
-\`gpgv\` must say "Good signature". It writes the list of contents to \`index.json\`.
+\`gpgv\` must say "Good signature". It writes the list of contents to \`index.json\`. Whoever took the host over could sign
+one that writes elsewhere on this machine: the lines with \`test\` stop at such.
 
 \`\`\`bash
 fetch "$HOST/snap/$SNAPSHOT/index.json.gpg" index.json.gpg
 rm -f index.json
 gpgv --keyring ./host.gpg --output index.json index.json.gpg
 jq -e --arg host "$HOST" --arg id "$SNAPSHOT" '.host == $host and .snapshot == $id' index.json
+jq -e '[.. | strings | test("\\\\A[ -~]*\\\\z")] | all' index.json
+jq -e '[.streams[].name | test("\\\\A(_|[a-z0-9-]+)/[A-Za-z0-9_%-][A-Za-z0-9._%-]*\\\\z")] | all' index.json
 jq -r '"\\(.status), job \\(.job), begun \\(.startedAt)", (.problems[] | "\\(.source): \\(.code)")' index.json
 jq -r '.streams[] | "\\(.name)\\t\\(.bytes) bytes\\t\\(.status)"' index.json
 \`\`\`

@@ -1,7 +1,7 @@
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, test, type TestContext } from 'node:test';
@@ -10,6 +10,7 @@ import { openSigned, signBytes } from '../../src/seal/sign.ts';
 import { needs, theService } from '../services/services.ts';
 import { describe as describeTree, isRoot } from '../sources/tree-fixture.ts';
 import { freshGpg } from '../support/gpg.ts';
+import { resign } from '../support/resign.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { bucketStore, type Listing, type World } from '../support/world.ts';
 import { person } from './by-hand.ts';
@@ -75,6 +76,31 @@ async function stopsAtForgeries(t: TestContext, world: World): Promise<void> {
     await stops(t, /^false$/m);
     writeFileSync(index, before);
   });
+
+  await t.test(
+    'it stops at a list that leads elsewhere, or steers the terminal, also when the host signed it',
+    async (t) => {
+      const before = readFileSync(index);
+      const snapshot = basename(join(index, '..'));
+      for (const name of ['../../elsewhere/x', 'etc/../../x', '/x', 'etc/a\nb', 'etc/x\n', 'etc/\u001B[2J']) {
+        await resign(world, snapshot, (text) =>
+          text.replace('"name":"etc/files.tar"', `"name":${JSON.stringify(name)}`),
+        );
+        await stops(t, /^false$/m);
+        writeFileSync(index, before);
+      }
+      await resign(world, snapshot, (text) => text.replace('"job":"all"', '"job":"all\\u001B[2J"'));
+      await stops(t, /^false$/m);
+      writeFileSync(index, before);
+      const odd = join(index, '../..', '99999999T999999Z-\u001B[2J');
+      mkdirSync(odd);
+      put(join(odd, 'index.json.gpg'), '');
+      const { status, stdout } = await person(t, world, world.key).follow();
+      rmSync(odd, { recursive: true });
+      assert.equal(status, 0);
+      assert.ok(!stdout.includes('\u001B'));
+    },
+  );
 }
 
 test('restoring by hand from a directory', async (t) => {
