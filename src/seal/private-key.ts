@@ -1,36 +1,44 @@
 import * as openpgp from 'openpgp';
 import { messageOf, SealiftError } from '../errors.ts';
+import { parseKeys } from './key-files.ts';
 
 /**
- * Unlocks the private keys of an armored or binary file. `askPassphrase` is called once, and only when one of them is
- * protected. Throws `key-unusable` for a file that holds none, `passphrase-wrong`.
+ * Unlocks the private keys of a file: armored, in one block or several, also beside public ones, or binary.
+ * `askPassphrase` is called once, and only when one of them is protected; a key that has another passphrase is left out if
+ * there is one that opens. Throws `key-unusable` for a file that holds none, `passphrase-wrong`.
  */
 export async function unlockPrivateKeys(
   bytes: Buffer,
   file: string,
   askPassphrase: (userId: string) => Promise<string>,
 ): Promise<openpgp.PrivateKey[]> {
-  const armored = bytes.subarray(0, 64).toString('latin1').includes('-----BEGIN');
-  const keys = await (
-    armored
-      ? openpgp.readPrivateKeys({ armoredKeys: bytes.toString('utf8') })
-      : openpgp.readPrivateKeys({ binaryKeys: bytes })
-  ).catch((error: unknown) => {
-    throw new SealiftError('key-unusable', `${file} holds no private key: ${messageOf(error)}`, {
+  const none = (reason: string, cause?: unknown): SealiftError =>
+    new SealiftError('key-unusable', `${file} holds no private key: ${reason}`, {
       hint: 'Backups open with the private half, which `sealift keys generate` wrote as NAME.key.asc.',
-      cause: error,
+      cause,
     });
+  const keys = await parseKeys(bytes).catch((error: unknown) => {
+    throw none(messageOf(error), error);
   });
+  const privateKeys = keys.filter((key) => key.isPrivate());
+  if (privateKeys.length === 0) throw none('what it holds is public');
   let passphrase: string | undefined;
+  let wrong: SealiftError | undefined;
   const unlocked: openpgp.PrivateKey[] = [];
-  for (const key of keys) {
+  for (const key of privateKeys) {
     if (key.isDecrypted()) {
       unlocked.push(key);
       continue;
     }
     passphrase ??= await askPassphrase(key.getUserIDs()[0] ?? key.getFingerprint().toUpperCase());
-    unlocked.push(await unlock(key, passphrase, file));
+    try {
+      unlocked.push(await unlock(key, passphrase, file));
+    } catch (error) {
+      if (!(error instanceof SealiftError)) throw error;
+      wrong ??= error;
+    }
   }
+  if (wrong && unlocked.length === 0) throw wrong;
   return unlocked;
 }
 

@@ -11,7 +11,7 @@ import { sealBytes } from '../../src/seal/message.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
-import { makeKey, type TestKey } from '../support/keys.ts';
+import { fingerprintOf, makeKey, type TestKey } from '../support/keys.ts';
 import { sealAt, whileValid } from './sealed.ts';
 
 const content = pseudoRandom(1, 3000);
@@ -210,6 +210,34 @@ suite('a private key file', () => {
   test('is read armored and binary, and asks for nothing where nothing is protected', async () => {
     for (const bytes of [ada.privateKey.armor(), ada.privateKey.write()])
       assert.equal((await unlockPrivateKeys(Buffer.from(bytes), 'k', askNever)).length, 1);
+  });
+
+  test('may hold several keys in several blocks, public ones too, and words before them', async () => {
+    const bob = await makeKey({}, 'Bob');
+    const blocks = [ada.publicKey, bob.privateKey, ada.privateKey].map((key) => key.armor());
+    const text = `${'Kept in the safe. '.repeat(10)}\n${blocks.join('\n')}`;
+    const keys = await unlockPrivateKeys(Buffer.from(text), 'k', askNever);
+    assert.deepEqual(
+      keys.map(fingerprintOf),
+      [bob, ada].map(({ privateKey }) => fingerprintOf(privateKey)),
+    );
+    const both = Buffer.concat([bob.privateKey.write(), ada.publicKey.write(), ada.privateKey.write()]);
+    assert.equal((await unlockPrivateKeys(both, 'k', askNever)).length, 2);
+  });
+
+  test('may hold a key of another passphrase than the one that is given', async () => {
+    const bob = await makeKey({}, 'Bob');
+    const locked = await Promise.all([
+      openpgp.encryptKey({ privateKey: bob.privateKey, passphrase: 'another' }),
+      openpgp.encryptKey({ privateKey: ada.privateKey, passphrase: 'correct horse' }),
+    ]);
+    const text = Buffer.from(locked.map((key) => key.armor()).join('\n'));
+    const keys = await unlockPrivateKeys(text, 'k', async () => 'correct horse');
+    assert.deepEqual(keys.map(fingerprintOf), [fingerprintOf(ada.privateKey)]);
+    await assert.rejects(
+      unlockPrivateKeys(text, 'k', async () => 'wrong'),
+      { code: 'passphrase-wrong' },
+    );
   });
 
   test('asks once for the passphrase, with the name of the key, and opens with it', async () => {
