@@ -57,12 +57,10 @@ const inWords = ({ maxAge, reuseWindow }: Limits): string =>
 
 /** What a host signs is not the promise: what this auditor's configuration says is. */
 function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
-  const longest = live.reduce<AuditedSnapshot | undefined>(
-    (a, b) => (a && a.maxAge + a.reuseWindow >= b.maxAge + b.reuseWindow ? a : b),
-    undefined,
-  );
-  if (!longest || (longest.maxAge <= configured.maxAge && longest.reuseWindow <= configured.reuseWindow))
-    return [];
+  const [longest] = live
+    .filter(({ maxAge, reuseWindow }) => maxAge > configured.maxAge || reuseWindow > configured.reuseWindow)
+    .toSorted((a, b) => b.maxAge + b.reuseWindow - (a.maxAge + a.reuseWindow));
+  if (!longest) return [];
   const message =
     `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +
     `configuration has ${inWords(configured)}. Correct retention on the host, or here if the promise has changed.`;

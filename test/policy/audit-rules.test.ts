@@ -757,3 +757,18 @@ test('a host that signs more than this auditor was promised breaks the promise, 
       JSON.stringify(more),
     );
 });
+
+test('and also beside a snapshot that keeps the promise, whatever its limits come to together', () => {
+  const kept = snapshotOf({ age: 3 * hour });
+  const longer = snapshotOf({
+    maxAge: 8 * 86_400,
+    reuseWindow: 3600,
+    sequence: 2,
+    previous: previousOf(kept),
+  });
+  for (const snapshots of [[longer], [kept, longer]])
+    assert.deepEqual(
+      found({ snapshots }).filter((line) => line.startsWith('broken promise')),
+      ['broken promise h1/db'],
+    );
+});
