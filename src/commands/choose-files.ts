@@ -32,11 +32,11 @@ export async function chooseFiles(
   for (const { snapshot, streams } of choices) {
     const selections = new Map(streams.map(({ name }) => [name, new TreeSelection(included.covers)]));
     for await (const { type, stream, ...record } of reader.details(snapshot))
-      if (type === 'entry') selections.get(String(stream))?.add(record);
+      if (type === 'entry') selections.get(stream as string)?.add(record);
     const lacking = new Map([...selections].filter(([, { lacks }]) => lacks));
     if (lacking.size > 0)
       for await (const { type, stream, ...record } of reader.details(snapshot))
-        if (type === 'entry') lacking.get(String(stream))?.complete(record);
+        if (type === 'entry') lacking.get(stream as string)?.complete(record);
     for (const stream of streams) {
       const part = selections.get(stream.name)?.part();
       if (part !== undefined) chosen.push({ snapshot, stream, part });

@@ -10,16 +10,16 @@ export async function printFiles(
   let tree: string | undefined;
   let [files, bytes] = [0, 0];
   for await (const entry of entries) {
-    if (entry['stream'] !== tree) {
-      tree = String(entry['stream']);
+    if (tree === undefined || textOf(entry['stream']) !== tree) {
+      tree = textOf(entry['stream']);
       trees.add(tree);
       output.text();
-      output.text(output.paint('strong', printable(tree)));
+      output.text(output.paint('strong', tree));
     }
     output.text(lineOf(output, entry));
     if (entry['kind'] === 'directory') continue;
     files += 1;
-    bytes += Number(entry['size']);
+    bytes += numberOf(entry['size']);
   }
   output.text();
   output.text(
@@ -30,17 +30,24 @@ export async function printFiles(
 const typeOf: Readonly<Record<string, string>> = { file: '-', directory: 'd', symlink: 'l', link: 'h' };
 
 function lineOf(output: Output, entry: { readonly [key: string]: unknown }): string {
-  const kind = String(entry['kind']);
-  const mode = `${typeOf[kind] ?? '?'}${permissions(Number(entry['mode']))}`;
-  const owner = printable(`${String(entry['uid'])}:${String(entry['gid'])}`).padEnd(11);
-  const size = (kind === 'file' ? formatSize(Number(entry['size'])) : '').padStart(8);
-  const time = printable(String(entry['mtime']).slice(0, 16).replace('T', ' '));
+  const kind = textOf(entry['kind']);
+  const mode = `${typeOf[kind] ?? '?'}${permissions(numberOf(entry['mode']))}`;
+  const owner = `${textOf(entry['uid'])}:${textOf(entry['gid'])}`.padEnd(11);
+  const size = (kind === 'file' ? formatSize(numberOf(entry['size'])) : '').padStart(8);
+  const time = textOf(entry['mtime']).slice(0, 16).replace('T', ' ');
   const slash = kind === 'directory' && entry['path'] !== '/' ? '/' : '';
-  const path = `${printable(String(entry['path']))}${slash}`;
-  const target = typeof entry['target'] === 'string' ? printable(entry['target']) : undefined;
+  const path = `${textOf(entry['path'])}${slash}`;
+  const target = entry['target'] === undefined ? undefined : textOf(entry['target']);
   const more = target === undefined ? '' : ` ${kind === 'link' ? 'link to' : '->'} ${target}`;
   return `${output.paint('faint', `${mode}  ${owner}`)}  ${size}  ${output.paint('faint', time)}  ${path}${more}`;
 }
+
+/** The details are the host's: they may hold anything. */
+const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0);
+
+/** For people; what is no text is no more than a question mark. */
+export const textOf = (value: unknown): string =>
+  typeof value === 'string' || typeof value === 'number' ? printable(String(value)) : '?';
 
 /** `rwxr-x---`, with setuid, setgid and sticky as `ls` writes them. */
 function permissions(mode: number): string {

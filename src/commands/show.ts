@@ -4,10 +4,10 @@ import { WorkerPool } from '../segments/pool.ts';
 import { chooseById } from '../snapshot/choose.ts';
 import type { DetailsRecord } from '../snapshot/details.ts';
 import { segmentsOf, totalStored, type Index } from '../snapshot/index.ts';
-import { includer } from '../sources/files-include.ts';
+import { includer, type Includer } from '../sources/files-include.ts';
 import type { Context, Outcome } from './context.ts';
 import { describeSnapshot } from './list.ts';
-import { printFiles } from './show-files.ts';
+import { printFiles, textOf } from './show-files.ts';
 import { createStreamReader } from './read-streams.ts';
 import { oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
 import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
@@ -49,7 +49,7 @@ export async function show(
     const reader = createStreamReader({ store: session.store, pool, findSessionKey, signal, host });
     for await (const record of reader.details(snapshot)) {
       if (record.type === 'problem') problems.push(record);
-      if (wantsFiles && record.type === 'entry' && (included?.covers(String(record['path'])) ?? true))
+      if (wantsFiles && record.type === 'entry' && (included === undefined || isCovered(included, record)))
         yield record;
     }
   }
@@ -73,6 +73,9 @@ export async function show(
     (passedOver.length > 0 ? 'partial' : undefined)
   );
 }
+
+const isCovered = (included: Includer, { path }: DetailsRecord): boolean =>
+  typeof path === 'string' && included.covers(path);
 
 function tell({ output }: Context, index: Index, row: ReturnType<typeof describeSnapshot>, now: Date): void {
   const age = formatDuration(row.ageSeconds);
@@ -119,7 +122,7 @@ function tellProblems({ output }: Context, problems: readonly { readonly [key: s
   if (problems.length > 0) output.text();
   for (const { source, code, text } of problems)
     output.text(
-      `${output.paint('warning', printable(String(code)))}  ${printable(`${String(source)}${typeof text === 'string' ? `: ${text}` : ''}`)}`,
+      `${output.paint('warning', textOf(code))}  ${textOf(source)}${text === undefined ? '' : `: ${textOf(text)}`}`,
     );
 }
 

@@ -70,27 +70,49 @@ export class DetailsWriter {
   }
 }
 
-/** The records of the details, line by line. Lines of a later version that have no `type` are passed over. */
+/** That of a stream names the length of each of its segments: an index that is as large as any can be has fewer. */
+const longestLine = 2 ** 26;
+
+/**
+ * The records of the details, line by line. Lines of a later version that have no `type` are passed over. Throws
+ * `verify-failed` for what no version of ours has written.
+ */
 export async function* readDetails(body: AsyncIterable<Uint8Array>): AsyncGenerator<DetailsRecord> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const bytes of body) {
     const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
+    if (rest.length > longestLine) throw wrong('a line that is longer than any can be');
     for (const line of lines) {
       const record: unknown = parse(line);
-      if (isRecord(record)) yield record;
+      if (!isRecord(record)) continue;
+      if (record.type === 'stream' && !isStreamDetail(record))
+        throw wrong('a description of a stream that is none');
+      yield record;
     }
   }
+  if (rest !== '') throw wrong('a line that does not end');
 }
+
+const wrong = (what: string, cause?: unknown): SealiftError =>
+  new SealiftError('verify-failed', `the details hold ${what}`, { cause });
 
 function parse(line: string): unknown {
   try {
     return JSON.parse(line);
   } catch (error) {
-    throw new SealiftError('verify-failed', 'the details hold a line that is not JSON', { cause: error });
+    throw wrong('a line that is not JSON', error);
   }
 }
 
 const isRecord = (value: unknown): value is DetailsRecord =>
   typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
+
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0;
+
+function isStreamDetail(record: DetailsRecord): boolean {
+  const { name, bytes, sha256, segments } = record as Partial<StreamDetail>;
+  const isText = typeof name === 'string' && typeof sha256 === 'string';
+  return isText && isCount(bytes) && Array.isArray(segments) && segments.every(isCount);
+}

@@ -40,12 +40,14 @@ export function recordOf(entry: TarEntry, { offset, data }: Place): EntryRecord 
   };
 }
 
+const nameOf = (path: unknown): string => (typeof path === 'string' ? JSON.stringify(path) : 'an entry');
+
 /** The inverse; times in whole seconds. Throws `verify-failed` for what no version of ours has written. */
 export function entryIn(record: { readonly [key: string]: unknown }): TreeEntry {
   const wrong = (field: string): SealiftError =>
     new SealiftError(
       'verify-failed',
-      `the details describe ${JSON.stringify(record['path'])} by a ${field} that is none`,
+      `the details describe ${nameOf(record['path'])} by a ${field} that is none`,
     );
   const number = (field: string): number => {
     const value = record[field];

@@ -85,6 +85,13 @@ test('whatever the details say, a listing of files is text', async () => {
     };
   }
   await printFiles(output, entries());
+  async function* odd() {
+    for (const value of [null, { toString: 1 }, [], true]) {
+      const fields = ['stream', 'path', 'kind', 'size', 'mode', 'uid', 'gid', 'mtime', 'target'];
+      yield Object.fromEntries(fields.map((field) => [field, value]));
+    }
+  }
+  await printFiles(output, odd());
   assert.doesNotMatch(text, /[\u001B\u009B]/);
 });
 

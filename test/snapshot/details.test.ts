@@ -34,6 +34,38 @@ test('lines of a later version that are no records are passed over', async () =>
   assert.deepEqual(found, [{ type: 'a' }, { type: 'b' }]);
 });
 
+test('what no version of ours has written is damage, and no surprise', async () => {
+  const good = { type: 'stream', name: 'a/b', bytes: 1, sha256: 'c', segments: [1] };
+  const read = (text: string) => Array.fromAsync(readDetails(inPieces(Buffer.from(text), 1_000_000)));
+  assert.deepEqual(await read(`${JSON.stringify(good)}\n`), [good]);
+  for (const change of [
+    { name: 1 },
+    { bytes: '1' },
+    { bytes: -1 },
+    { bytes: 2 ** 60 },
+    { sha256: null },
+    { segments: undefined },
+    { segments: 5 },
+    { segments: ['1'] },
+    { segments: [0.5] },
+  ])
+    await assert.rejects(read(`${JSON.stringify({ ...good, ...change })}\n`), {
+      code: 'verify-failed',
+      message: /a description of a stream that is none/,
+    });
+  await assert.rejects(read('{"type":"a"}\n{"type":"b"}'), {
+    code: 'verify-failed',
+    message: /does not end/,
+  });
+  let pieces = 0;
+  async function* endless(): AsyncGenerator<Buffer> {
+    for (; pieces < 1000; pieces++) yield Buffer.alloc(2 ** 20, 'a');
+  }
+  const longer = { code: 'verify-failed', message: /longer than any can be/ };
+  await assert.rejects(Array.fromAsync(readDetails(endless())), longer);
+  assert.equal(pieces, 64, 'no more of it is read');
+});
+
 test('whoever adds faster than the lines are stored has to wait', async () => {
   const writer = new DetailsWriter();
   const record = { type: 'entry', text: 'x'.repeat(100_000) };
