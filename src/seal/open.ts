@@ -70,15 +70,19 @@ function xor(a: Int32Array, b: Int32Array, result: Int32Array, count: number): v
   }
 }
 
+/** Several times what a segment compresses to at the worst: a few bytes that were packed often could become any number. */
+const config = { maxDecompressedMessageSize: 2 ** 26 };
+
 async function openAnyForm(object: Uint8Array, sessionKey: Uint8Array): Promise<Uint8Array> {
   // It is large, and hardly ever needed here.
   const openpgp = await import('openpgp');
   try {
-    const message = await openpgp.readMessage({ binaryMessage: object });
+    const message = await openpgp.readMessage({ binaryMessage: object, config });
     const { data } = await openpgp.decrypt({
       message,
       sessionKeys: [{ data: sessionKey, algorithm: 'aes256' }],
       format: 'binary',
+      config,
     });
     return data;
   } catch (error) {

@@ -170,6 +170,22 @@ suite('without OpenPGP.js', () => {
   });
 });
 
+test('what is compressed becomes no larger than a piece can be', async () => {
+  const { zlib } = openpgp.enums.compression;
+  const encrypted = await openpgp.encrypt({
+    message: await openpgp.createMessage({ binary: Buffer.alloc(100_000_000) }),
+    sessionKey: { data: seal.sessionKey, algorithm: 'aes256' },
+    encryptionKeys: [ada.publicKey],
+    format: 'binary',
+    config: { preferredCompressionAlgorithm: zlib },
+  });
+  assert.ok(encrypted.length < 1_000_000);
+  await assert.rejects(openBytes(encrypted, seal.sessionKey), {
+    code: 'verify-failed',
+    message: /Maximum decompressed message size exceeded/,
+  });
+});
+
 test('a wrong session key opens nothing', async () => {
   await assert.rejects(openBytes(object, new Uint8Array(32)), { code: 'verify-failed' });
 });
