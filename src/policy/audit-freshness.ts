@@ -50,7 +50,12 @@ function judgeJob(
   { startMs }: Tolerances,
 ): Finding[] {
   const { host, nowMs, jobs } = facts;
-  const longestRunMs = Math.max(0, ...snapshots.map(({ startedMs, finishedMs }) => finishedMs - startedMs));
+  // The store took the index in when all was over: a host that signs a later end hides how old its last snapshot is.
+  const longestRunMs = snapshots.reduce(
+    (longest, { startedMs, finishedMs, modifiedMs }) =>
+      Math.max(longest, Math.min(finishedMs, modifiedMs) - startedMs),
+    0,
+  );
   const findings: Finding[] = [];
   const limitFor = (...intervals: (number | undefined)[]): number =>
     2 * Math.max(...intervals.map((interval) => interval ?? Infinity)) + longestRunMs + startMs;

@@ -565,10 +565,14 @@ suite('what is dated in the future', () => {
   });
 });
 
-const slow = (age: number) => [
-  snapshotOf({ age: age + hour, finishedMs: now - age - hour + 3 * hour }),
-  snapshotOf({ age, ...far }),
-];
+/** The first of two runs took three hours. */
+const slow = (age: number, finishedLaterMs = 0) => {
+  const modifiedMs = now - age - hour + 3 * hour;
+  return [
+    snapshotOf({ age: age + hour, finishedMs: modifiedMs + finishedLaterMs, modifiedMs }),
+    snapshotOf({ age, ...far }),
+  ];
+};
 
 const last = (age: number) => found({ snapshots: [snapshotOf({ age })] });
 
@@ -582,6 +586,11 @@ suite('freshness', () => {
 
   test('and as much older as the longest run took', () => {
     limit((beyond) => ({ snapshots: slow(patience + 3 * hour + beyond) }), 'broken stale h1/db');
+  });
+
+  test('a run took no longer than until the store had its index, whatever the host signed', () => {
+    const finished = (laterMs: number) => found({ snapshots: slow(patience + 3 * hour + 1, laterMs) });
+    for (const laterMs of [0, day, 1000 * day]) assert.deepEqual(finished(laterMs), ['broken stale h1/db']);
   });
 
   test('between two snapshots may lie as much', () => {
