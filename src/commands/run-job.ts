@@ -132,7 +132,7 @@ async function saveJob(
       shelf: session.shelf,
       idKey: segmentIdKey(state.hostSecret),
       gear: gearTable(state.hostSecret),
-      seal: await createSeal([...recipients.keys]),
+      seal: await createSeal([...recipients.keys], startedAt),
       folder: snapshot,
       reusable: reusableSegments({
         ...stored,

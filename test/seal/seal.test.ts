@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
 import { openBytes } from '../../src/seal/open.ts';
-import { sealPackets } from '../../src/seal/packets.ts';
+import { keyIdOf, sealedFor, sealPackets } from '../../src/seal/packets.ts';
 import { findWithPrivateKeys } from '../../src/seal/session-key.ts';
 import { unlockPrivateKeys } from '../../src/seal/private-key.ts';
 import { sealBytes } from '../../src/seal/message.ts';
+import { loadRecipients } from '../../src/seal/recipients.ts';
 import { createSeal } from '../../src/seal/seal.ts';
 import { withoutServices } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
@@ -62,6 +63,21 @@ test('gpg opens what is sealed to an operator key of sealift', async (t) => {
   const content = pseudoRandom(2, 100_000);
   const object = sealBytes(await createSeal([publicKey]), content);
   assert.ok(gpg.run(['--decrypt'], object).equals(content));
+});
+
+test('a seal is to the subkeys that the index will name, which are those of the same time', async (t) => {
+  const hourAgo = new Date(Date.now() - 3_600_000);
+  const { privateKey } = await makeKey({ date: new Date(hourAgo.getTime() - 3_600_000) });
+  const renewed = await privateKey.addSubkey({ date: new Date(hourAgo.getTime() + 1_800_000) });
+  const file = put(join(temporary(t), 'ada.asc'), renewed.toPublic().armor());
+  for (const date of [hourAgo, new Date()]) {
+    const { keys, ids } = await loadRecipients([file], date);
+    const object = sealBytes(await createSeal([...keys], date), Buffer.from('x'));
+    assert.deepEqual(
+      sealedFor(object),
+      ids.map(({ subkey }) => keyIdOf(subkey)),
+    );
+  }
 });
 
 const sqVersion = (): string | undefined => {
