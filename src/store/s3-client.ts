@@ -1,3 +1,4 @@
+import { pipeline, Readable, Transform } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   PutObjectCommand,
@@ -67,6 +68,7 @@ export function connect(
   const uploader = makeClient(config, putStalledAfterMs, 1);
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
+  for (const one of [client, uploader]) limitAnswers(one, address);
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
   let answeredMs = -Infinity;
   let isAway = false;
@@ -169,6 +171,38 @@ function recordAnswerDates(client: S3Client): WeakMap<object, Date> {
     { step: 'deserialize', name: 'recordAnswerDate', priority: 'high' },
   );
   return dates;
+}
+
+/** Of all that is no object, the largest is a page of a listing: a thousand keys, which are at most a KiB each. */
+const largestAnswerBytes = 2 ** 25;
+
+/** The SDK gathers the whole of an answer before it looks at it, however long a hostile store goes on. */
+function limitAnswers(client: S3Client, address: string): void {
+  client.middlewareStack.add(
+    (next, { commandName }) =>
+      async (args) => {
+        const result = await next(args);
+        const response = result.response as { statusCode?: number; body?: unknown };
+        const isObject = commandName === 'GetObjectCommand' && (response.statusCode ?? 0) < 300;
+        if (!isObject && response.body instanceof Readable) response.body = limited(response.body, address);
+        return result;
+      },
+    { step: 'deserialize', name: 'limitAnswer', priority: 'low' },
+  );
+}
+
+function limited(body: Readable, address: string): Readable {
+  let total = 0;
+  const limit = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      total += chunk.length;
+      if (total <= largestAnswerBytes) return done(null, chunk);
+      const error = new SealiftError('store-unavailable', `${address} answers with more than any answer has`);
+      // Else the SDK adds words of its own.
+      return done(Object.assign(error, { $metadata: {} }));
+    },
+  });
+  return pipeline(body, limit, () => undefined);
 }
 
 const options = (abortSignal: AbortSignal | undefined): { abortSignal?: AbortSignal } =>

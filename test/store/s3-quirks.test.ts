@@ -168,6 +168,17 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     });
   });
 
+  test('an answer that goes on and on is given up, and not gathered', async (t) => {
+    const { store } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      const body = Buffer.concat([answer.body, Buffer.alloc(2 ** 25, ' ')]);
+      exchange.answer({ ...answer, headers: {}, body });
+    });
+    const given = { code: 'store-unavailable', message: /^s3:\S+ answers with more than any answer has$/ };
+    await assert.rejects(Array.fromAsync(store.list('')), given);
+    await assert.rejects(Array.fromAsync(store.versions('none')), given);
+  });
+
   test('a store that gives its first page again and again has a listing without end, and is told so', async (t) => {
     let pages = 0;
     const { store, real } = await storeBehind(t, async (exchange) => {
