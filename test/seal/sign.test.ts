@@ -152,16 +152,17 @@ suite('nothing is taken for signed', () => {
   });
 });
 
+const compressed = (bytes: Uint8Array): Buffer => {
+  const packed = deflateSync(bytes);
+  const packet = Buffer.concat([
+    Buffer.from([0xc8, 0xff, 0, 0, 0, 0, openpgp.enums.compression.zlib]),
+    packed,
+  ]);
+  packet.writeUInt32BE(1 + packed.length, 2);
+  return packet;
+};
+
 test('what a signed message never is, is not even unpacked: a few bytes could become any number, or any work', async () => {
-  const compressed = (bytes: Uint8Array): Buffer => {
-    const packed = deflateSync(bytes);
-    const packet = Buffer.concat([
-      Buffer.from([0xc8, 0xff, 0, 0, 0, 0, openpgp.enums.compression.zlib]),
-      packed,
-    ]);
-    packet.writeUInt32BE(1 + packed.length, 2);
-    return packet;
-  };
   for (const bytes of [signed, Buffer.alloc(200_000_000)]) {
     const message = compressed(bytes);
     const before = process.resourceUsage().maxRSS;

@@ -34,9 +34,10 @@ test('lines of a later version that are no records are passed over', async () =>
   assert.deepEqual(found, [{ type: 'a' }, { type: 'b' }]);
 });
 
+const read = (text: string) => Array.fromAsync(readDetails(inPieces(Buffer.from(text), 1_000_000)));
+
 test('what no version of ours has written is damage, and no surprise', async () => {
   const good = { type: 'stream', name: 'a/b', bytes: 1, sha256: 'c', segments: [1] };
-  const read = (text: string) => Array.fromAsync(readDetails(inPieces(Buffer.from(text), 1_000_000)));
   assert.deepEqual(await read(`${JSON.stringify(good)}\n`), [good]);
   for (const change of [
     { name: 1 },
