@@ -477,6 +477,14 @@ test('prune is due at its time, and when that lies further ahead than it ever wa
 
 const gap = (line: string, zone: string, around: string) => longestGapSeconds(line, zone, at(around)) / 3600;
 
+test('a field that names its values again and again names them once', () => {
+  const minutes = Array<string>(20).fill('0-59').join(',');
+  const often = `${minutes} ${minutes} 0-23 * * *`;
+  const before = process.resourceUsage().maxRSS;
+  assert.equal(longestGapSeconds(often, 'UTC', at('2026-11-22T12:00:00Z')), 1);
+  assert.ok(process.resourceUsage().maxRSS - before < 200_000, 'kilobytes');
+});
+
 test('the longest gap of a schedule knows of weekends, months and clocks', () => {
   assert.equal(gap('0 */2 * * *', 'UTC', '2026-11-24T00:00Z'), 2);
   assert.equal(gap('0 */2 * * *', 'Europe/Vienna', '2026-10-25T00:00Z'), 2);
