@@ -48,7 +48,14 @@ async function newPassphrase(context: Context, options: GenerateOptions): Promis
     if (!options.passphrase) {
       throw new SealiftError('usage', 'either --passphrase-file or --no-passphrase can be given, not both');
     }
-    return readPassphraseFile(resolve(context.environment.cwd, options.passphraseFile));
+    const file = resolve(context.environment.cwd, options.passphraseFile);
+    const passphrase = readPassphraseFile(file);
+    // What is not UTF-8 was read as replacement characters: no other program would open the key with what the file says.
+    if (/^\uFEFF|\uFFFD/.test(passphrase))
+      throw new SealiftError('usage', `the passphrase in ${file} is not what anybody could type`, {
+        hint: 'save it as UTF-8, without a byte order mark',
+      });
+    return passphrase;
   }
   if (options.passphrase) return askNewPassphrase(options.userId, context.signal);
   context.log.warn(

@@ -52,6 +52,17 @@ test('generate leaves the private half unprotected only when told to, and says w
   assert.match(stderr, /not protected by a passphrase/);
 });
 
+test('a passphrase file that is not plain UTF-8 is refused: what was typed would not open the key', async (t) => {
+  const cwd = temporary(t);
+  for (const bytes of [Buffer.from('p\u00E4ss', 'latin1'), Buffer.from('\uFEFFpass')]) {
+    put(join(cwd, 'odd'), bytes, 0o600);
+    const { status, stderr } = await runInProcess([...generate, '--passphrase-file', 'odd'], { cwd });
+    assert.equal(status, 2);
+    assert.match(stderr, /odd is not what anybody could type\nhint: .*UTF-8/);
+  }
+  assert.deepEqual(readdirSync(cwd), ['odd']);
+});
+
 test('an empty passphrase file, one that others can write, and both options at once are refused', async (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'empty'), '\n', 0o600);
