@@ -52,6 +52,7 @@ async function unlock(
   } catch (error) {
     if (!/incorrect key passphrase/i.test(messageOf(error)))
       throw new SealiftError('key-unusable', `${file} cannot be unlocked: ${messageOf(error)}`, {
+        hint: 'Is the key on a smartcard, of which the file only tells? Then leave --key out: gpg and its agent use the card.',
         cause: error,
       });
     throw new SealiftError('passphrase-wrong', `the passphrase for ${file} is wrong`, { cause: error });

@@ -222,6 +222,28 @@ suite('backups outlive the validity of the key that they are sealed to:', () => 
 
 const askNever = (): Promise<string> => Promise.reject(new Error('asked'));
 
+/** As GnuPG 2.2 exports it. */
+const onCard = `-----BEGIN PGP PRIVATE KEY BLOCK-----
+
+lQCIBGsJbSkTBSuBBAAiAwMEfve+fJA2zjx9Qh9CbkSd3fSJWkSJm48HN1m4wS5Q
+cTSacCjmsZyBJHuKHBIGkEmlURutWqIU5z3P59FJMaskttRGABquuvW+hM0pLoIM
+S0KVLKcFQjawpS7BJoSxpWaH/wBlAEdOVQIQRDI3NjAwMDEyNDAxMDIwMbUAEXAz
+ODQgPHAzODRAeC5vcmc+iQCwBBMTCQA4FiEE59VrRAwMUJ2ql4POA7sivJEXW00F
+AmsJbSkCGwMFCwkIBwIGFQoJCAsCBBYCAwECHgECF4AACgkQA7sivJEXW01JYgGA
+0gKB5VOqoGpi7c5hzUDo4SUTXq90cZRbwdJnk655D02Sx2UD9XBRn/NuHXE0THaB
+AYDffjPgWKnnh2WL83nSUsH7ymRYajNz8CV83ECdw7q/APrODTN8oWIDsiuOXCyU
+z7mdANYEawltKxIFK4EEACIDAwSaiVx2P40rsANeP4tgiAbcPhnq5rDvWhCfuAhl
+o3tmQIYGVJ+fQDfh0fySfI7dv5NEAVx44l9CCvMVSmsxn/ZwNkvQau1WqiVgzl2H
+80uc94nEaCrnpDRwleN2j24gAfwDAQkI/gcDAmriWj0BqILj/0ZQ+zTXIKjtD5bo
+3N6VQo/um8u+SfsVYEFM7mwoxoEtxEv7cMiIlHSdeDesuY/B8CWCo9StfZoEC7bO
+CSnrxULWd0/IlLg0EsHq77JnaPYCwxRahUk6iQCYBBgTCQAgFiEE59VrRAwMUJ2q
+l4POA7sivJEXW00FAmsJbSsCGwwACgkQA7sivJEXW03PbwF+IaT46ijmft3lISS3
+zhtfFhdWYWIF3duQw9xfktDOv/ReKzYeHMAvbCbzVR9eSbUCAYDKGTJykrJ8+55A
+MS/luVmPvGZDslSkHOm8srAmIQaVQUWcU6wUHdVhkgcKZkwfzhI=
+=/5TE
+-----END PGP PRIVATE KEY BLOCK-----
+`;
+
 suite('a private key file', () => {
   test('is read armored and binary, and asks for nothing where nothing is protected', async () => {
     for (const bytes of [ada.privateKey.armor(), ada.privateKey.write()])
@@ -272,6 +294,13 @@ suite('a private key file', () => {
     await assert.rejects(
       unlockPrivateKeys(Buffer.from(locked.armor()), 'k', async () => 'wrong'),
       { code: 'passphrase-wrong' },
+    );
+  });
+
+  test('that only tells of a card is refused, and what to do is said', async () => {
+    await assert.rejects(
+      unlockPrivateKeys(Buffer.from(onCard), 'k', async () => "''"),
+      failsWith('key-unusable', /cannot be unlocked/, /smartcard.*leave --key out/),
     );
   });
 
