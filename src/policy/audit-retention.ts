@@ -17,12 +17,16 @@ export function judgeRetention(
   tolerated: Tolerances,
   failsClosed: boolean,
 ): Finding[] {
+  const several = [...Map.groupBy(facts.objects, ({ key }) => key).values()].filter(
+    ({ length }) => length > 1,
+  );
   return [
     ...expiredSnapshots(facts, standing, tolerated),
     ...expiredObjects(facts, standing, tolerated, failsClosed),
     ...leftovers(facts, tolerated),
     ...missingObjects(facts, standing),
-    ...hiddenObjects(facts, standing),
+    ...hiddenObjects(facts, standing, several),
+    ...overwrittenObjects(facts, standing, several),
   ];
 }
 
@@ -148,10 +152,14 @@ function missingObjects({ host, objects }: HostFacts, { live }: Standing): Findi
 }
 
 /** What lies under a marker is there, but readers do not see the snapshot, and other tools not the object. */
-function hiddenObjects({ host, objects }: HostFacts, { live }: Standing): Finding[] {
+function hiddenObjects(
+  { host }: HostFacts,
+  { live }: Standing,
+  several: readonly AuditedObject[][],
+): Finding[] {
   const liveIds = new Set(live.map(({ snapshot }) => snapshot));
   const named = new Set(live.flatMap(({ objects }) => objects.map(({ folder, id }) => `${folder}/${id}`)));
-  const hiding = [...Map.groupBy(objects, ({ key }) => key).values()]
+  const hiding = several
     .filter((versions) => versions[0]!.marker && versions.some(({ marker }) => !marker))
     .map((versions) => versions[0]!);
   const advice = 'Remove the marker with the tools of the store, and find out who deleted it.';
@@ -174,6 +182,42 @@ function hiddenObjects({ host, objects }: HostFacts, { live }: Standing): Findin
       }),
     ),
   ];
+}
+
+/**
+ * Objects are written once. Sealift reads the version that was signed (rule R8); other tools, and whoever restores by hand,
+ * get what was laid over it. Only what has another size shows here.
+ */
+function overwrittenObjects(
+  { host }: HostFacts,
+  { live }: Standing,
+  several: readonly AuditedObject[][],
+): Finding[] {
+  const signed = new Map(
+    live.flatMap(({ objects }) =>
+      objects.map(({ folder, id, storedBytes }) => [`${folder}/${id}`, storedBytes] as const),
+    ),
+  );
+  const liveIds = new Set(live.map(({ snapshot }) => snapshot));
+  const overwritten = several.filter(([newest, ...older]) => {
+    const { folder, segment, sizeBytes, marker } = newest!;
+    if (marker) return false;
+    if (segment === undefined)
+      return liveIds.has(folder) && older.some((one) => !one.marker && one.sizeBytes !== sizeBytes);
+    const storedBytes = signed.get(`${folder}/${segment}`);
+    return sizeBytes !== storedBytes && older.some((one) => !one.marker && one.sizeBytes === storedBytes);
+  });
+  return byFolder(
+    host,
+    overwritten.map(([newest]) => newest!),
+    (what) => ({
+      rule: 'presence',
+      severity: 'warning',
+      message:
+        `something else was laid over what live snapshots need: ${what}. Restore finds the older version, other tools do ` +
+        'not. Remove the newer one with the tools of the store, and find out who wrote it.',
+    }),
+  );
 }
 
 /** One finding for each folder, since what is wrong with one object of a run is mostly wrong with all. */

@@ -336,8 +336,22 @@ suite('what must be there', () => {
     assert.deepEqual(without([]), [`broken presence h1/snap/${live.snapshot}/`]);
   });
 
-  test('any version of the right size will do', () => {
-    assert.deepEqual(without([one, { ...two, sizeBytes: 7 }, two]), []);
+  test('any version of the right size will do; that another was laid over it is a warning', () => {
+    assert.deepEqual(without([one, { ...two, sizeBytes: 7 }, two]), [`warning presence ${key('two')}`]);
+    assert.deepEqual(without([one, two, { ...two, sizeBytes: 7 }]), []);
+    assert.deepEqual(without([one, two, two]), []);
+    const index = indexObject(live.snapshot, live.startedMs);
+    assert.deepEqual(found({ objects: [{ ...index, sizeBytes: 7 }, index, one, two] }), [
+      `warning presence ${index.key}`,
+    ]);
+    assert.deepEqual(found({ objects: [index, index, one, two] }), []);
+    const ended = snapshotOf({ age: 7 * day });
+    const objects = [
+      { ...two, sizeBytes: 7, folder: ended.snapshot },
+      { ...two, folder: ended.snapshot },
+    ];
+    const presence = found({ extra: objects }).filter((line) => line.includes('presence'));
+    assert.deepEqual(presence, [], 'nobody needs it');
   });
 
   test('a marker is no object; over one it is a warning, over the index of a live snapshot it hides it', () => {
