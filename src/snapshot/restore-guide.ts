@@ -44,7 +44,7 @@ echo "restoring $SNAPSHOT"
 ## 3. Check who made it, and what is in it
 
 \`gpgv\` must say "Good signature". It writes the list of contents to \`index.json\`. Whoever took the host over could sign
-one that writes elsewhere on this machine: the lines with \`test\` stop at such.
+one that writes elsewhere on this machine: go on only if each \`jq -e\` says \`true\`.
 
 \`\`\`bash
 fetch "$HOST/snap/$SNAPSHOT/index.json.gpg" index.json.gpg
