@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync, statSync, type Stats } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync, type Stats } from 'node:fs';
 import { type ErrorCode, messageOf, SealiftError, systemCode } from './errors.ts';
 
 /**
@@ -15,15 +15,23 @@ export interface Guard {
   readonly secret?: boolean;
 }
 
+/** What the shell hands over: `<(PROGRAM)`, standard input. */
+const ownDescriptor = /^\/(dev\/(fd\/\d+|stdin)|proc\/self\/fd\/\d+)$/;
+
 /** The whole file, after the check. Throws SealiftError; a missing file has the guard's `missing` code. */
 export function readGuarded(path: string, guard: Guard): Buffer {
   let handle: number | undefined;
   try {
-    handle = openSync(path, 'r');
+    // A named pipe that nobody writes to would be waited for, deaf to every signal.
+    const own = ownDescriptor.test(path);
+    handle = openSync(path, constants.O_RDONLY | (own ? 0 : constants.O_NONBLOCK));
     const stats = fstatSync(handle);
-    if (stats.isDirectory()) {
+    if (stats.isDirectory())
       throw new SealiftError(guard.refused, `${guard.what} ${path} is a folder, not a file`);
-    }
+    if (!stats.isFile() && !own)
+      throw new SealiftError(guard.refused, `${guard.what} ${path} is a pipe or a device, not a file`, {
+        hint: 'what a program writes is taken from <(PROGRAM)',
+      });
     refuseStrangers(path, stats, guard);
     return readFileSync(handle);
   } catch (error) {

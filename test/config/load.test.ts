@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, symlinkSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { PostgresConfig, S3Config } from '../../src/config/config.ts';
 import { environment } from '../../src/config/environment.ts';
 import { configJsonSchema, findConfig, loadConfig } from '../../src/config/load.ts';
+import { launcher, programEnv } from '../support/cli.ts';
 import { put, temporary } from '../support/temporary.ts';
 
 const minimal = 'store: { kind: directory, path: /b }\n';
@@ -198,6 +200,31 @@ test('a secret file that others can write is refused', (t) => {
     code: 'config-invalid',
     message: /can be written by everybody/,
   });
+});
+
+test('a secret that is a device is refused for what it is', (t) => {
+  const { cwd, secrets } = withSecrets(t);
+  symlinkSync('/dev/null', join(cwd, 'secret'));
+  assert.throws(() => secrets()[2]?.reveal(), {
+    code: 'config-invalid',
+    message: /secret is a pipe or a device, not a file$/,
+  });
+});
+
+test('a configuration that is a pipe is refused at once, and one from a program is taken', (t) => {
+  const cwd = temporary(t);
+  execFileSync('mkfifo', ['-m', '600', join(cwd, 'sealift.yaml')]);
+  const check = (line: string): string =>
+    spawnSync('bash', ['-c', `exec "$0" ${line} 2>&1`, launcher], {
+      cwd,
+      env: programEnv(cwd),
+      encoding: 'utf8',
+      timeout: 20_000,
+      // Who waits for a pipe does not hear SIGTERM.
+      killSignal: 'SIGKILL',
+    }).stdout;
+  assert.match(check('config check'), /sealift\.yaml is a pipe or a device, not a file/);
+  assert.match(check(`-c <(sleep 0.3; echo '${minimal.trim()}') config check`), /no problems/);
 });
 
 for (const [mode, who] of [
