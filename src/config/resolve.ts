@@ -152,11 +152,13 @@ function toSecret(value: RawSecret, base: string, env: Environment): Secret {
   }
   const path = resolve(base, value.file);
   const guard = { what: 'secret file', missing: 'config-invalid', refused: 'config-invalid' } as const;
-  return new Secret(() =>
-    readGuarded(path, guard)
+  return new Secret(() => {
+    const text = readGuarded(path, guard)
       .toString('utf8')
-      .replace(/\r?\n$/, ''),
-  );
+      .replace(/\r?\n$/, '');
+    if (text === '') throw new SealiftError('config-invalid', `secret file ${path} is empty`);
+    return text;
+  });
 }
 
 function seconds(duration: string | 0): number {

@@ -193,6 +193,14 @@ test('a secret that is not there is missed when it is used, not when the file is
   });
 });
 
+test('a secret file with nothing in it is missed as a variable is', (t) => {
+  const { cwd, secrets } = withSecrets(t);
+  for (const nothing of ['', '\n']) {
+    put(join(cwd, 'secret'), nothing, 0o600);
+    assert.throws(() => secrets()[2]?.reveal(), { code: 'config-invalid', message: /secret is empty$/ });
+  }
+});
+
 test('a secret file that others can write is refused', (t) => {
   const { cwd, secrets } = withSecrets(t);
   put(join(cwd, 'secret'), 'x', 0o666);
