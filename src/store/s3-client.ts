@@ -284,6 +284,20 @@ function translate(error: unknown, what: string): unknown {
       hint: 'The credentials are known but lack this right on the bucket.',
       cause: error,
     });
+  if (systemCode(error) === 'ERR_INVALID_CHAR')
+    return new SealiftError(
+      'store-denied',
+      `${what}: the access key holds a character that none has, such as a line break`,
+      { hint: 'Check store.accessKeyId, its file or variable, or the AWS_* variables.', cause: error },
+    );
+  if (name === 'AuthorizationHeaderMalformed' || (status !== undefined && status >= 300 && status < 400))
+    return new SealiftError('store-unavailable', `${what}: ${reasonOf(error)}${elsewhere(error)}`, {
+      hint: 'Correct store.region or store.endpoint: what leads to another place is not followed.',
+      cause: error,
+    });
+  const tls = tlsHint(systemCode(error) ?? '');
+  if (tls !== undefined)
+    return new SealiftError('store-unavailable', `${what}: ${reasonOf(error)}`, { hint: tls, cause: error });
   return new SealiftError('store-unavailable', `${what}: ${reasonOf(error)}`, {
     hint: isUnknown(error)
       ? 'This store does not know how to do that.'
@@ -299,6 +313,36 @@ export const notS3 = (address: string): SealiftError =>
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return messageOf(error);
-  const status = error instanceof S3ServiceException ? undefined : httpStatusOf(error);
-  return status === undefined ? `${error.name}: ${error.message || 'no answer'}` : `HTTP ${status}`;
+  const status = httpStatusOf(error);
+  // What OpenSSL says, without the lines of its source; not what it advises to those who start Node.js.
+  const routine = /SSL routines:[^:]*:([^:]+)/.exec(error.message)?.[1];
+  const said = routine ?? error.message.replace(/; if the root CA is installed locally, .*/s, '');
+  if (status === undefined) return `${error.name}: ${said || 'no answer'}`;
+  if (!(error instanceof S3ServiceException) || error.name === 'Unknown') return `HTTP ${status}`;
+  return `${error.name}: ${said === 'UnknownError' ? `HTTP ${status}` : said}`;
+}
+
+/** Where the store says that the bucket is. */
+function elsewhere(error: unknown): string {
+  const { Region, $response } = error as {
+    Region?: string;
+    $response?: { headers?: Record<string, string | undefined> };
+  };
+  const region = Region ?? $response?.headers?.['x-amz-bucket-region'];
+  const location = $response?.headers?.['location'];
+  if (region !== undefined) return ` (it is in the region ${region})`;
+  return location === undefined ? '' : ` (it leads to ${location})`;
+}
+
+/** By the codes of Node.js for connections that cannot be encrypted or certificates that are not taken. */
+function tlsHint(code: string): string | undefined {
+  if (code === 'EPROTO')
+    return 'Does it speak https on that port? If not, store.endpoint begins with http://.';
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return 'store.endpoint has to have a name that the certificate is for.';
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
+    return 'The certificate has to be renewed there, or the clock of this machine is wrong.';
+  if (!/SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER|VERIFY)|CERT_(UNTRUSTED|SIGNATURE)/.test(code))
+    return undefined;
+  return 'Name the authority that vouches for it: NODE_EXTRA_CA_CERTS=/path/ca.pem in the environment of sealift.';
 }

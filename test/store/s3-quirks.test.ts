@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { Transform } from 'node:stream';
 import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import { createLog } from '../../src/log.ts';
 import type { S3Options } from '../../src/store/s3-client.ts';
 import { freshBucket, needs, theService } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
+import { temporary } from '../support/temporary.ts';
 import { errorAnswer, s3Proxy, type Answer, type Exchange } from './s3-proxy.ts';
 import { freshPrefix, s3Store } from './s3-store.ts';
 
@@ -496,6 +500,65 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     ]);
     for (const one of asked)
       assert.match(one.status === 'rejected' ? String(one.reason) : 'it was taken', /does not speak S3/);
+  });
+
+  for (const [what, answer, message] of [
+    [
+      'that its bucket is in another region',
+      {
+        ...errorAnswer(301, 'PermanentRedirect'),
+        headers: { 'x-amz-bucket-region': 'eu-central-1', 'content-type': 'application/xml' },
+      },
+      /PermanentRedirect: said the proxy \(it is in the region eu-central-1\)$/,
+    ],
+    [
+      'that it was asked for another region',
+      {
+        ...errorAnswer(400, 'AuthorizationHeaderMalformed'),
+        body: Buffer.from(
+          '<Error><Code>AuthorizationHeaderMalformed</Code><Message>wrong</Message><Region>fsn1</Region></Error>',
+        ),
+      },
+      /AuthorizationHeaderMalformed: wrong \(it is in the region fsn1\)$/,
+    ],
+    [
+      'with a redirection to a web page',
+      { status: 301, headers: { location: 'https://www.example.org/' }, body: Buffer.alloc(0) },
+      /: HTTP 301 \(it leads to https:\/\/www\.example\.org\/\)$/,
+    ],
+  ] as const)
+    test(`of a store that answers ${what} it is told where to look`, async (t) => {
+      const { store } = await storeBehind(t, async (exchange) => exchange.answer(answer));
+      await assert.rejects(store.now(), { code: 'store-unavailable', message, hint: /store\.region/ });
+    });
+
+  test('an access key with a line break is told as what it is', async (t) => {
+    const store = s3Store(t, { bucket, as: { accessKeyId: 'KEY\n', secretAccessKey: 'secret' } });
+    await assert.rejects(store.now(), { code: 'store-denied', message: /access key holds a character/ });
+  });
+
+  test('of a server whose certificate nobody here vouches for it is told how to name its authority', async (t) => {
+    const dir = temporary(t);
+    makeAuthority(dir, 'ca');
+    const { cert, key } = makeServerCertificate(dir, 'ca', 'localhost');
+    const server = createTlsServer({ cert: readFileSync(cert), key: readFileSync(key) });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    t.after(() => server.close());
+    const endpoint = `https://localhost:${(server.address() as AddressInfo).port}`;
+    await assert.rejects(s3Store(t, { bucket, endpoint }).now(), {
+      code: 'store-unavailable',
+      message: /unable to verify the first certificate$/,
+      hint: /NODE_EXTRA_CA_CERTS/,
+    });
+  });
+
+  test('of a server that does not speak https this is told, without the lines of OpenSSL', async (t) => {
+    const endpoint = theService('s3').endpoint.replace('http:', 'https:');
+    await assert.rejects(s3Store(t, { bucket, endpoint }).now(), {
+      code: 'store-unavailable',
+      message: /: Error: [a-z ]+$/,
+      hint: /speak https on that port/,
+    });
   });
 
   for (const code of ['ExpiredToken', 'InvalidToken'])
