@@ -9,7 +9,10 @@ async function main(): Promise<void> {
   const signal = listenForSignals();
   const { argv, stdout, stderr } = process;
   process.exitCode = await runProgram(argv.slice(2), {
-    environment: environment(),
+    // Read in there, where errors are told.
+    get environment() {
+      return environment();
+    },
     clock: systemClock,
     signal,
     stdout,

@@ -22,6 +22,23 @@ test('--version prints the version alone', async (t) => {
   assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
 });
 
+test('a working directory that is gone is told, in the form that was asked for', (t) => {
+  const run = (...args: string[]) =>
+    spawnSync('sh', ['-c', 'mkdir gone && cd gone && rmdir ../gone && exec "$0" "$@"', launcher, ...args], {
+      cwd: temporary(t),
+      encoding: 'utf8',
+    });
+  const told = run('list');
+  assert.equal(told.status, 2);
+  assert.match(
+    told.stderr,
+    /^error: the working directory is not there any more\nhint: cd to another one\n$/m,
+  );
+  assert.doesNotMatch(told.stderr, /^ +at /m);
+  assert.equal((JSON.parse(run('list', '--json').stdout) as { code: string }).code, 'usage');
+  assert.equal(run('--version').status, 0);
+});
+
 const misuse: readonly [fact: string, args: string[], stderr: RegExp][] = [
   ['no command', [], /^Usage: sealift/],
   ['no subcommand', ['keys'], /^Usage: sealift keys/],

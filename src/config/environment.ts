@@ -1,7 +1,8 @@
 import { existsSync, readlinkSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { userInfo } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { isatty } from 'node:tty';
+import { SealiftError } from '../errors.ts';
 
 /**
  * What the program takes from its environment, read here and nowhere else. (The AWS SDK reads its `AWS_*` variables,
@@ -40,13 +41,34 @@ const gpgVariables =
     ' ',
   );
 
+/** Throws `usage` where it has been removed. */
+function workingFolder(): string {
+  try {
+    return process.cwd();
+  } catch (cause) {
+    throw new SealiftError('usage', 'the working directory is not there any more', {
+      hint: 'cd to another one',
+      cause,
+    });
+  }
+}
+
+/** By the database of users, in which the user of a container need not be. */
+function ownHome(): string {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return '/';
+  }
+}
+
 export function environment(
   variables: Readonly<Record<string, string | undefined>> = process.env,
-  cwd: string = process.cwd(),
+  cwd: string = workingFolder(),
 ): Environment {
   // An empty variable counts as unset; XDG says that a relative path is to be ignored.
   const get = (name: string): string | undefined => variables[name] || undefined;
-  const home = get('HOME') ?? homedir();
+  const home = get('HOME') ?? ownHome();
   const folder = (name: string, fallback: string): string => {
     const value = get(name);
     return value !== undefined && isAbsolute(value) ? value : join(home, fallback);

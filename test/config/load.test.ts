@@ -299,6 +299,18 @@ test('a configuration is looked for in four places, in order', (t) => {
   assert.equal(findConfig('../asked.yaml', environment({ ...variables, SEALIFT_CONFIG: named }, cwd)), asked);
 });
 
+test('a user who has no home anywhere is no obstacle', { skip: !isRoot && 'needs root' }, () => {
+  const { HOME } = process.env;
+  delete process.env['HOME'];
+  process.seteuid!(54_321);
+  try {
+    assert.equal(environment({}, '/srv').configHome, '/.config');
+  } finally {
+    process.seteuid!(0);
+    process.env['HOME'] = HOME;
+  }
+});
+
 test('a file that was asked for and is missing is not replaced by another', (t) => {
   const cwd = temporary(t);
   put(join(cwd, 'sealift.yaml'), minimal);
