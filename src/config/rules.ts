@@ -20,12 +20,18 @@ export function checkRules(data: unknown): ConfigProblem[] {
 }
 
 const daySeconds = 86_400;
+/** The year in which a snapshot ends has to have four digits. */
+const longestDays = 36_500;
 
 /** A >= W + 24 h: between the moment an object may no longer be re-used and its end there must be a day for every reader. */
 function checkAges(config: Group): ConfigProblem[] {
   const retention = group(config['retention']);
   const maxAge = parseDuration(retention['maxAge'] ?? defaults.maxAge);
   const reuseWindow = parseDuration(config['reuseWindow'] ?? defaults.reuseWindow);
+  if (maxAge !== undefined && maxAge > longestDays * daySeconds)
+    return [
+      { path: ['retention', 'maxAge'], at: 'value', message: `must be at most ${longestDays}d, 100 years` },
+    ];
   if (maxAge === undefined || reuseWindow === undefined || maxAge >= reuseWindow + daySeconds) return [];
   const needed = reuseWindow + daySeconds;
   // Where only the window is written, it is the window that the reader has in mind.

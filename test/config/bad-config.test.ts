@@ -103,6 +103,11 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
     ['2:22: retention.maxAge: must be a whole number with s, m, h or d, such as 26h or 7d; it is "2w"'],
   ],
   [
+    'an age that ends in no year',
+    `${store}\nretention: { maxAge: 36501d }\n`,
+    ['2:22: retention.maxAge: must be at most 36500d, 100 years'],
+  ],
+  [
     'an age one second too short for the window',
     `${store}\nretention: { maxAge: 179999s }\nreuseWindow: 26h\n`,
     [
