@@ -72,6 +72,9 @@ export async function info(
       return colon < 1 ? [] : [[line.slice(0, colon), line.slice(colon + 1)] as const];
     }),
   );
+  // Where the server lets in anybody, redis-cli goes on without the login that was refused; for a dump it does not.
+  const [refused] = /^AUTH failed.*$/m.exec(stderr) ?? [];
+  if (refused !== undefined) throw explained(refused, server, undefined);
   if (facts.has('redis_version')) return facts;
   // An error that the server answers is printed like an answer, with exit status 0.
   const words = `${stderr}\n${stdout}`

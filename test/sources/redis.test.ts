@@ -292,6 +292,19 @@ suite('redis', { skip: withoutServices }, () => {
     }
   });
 
+  test('a login that is refused is told before anything is saved, also where anybody is let in', async () => {
+    server.cli(['CONFIG', 'SET', 'requirepass', '']);
+    try {
+      const config = overTcp({ user: 'nobody', password: new Secret(() => 'wrong') });
+      await assert.rejects(
+        redisSource(config).streams(newRun()),
+        failsWith('source-denied', /: AUTH failed: WRONGPASS/, /check user and password/),
+      );
+    } finally {
+      server.cli([], `CONFIG SET requirepass ${server.password}\n`);
+    }
+  });
+
   test('a server that ends while it sends the dump yields no dump', async () => {
     const folder = await newFolder();
     const victim = await startRedis(folder, {
