@@ -133,6 +133,13 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
 
 const tlsRefused = /SSL_connect failed|negotiate a TLS connection/;
 
+/** It takes the connection, and drops it once no certificate has come. */
+const clientCertificate = {
+  says: /Connection reset|closed the connection/,
+  code: 'source-unavailable' as const,
+  hint: 'does it ask for a certificate of the client, of which sealift has none? Then: tls-auth-clients no, in redis.conf',
+};
+
 /** Tells what redis-cli's messages mean. Anything that is not a program's failure is given back as it is. */
 export function explain(error: unknown, server: Server): unknown {
   if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
@@ -140,7 +147,8 @@ export function explain(error: unknown, server: Server): unknown {
 }
 
 function explained(words: string, server: Server, cause: ToolFailure | undefined): SealiftError {
-  const possible = withTls(server.tls, tlsRefused, explanations);
+  const others = server.tls === undefined ? explanations : [clientCertificate, ...explanations];
+  const possible = withTls(server.tls, tlsRefused, others);
   const known = possible.find(({ says }) => says.test(cause?.stderr ?? words));
   return new SealiftError(known?.code ?? 'tool-failed', `${describe(server)}: ${words}`, {
     hint: known?.hint,

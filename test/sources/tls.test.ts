@@ -267,6 +267,18 @@ suite('a connection with tls', { skip: withoutServices }, () => {
     });
   });
 
+  test('a Redis that asks for a certificate of the client is told what to set', async () => {
+    redis.cli(['CONFIG', 'SET', 'tls-auth-clients', 'yes']);
+    try {
+      await assert.rejects(save(kinds.redis({ host: 'localhost', ca })), {
+        code: 'source-unavailable',
+        hint: /tls-auth-clients no/,
+      });
+    } finally {
+      redis.cli(['CONFIG', 'SET', 'tls-auth-clients', 'no']);
+    }
+  });
+
   test('an option file adds no authority', async () => {
     const trusted = await folder();
     copyFileSync(ca, join(trusted, 'ours.pem'));
