@@ -75,14 +75,23 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** What nobody expected is a fault of the program. */
-export const asSealiftError = (error: unknown): SealiftError =>
-  error instanceof SealiftError
-    ? error
-    : new SealiftError('failed', `unexpected error: ${messageOf(error)}`, {
-        hint: 'this is a fault in sealift; run again with -v to see where it happened',
-        cause: error,
-      });
+/** What the system refuses about a path is told in its words; what else nobody expected is a fault of the program. */
+export function asSealiftError(error: unknown): SealiftError {
+  if (error instanceof SealiftError) return error;
+  if (error instanceof Error && 'path' in error && systemRefusals.has(systemCode(error) ?? ''))
+    return new SealiftError('failed', `the system refuses: ${error.message}`, {
+      hint: 'look at this path: whose it is, what is in its place, and whether the disk is full or read-only',
+      cause: error,
+    });
+  return new SealiftError('failed', `unexpected error: ${messageOf(error)}`, {
+    hint: 'this is a fault in sealift; run again with -v to see where it happened',
+    cause: error,
+  });
+}
+
+const systemRefusals = new Set(
+  'EACCES EPERM EROFS ENOSPC EDQUOT EIO EEXIST ENOENT ENOTDIR EISDIR ENOTEMPTY ELOOP ENAMETOOLONG'.split(' '),
+);
 
 /** The `code` property of a system error (`ENOENT`), if it has one. */
 export function systemCode(error: unknown): string | undefined {

@@ -204,6 +204,16 @@ for (const [url, store] of stores) {
   });
 }
 
+for (const name of ['state', 'keys'])
+  test(`where something else is in the place of ${name}, this is told and no fault of the program`, async (t) => {
+    const cwd = temporary(t);
+    put(join(cwd, name), '');
+    const { status, stderr } = await runInProcess(first, { cwd });
+    assert.equal(status, 1);
+    assert.match(stderr, new RegExp(`^error: the system refuses: .*'${cwd}/${name}`));
+    assert.match(stderr, /^hint: look at this path/m);
+  });
+
 test('a relative --store starts at the current folder', async (t) => {
   const cwd = temporary(t);
   await runInProcess(['init', '--host', 'web', '--state-dir', 's', '--store', 'b'], { cwd });
