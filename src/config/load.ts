@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import * as z from 'zod';
@@ -44,12 +45,23 @@ export function findConfig(path: string | undefined, env: Environment = environm
 export function loadConfig(path: string | undefined, env: Environment = environment()): Config {
   const file = findConfig(path, env);
   if (file === undefined) throw notFound(path, env);
-  const text = readGuarded(file, {
+  const bytes = readGuarded(file, {
     what: 'configuration file',
     missing: 'config-not-found',
     refused: 'config-invalid',
-  }).toString('utf8');
-  return parseConfig(file, text, env);
+  });
+  refuseOtherEncodings(file, bytes, env);
+  return parseConfig(file, bytes.toString('utf8'), env);
+}
+
+/** What is no UTF-8 would become other characters, and name other files. */
+function refuseOtherEncodings(file: string, bytes: Buffer, env: Environment): void {
+  if (isUtf8(bytes)) return;
+  // A line break is no part of a longer character.
+  const lines = bytes.toString('latin1').split('\n');
+  const line = lines.findIndex((text) => !isUtf8(Buffer.from(text, 'latin1'))) + 1;
+  const problem = `${shortPath(file, env.cwd)}:${line}:1: this line is not UTF-8: save the file in that encoding`;
+  throw new SealiftError('config-invalid', `the configuration has a problem:\n${problem}`);
 }
 
 /** Checks the text of a configuration that stands, or is going to stand, in `file`. Throws `config-invalid`. */

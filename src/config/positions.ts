@@ -1,4 +1,5 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from 'yaml';
+import { messageOf } from '../errors.ts';
 
 export type Path = readonly PropertyKey[];
 
@@ -26,24 +27,25 @@ export interface Position {
 
 export function parseYaml(text: string): ParsedYaml {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
   const position = (offset: number): Position => {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };
   };
   const duplicates = findDuplicates(document.contents, [], position);
   const others = [...document.errors, ...document.warnings].filter(({ code }) => code !== 'DUPLICATE_KEY');
-  const syntax = others.map(({ pos, message }) => ({
+  const syntax = others.map(({ code, pos, message }) => ({
     ...position(pos[0]),
     path: [],
-    message: oneLine(message),
+    message:
+      code === 'MULTIPLE_DOCS' ? 'a second document begins here, and one is all there is' : oneLine(message),
   }));
   let data: unknown;
   let fatal = others.length > 0;
   try {
     data = fatal ? undefined : document.toJS();
   } catch (error) {
-    syntax.push({ ...position(0), path: [], message: oneLine(String(error)) });
+    syntax.push({ ...position(0), path: [], message: oneLine(messageOf(error)) });
     fatal = true;
   }
   return {

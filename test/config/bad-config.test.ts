@@ -12,7 +12,7 @@ const sources = 'sources: [{ name: etc, kind: files, paths: [/etc] }]';
 const source = (text: string): string => job(`schedule: "0 3 * * *"\nsources:\n  - ${text}`);
 
 /** Fact, file, and the lines that must be reported, without the file's name. */
-const cases: readonly [fact: string, text: string, report: readonly (string | RegExp)[]][] = [
+const cases: readonly [fact: string, text: string | Buffer, report: readonly (string | RegExp)[]][] = [
   ['an empty file needs a store', '', ['1:1: the file is empty: at least `store` is needed']],
   ['a file of comments needs a store', '# nothing\n', [/the file is empty/]],
   ['a file that is a list', '- a\n', ['1:1: must be a group of settings, not a list']],
@@ -342,7 +342,21 @@ const cases: readonly [fact: string, text: string, report: readonly (string | Re
   ['an open bracket', 'store: { kind: s3\n', [/^\d+:\d+: /]],
   ['a tag that nobody defined', `host: !env HOST\n${store}`, [/^1:7: .*!env/]],
   ['an alias without an anchor', `host: *nobody\n${store}`, [/^1:\d+: .*nobody/]],
-  ['two documents', `${store}\n---\nhost: b\n`, [/^\d+:\d+: /]],
+  [
+    'two documents',
+    `${store}\n---\nhost: b\n`,
+    ['2:1: a second document begins here, and one is all there is'],
+  ],
+  [
+    'aliases that grow without end',
+    `a: &a [${'x,'.repeat(10)}]\nb: &b [${'*a,'.repeat(10)}]\nc: &c [${'*b,'.repeat(10)}]\nd: [${'*c,'.repeat(10)}]\n`,
+    ['1:1: Excessive alias count indicates a resource exhaustion attack'],
+  ],
+  [
+    'text in another encoding than UTF-8',
+    Buffer.from('host: web\nstore: { kind: directory, path: /srv/st\xE9re }\n', 'latin1'),
+    ['2:1: this line is not UTF-8: save the file in that encoding'],
+  ],
   [
     'all problems come at once, in the order of the file',
     `host: A\nstoer: 1\n${store}\nreuseWindow: 7d\njobs:\n  a:\n    schedule: "x"\n    timezone: Y\n    sources:\n      - { name: e, kind: file }\n`,
