@@ -108,6 +108,9 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
     throw new SealiftError('usage', 'the URL must look like mysql://user@host:port/database', {
       hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME',
     });
+  // What follows would be dropped, and the dump loaded into a database of a shorter name.
+  if (target.href.includes('#'))
+    throw new SealiftError('usage', 'a # in the name of a database is written %23');
   const { searchParams } = target;
   if (target.password !== '' || searchParams.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {

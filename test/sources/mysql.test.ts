@@ -1107,6 +1107,7 @@ suite('where a MariaDB or MySQL database is loaded', () => {
       'mysql:///db?socket=s',
       'mysql://host/db?ssl=1',
       'mysql://host/%zz',
+      'mysql://host/wiki#2',
     ])
       assert.throws(() => parseTarget(url), failsWith('usage'));
   });
