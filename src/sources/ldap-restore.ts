@@ -86,7 +86,7 @@ export async function loadLdap(
 const place = ({ directory }: LdapDatabase): string => (directory === undefined ? '' : ` into ${directory}`);
 
 function targetFolder(into: string): string {
-  const path = into.replace(/^ldap:(\/\/(?=\/))?/, '');
+  const path = into.replace(/^ldap:(\/\/(?=\/))?/i, '');
   if (path !== '' && !path.startsWith('//')) return resolve(path);
   throw new SealiftError('usage', 'the target must look like ldap:/etc/ldap/slapd.d', {
     hint: 'it is loaded from its files: run the restore on the machine of slapd, while that is stopped',

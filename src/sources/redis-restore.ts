@@ -35,7 +35,7 @@ export async function placeRdb(
   stream: LoadStream,
   { force, signal }: Pick<LoadContext, 'force' | 'signal'>,
 ): Promise<{ lines: string[] }> {
-  const target = resolve(into.replace(/^redis:(\/\/(?=\/))?/, ''));
+  const target = resolve(into.replace(/^redis:(\/\/(?=\/))?/i, ''));
   const folder = dirname(target);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);

@@ -23,7 +23,7 @@ export async function loadSqlite(
   body: AsyncIterable<Uint8Array>,
   { force, signal }: { force: boolean; signal: AbortSignal },
 ): Promise<{ lines: string[] }> {
-  const named = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/, ''));
+  const named = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/i, ''));
   // Behind a link, programs have the file that it leads to.
   const target = await realpath(named).catch(() => named);
   const previous = await stat(target).catch(() => undefined);

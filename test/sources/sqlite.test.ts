@@ -279,12 +279,13 @@ suite('restoring a SQLite database', () => {
       [join(directory, 'a b.db'), 'a b.db'],
       [`sqlite:${join(directory, 'c.db')}`, 'c.db'],
       [`sqlite://${join(directory, 'd.db')}`, 'd.db'],
+      [`SQLite:${join(directory, 'e.db')}`, 'e.db'],
     ] as const) {
       await loadSqlite(into, bodyOf(saved), { force: false, signal: never });
       assert.equal(sha256(await readFile(join(directory, path))), sha256(saved));
       assert.equal((await stat(join(directory, path))).mode & 0o777, 0o600);
     }
-    assert.deepEqual(readdirSync(directory).toSorted(), ['a b.db', 'c.db', 'd.db']);
+    assert.deepEqual(readdirSync(directory).toSorted(), ['a b.db', 'c.db', 'd.db', 'e.db']);
   });
 
   test('an existing database, or a log that one left behind, is not touched without force', async () => {
