@@ -52,6 +52,10 @@ const store = z.discriminatedUnion('kind', [
     kind: z.literal('s3'),
     endpoint: z
       .url({ protocol: /^https?$/, error: 'must be a URL such as https://fsn1.example-objects.com' })
+      // It is repeated in errors, in the log and in the restore kit.
+      .refine((url) => !URL.parse(url)?.username && !URL.parse(url)?.password, {
+        error: 'must hold no user and password: they belong into accessKeyId and secretAccessKey',
+      })
       .optional()
       .describe('Omit for AWS'),
     region: z.string().min(1).default('us-east-1'),

@@ -45,6 +45,13 @@ const cases: readonly [fact: string, text: string | Buffer, report: readonly (st
     ['4:13: store.endpoint: must be a URL such as https://fsn1.example-objects.com; it is "minio:9000"'],
   ],
   [
+    'an endpoint with a password, which is not repeated',
+    'store:\n  kind: s3\n  bucket: abc\n  endpoint: https://key:canary@s3.example/\n',
+    [
+      '4:13: store.endpoint: must hold no user and password: they belong into accessKeyId and secretAccessKey',
+    ],
+  ],
+  [
     'a prefix without a slash at its end',
     'store:\n  kind: s3\n  bucket: abc\n  prefix: jabber\n',
     [/^4:11: store.prefix: must be empty or end with a slash/],
