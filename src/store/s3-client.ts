@@ -313,6 +313,8 @@ export const notS3 = (address: string): SealiftError =>
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return messageOf(error);
+  // Of a name with several addresses.
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join('; ');
   const status = httpStatusOf(error);
   // What OpenSSL says, without the lines of its source; not what it advises to those who start Node.js.
   const routine = /SSL routines:[^:]*:([^:]+)/.exec(error.message)?.[1];

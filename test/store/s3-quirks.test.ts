@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import dns from 'node:dns';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createConnection, createServer, type AddressInfo } from 'node:net';
@@ -535,6 +536,22 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
   test('an access key with a line break is told as what it is', async (t) => {
     const store = s3Store(t, { bucket, as: { accessKeyId: 'KEY\n', secretAccessKey: 'secret' } });
     await assert.rejects(store.now(), { code: 'store-denied', message: /access key holds a character/ });
+  });
+
+  test('of a server with several addresses each is told', async (t) => {
+    const { lookup } = dns;
+    t.mock.method(dns, 'lookup', (name: string, ...more: [object, (...found: unknown[]) => void]) =>
+      name === 's3.example'
+        ? more[1](null, [
+            { address: '127.0.0.1', family: 4 },
+            { address: '127.0.0.2', family: 4 },
+          ])
+        : lookup(name, ...more),
+    );
+    await assert.rejects(s3Store(t, { bucket, endpoint: 'http://s3.example:1' }).now(), {
+      code: 'store-unavailable',
+      message: /ECONNREFUSED 127\.0\.0\.1:1; Error: connect ECONNREFUSED 127\.0\.0\.2:1$/,
+    });
   });
 
   test('of a server whose certificate nobody here vouches for it is told how to name its authority', async (t) => {
