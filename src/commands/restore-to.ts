@@ -20,7 +20,7 @@ export async function restoreTo(
   context: Context,
   target: string,
   items: readonly RestoreItem[],
-  { force, setuid }: { force: boolean; setuid: boolean },
+  { force, setuid, access }: { force: boolean; setuid: boolean; access: readonly string[] },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
   const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
@@ -61,7 +61,7 @@ export async function restoreTo(
       restored.push(`${file}  (${formatSize(size)})`);
     }
   }
-  return { restored, skipped, bytes, files, withoutSetuid, unlinked, nextSteps: nextSteps(streams) };
+  return { restored, skipped, bytes, files, withoutSetuid, unlinked, nextSteps: nextSteps(streams, access) };
 }
 
 /** Another tree that goes into the same folder. */

@@ -115,6 +115,7 @@ export async function restore(
       : await restoreTo(context, resolve(context.environment.cwd, options.to), items, {
           force: options.force === true,
           setuid: options.sameOwner === true,
+          access: accessOf(context, options),
         });
   progress[Symbol.dispose]();
   tell(context, report, {
@@ -124,6 +125,16 @@ export async function restore(
     durationSeconds: Math.round(performance.now() - startedMs) / 1000,
   });
   return partial || report.skipped.length > 0 ? 'partial' : undefined;
+}
+
+/** As they were given. */
+function accessOf({ configPath }: Context, options: RestoreOptions): string[] {
+  const { host, key, passphraseFile, expired } = options;
+  const given = { '-c': configPath, '--host': host, '--key': key, '--passphrase-file': passphraseFile };
+  const words = Object.entries(given).flatMap(([option, value]) =>
+    value === undefined ? [] : [option, value],
+  );
+  return expired === true ? [...words, '--expired'] : words;
 }
 
 export interface RestoreReport {

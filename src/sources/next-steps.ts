@@ -9,9 +9,10 @@ export interface RestoredStream {
 
 /**
  * What is left to do by hand after `restore --to`, for what cannot be loaded into its server by sealift: lines for a
- * terminal, the commands indented. docs/operations.md has the same with all that belongs to it.
+ * terminal, the commands indented. docs/operations.md has the same with all that belongs to it. `access` are the options
+ * by which another restore reads the same.
  */
-export function nextSteps(streams: readonly RestoredStream[]): string[] {
+export function nextSteps(streams: readonly RestoredStream[], access: readonly string[]): string[] {
   return streams.flatMap((stream) => {
     const file = stream.name.slice(stream.source.length + 1);
     switch (stream.kind === 'files' ? file : `${stream.kind} ${file}`) {
@@ -26,7 +27,7 @@ export function nextSteps(streams: readonly RestoredStream[]): string[] {
       case 'prosody.tar':
         return [
           `To lay ${stream.name} down where it was, with its owners, while ${file.replace('.tar', '')} is stopped:`,
-          `  sealift restore ${stream.snapshot} --source ${stream.name} --stdout | tar -xC /`,
+          `  ${['sealift restore', stream.snapshot, '--source', stream.name, ...access.map(quoted), '--stdout'].join(' ')} | tar -xC /`,
         ];
       default:
         return [];
