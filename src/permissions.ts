@@ -1,4 +1,14 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync, statSync, type Stats } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  type Stats,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { type ErrorCode, messageOf, SealiftError, systemCode } from './errors.ts';
 
 /**
@@ -49,6 +59,21 @@ export function guardFolder(path: string, guard: Guard): void {
     refuseStrangers(path, stats, guard);
   } catch (error) {
     throw readable(path, guard, error);
+  }
+}
+
+/** Whether every user of the machine can read it: the file, and all folders above it, let anybody in. */
+export function isOpenToAll(path: string): boolean {
+  try {
+    let at = realpathSync(path);
+    let asked = 0o004;
+    while ((statSync(at).mode & asked) !== 0) {
+      if (at === '/') return true;
+      [at, asked] = [dirname(at), 0o001];
+    }
+    return false;
+  } catch {
+    return false; // who reads it says what is wrong with it
   }
 }
 

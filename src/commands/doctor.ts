@@ -10,6 +10,7 @@ import { Checkup, printCheck } from './doctor-checkup.ts';
 import { checkHooks } from './doctor-hooks.ts';
 import { checkHost, checkKeys } from './doctor-host.ts';
 import { checkMounts } from './doctor-mounts.ts';
+import { checkSecrets } from './doctor-secrets.ts';
 import { checkSources } from './doctor-sources.ts';
 import { checkStore } from './doctor-store.ts';
 
@@ -26,6 +27,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   }, signal);
 
   checkConfig(checkup, config);
+  checkSecrets(checkup, config);
   const identity = await checkHost(checkup, config);
   await checkKeys(checkup, config, clock());
   await checkStore(checkup, config, identity, context);

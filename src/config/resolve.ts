@@ -22,7 +22,7 @@ export function toConfig(file: string, raw: ConfigFile, env: Environment): Confi
   const absolute = (path: string): string => resolve(base, path);
   const paths = (value: string | string[]): string[] => [value].flat().map(absolute);
   const secret = (value: RawSecret | undefined): Secret | undefined =>
-    value === undefined ? undefined : toSecret(value, base, env);
+    value === undefined ? undefined : toSecret(value, file, env);
   const stateDir = raw.stateDir === undefined ? defaultStateDir(env) : absolute(raw.stateDir);
   const recipients = paths(raw.recipients);
   const hosts = paths(raw.hosts);
@@ -139,8 +139,8 @@ function sqlitePathIn(source: RawSource): string[] {
 
 const toTls = (tls: { ca: string } | undefined, absolute: ToPath) => tls && { ca: absolute(tls.ca) };
 
-function toSecret(value: RawSecret, base: string, env: Environment): Secret {
-  if (typeof value === 'string') return new Secret(() => value);
+function toSecret(value: RawSecret, configFile: string, env: Environment): Secret {
+  if (typeof value === 'string') return new Secret(() => value, configFile);
   if ('env' in value) {
     const captured = env.variable(value.env);
     return new Secret(() => {
@@ -150,7 +150,7 @@ function toSecret(value: RawSecret, base: string, env: Environment): Secret {
       });
     });
   }
-  const path = resolve(base, value.file);
+  const path = resolve(dirname(configFile), value.file);
   const guard = { what: 'secret file', missing: 'config-invalid', refused: 'config-invalid' } as const;
   return new Secret(() => {
     const text = readGuarded(path, guard)
@@ -158,7 +158,7 @@ function toSecret(value: RawSecret, base: string, env: Environment): Secret {
       .replace(/\r?\n$/, '');
     if (text === '') throw new SealiftError('config-invalid', `secret file ${path} is empty`);
     return text;
-  });
+  }, path);
 }
 
 function seconds(duration: string | 0): number {

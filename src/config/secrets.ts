@@ -6,9 +6,12 @@ import { inspect } from 'node:util';
  */
 export class Secret {
   readonly #read: () => string;
+  /** The file that it lies in: its own, or the configuration. */
+  readonly file: string | undefined;
 
-  constructor(read: () => string) {
+  constructor(read: () => string, file?: string) {
     this.#read = read;
+    this.file = file;
   }
 
   /** The secret itself. Throws `config-invalid` when the variable or file that holds it is not there. */

@@ -129,6 +129,33 @@ test('all that is wrong is said at once, with what to do', async (t) => {
   assert.match((await world.run('doctor')).stdout, /\n2 things must be put right\.\n$/);
 });
 
+const openToAll = (file: string) =>
+  `warning config ${file}: it holds a password, and every user of this machine can read it | chmod o-r '${file}'`;
+
+test('a password that every user of the machine can read is a warning', async (t) => {
+  const redis = { name: 'cache', kind: 'redis', port: 1 };
+  const world = await makeWorld(t, {
+    jobs: {
+      j: {
+        schedule: every2h,
+        sources: [
+          { ...redis, password: { file: 'open' } },
+          { ...redis, name: 'other', password: { file: 'closed' } },
+          { ...redis, name: 'third', password: 'written down' },
+        ],
+      },
+    },
+  });
+  const open = put(join(world.dir, 'open'), 'x', 0o644);
+  put(join(world.dir, 'closed'), 'x', 0o640);
+  const told = async () => (await examine(world)).lines.filter((line) => line.includes('every user'));
+  assert.deepEqual(await told(), [], 'the folder lets nobody in');
+  chmodSync(world.dir, 0o755);
+  assert.deepEqual(await told(), [openToAll(open)]);
+  chmodSync(world.configFile, 0o644);
+  assert.deepEqual((await told()).toSorted(), [openToAll(open), openToAll(world.configFile)]);
+});
+
 test('a hook that cannot be started is bad, as the job would fail', async (t) => {
   const world = await hostWithTree(t);
   const thaw = put(join(world.dir, 'thaw'), '#!/bin/sh\n', 0o755);

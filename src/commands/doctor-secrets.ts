@@ -1,0 +1,26 @@
+import type { Config } from '../config/config.ts';
+import { isOpenToAll } from '../permissions.ts';
+import type { Checkup } from './doctor-checkup.ts';
+
+/** Whether the files that passwords lie in are closed to the other users of the machine. */
+export function checkSecrets(checkup: Checkup, config: Config): void {
+  const files = new Set(secretsOf(config).flatMap((secret) => secret?.file ?? []));
+  for (const file of files)
+    if (isOpenToAll(file))
+      checkup.add(
+        'config',
+        file,
+        'warning',
+        'it holds a password, and every user of this machine can read it',
+        `chmod o-r '${file}'`,
+      );
+}
+
+/** Not the variables of commands, most of which are none. */
+const secretsOf = ({ store, jobs }: Config) => [
+  store.kind === 's3' ? store.secretAccessKey : undefined,
+  ...jobs
+    .flatMap(({ sources }) => sources)
+    .flatMap((source) => ['database' in source && source.database ? source.database : source])
+    .map((server) => ('password' in server ? server.password : undefined)),
+];
