@@ -26,6 +26,7 @@ export function parseStoreUrl(text: string, cwd: string): StoreSettings {
 
 function directory(path: string, cwd: string, text: string): StoreSettings {
   if (path === '') throw wrong(text, 'the path is missing');
+  if (/^~(\/|$)/.test(path)) throw wrong(text, 'the shell does not replace ~ there: write the whole path');
   return { kind: 'directory', path: resolve(cwd, path) };
 }
 
@@ -36,11 +37,15 @@ function s3(text: string): StoreSettings {
   if (url.username !== '' || url.password !== '') {
     throw wrong('s3://...@...', 'keys do not belong into a URL: they end up in the shell history');
   }
+  if (url.port !== '')
+    throw wrong(text, 'what stands before a port is no bucket: ?endpoint=https://HOST:PORT');
+  if (url.hash !== '') throw wrong(text, 'a # and what follows it is no part of a prefix');
   const prefix = decoded(url.pathname).replace(/^\/+/, '').replace(/\/*$/, '/');
   const settings: Record<string, string> = {};
   for (const [name, value] of url.searchParams) {
     if (name !== 'endpoint' && name !== 'region')
       throw wrong(text, `"${name}" is not known; endpoint and region are`);
+    if (settings[name] !== undefined) throw wrong(text, `${name} stands there twice`);
     settings[name] = value;
   }
   return { kind: 's3', ...settings, bucket: url.hostname, ...(prefix !== '/' && { prefix }) };

@@ -236,6 +236,14 @@ const refusals: readonly [fact: string, args: string[], message: RegExp][] = [
   ['an unknown parameter', ['--host', 'web', '--store', 's3://abc?regoin=x'], /"regoin" is not known/],
   ['keys in the URL', ['--host', 'web', '--store', 's3://k:geheim@abc'], /do not belong into a URL/],
   ['a prefix that the store could not hold', ['--host', 'web', '--store', 's3://abc/a b'], /prefix: must be/],
+  ['a port beside the bucket', ['--host', 'web', '--store', 's3://minio.lan:9000/abc'], /\?endpoint=/],
+  ['a # in the prefix', ['--host', 'web', '--store', 's3://abc/x#y'], /no part of a prefix/],
+  [
+    'two endpoints',
+    ['--host', 'web', '--store', 's3://abc?endpoint=https://a&endpoint=https://b'],
+    /endpoint stands there twice/,
+  ],
+  ['a home folder', ['--host', 'web', '--store', 'directory:~/b'], /does not replace ~ there/],
   [
     'a recipient that is not there',
     ['--host', 'web', '--store', '/b', '--recipient', 'x.asc'],
