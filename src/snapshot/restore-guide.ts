@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { StoreConfig } from '../config/config.ts';
+import type { S3Config, StoreConfig } from '../config/config.ts';
 
 /**
  * `RESTORE.md`: how to bring everything back with gpg, zstd, jq and a shell, and nothing of ours. Its code blocks,
@@ -117,15 +117,22 @@ const addressOf = (store: StoreConfig): string =>
 /** Shell words in single quotes. */
 const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
+/** AWS takes it in the path as well, and so do names with dots that no certificate of a host would be for. */
+function bucketUrl({ endpoint, region, bucket, forcePathStyle }: S3Config): string {
+  const base = (endpoint ?? `https://s3.${region}.amazonaws.com`).replace(/\/$/, '');
+  return endpoint === undefined || forcePathStyle
+    ? `${base}/${bucket}`
+    : base.replace('://', `://${bucket}.`);
+}
+
 function accessOf(store: StoreConfig): string {
   if (store.kind === 'directory')
     return `STORE=${quote(store.path)}
 fetch() { cat -- "$STORE/$1" > "$2"; }
 list_snapshots() { (cd "$STORE/$HOST/snap" && ls -d */index.json.gpg | sed 's,/.*,,' | sort); }`;
-  const endpoint = store.endpoint ?? `https://s3.${store.region}.amazonaws.com`;
   return `# The keys of an account that may read the bucket:
 : "\${S3_KEY:?}" "\${S3_SECRET:?}"
-BUCKET_URL=${quote(`${endpoint.replace(/\/$/, '')}/${store.bucket}`)}
+BUCKET_URL=${quote(bucketUrl(store))}
 PREFIX=${quote(store.prefix)}
 NO_BODY='x-amz-content-sha256: ${createHash('sha256').digest('hex')}'
 s3() {

@@ -7,8 +7,10 @@ import { DatabaseSync } from 'node:sqlite';
 import { suite, test, type TestContext } from 'node:test';
 import { createHostKey, loadHostKey } from '../../src/seal/host-key.ts';
 import { openSigned, signBytes } from '../../src/seal/sign.ts';
+import { restoreGuide } from '../../src/snapshot/restore-guide.ts';
 import { needs, theService } from '../services/services.ts';
 import { describe as describeTree, isRoot } from '../sources/tree-fixture.ts';
+import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { resign } from '../support/resign.ts';
 import { put, temporary } from '../support/temporary.ts';
@@ -253,6 +255,23 @@ suite('restoring by hand from a bucket', needs('s3'), () => {
     assert.equal(done.status, 0, done.stdout + done.stderr);
     assert.match(done.stdout, /^restored\/chat\/chat.sqlite: OK$/m);
     assert.ok(hand.restored('etc/files.tar').equals(toStdout(world, 'etc')));
+
+    // Where the bucket is a part of the name of the server, and nothing else is taken.
+    const byName = await s3Proxy(t, async (exchange) => {
+      if (exchange.headers.host?.startsWith(`${bucket}.`)) exchange.answer(await exchange.ask());
+      else exchange.answer(errorAnswer(403, 'SecondLevelDomainForbidden'));
+    });
+    const found = { endpoint: byName.replace('127.0.0.1', 's3.localhost'), forcePathStyle: false };
+    const keys = { accessKeyId: undefined, secretAccessKey: undefined };
+    const about = {
+      host: 'h1',
+      store: { ...store, ...found, ...keys, kind: 's3' as const },
+      fingerprint: '',
+    };
+    const guide = put(join(world.dir, 'by-name.md'), restoreGuide(about));
+    const named = await person(t, world, world.key, { guide }).follow({ S3_KEY, S3_SECRET });
+    assert.equal(named.status, 0, named.stdout + named.stderr);
+    assert.match(named.stdout, /^restored\/chat\/chat.sqlite: OK$/m);
 
     const stranger = person(t, world, world.key);
     const refused = await stranger.follow({ S3_KEY, S3_SECRET: 'wrong' });

@@ -118,6 +118,8 @@ mon data avail crit = 1
 # The parts of deleted objects beyond 4 MiB are freed in seconds, not in hours.
 rgw gc obj min wait = 5
 rgw gc processor period = 5
+# Buckets are found by a name of their own, too: BUCKET.s3.localhost
+rgw dns name = s3.localhost
 rgw frontends = beast endpoint=127.0.0.1:${httpPort} tcp_nodelay=1
 `;
 }
