@@ -52,6 +52,10 @@ function storeAddress(host: string, store: StoreConfig): string {
           ['region', store.region],
           ['bucket', store.bucket],
           ['prefix', store.prefix],
+          // Where it is not what the endpoint makes it by itself.
+          ...(store.forcePathStyle === (store.endpoint !== undefined)
+            ? []
+            : [['forcePathStyle', String(store.forcePathStyle)] satisfies [string, string]]),
         ];
   return [['host', host], ...facts].map(([name, value]) => `${name}: ${value}\n`).join('');
 }

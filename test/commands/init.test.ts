@@ -130,6 +130,19 @@ test('gpgv reads the keyring of the restore kit', async (t) => {
   assert.match(listing.toString(), new RegExp(`^fpr:+${fingerprint}:`, 'm'));
 });
 
+test('the kit tells where the bucket is a part of the name of the server', async (t) => {
+  const cwd = temporary(t);
+  const endpoint = 'https://s3.example';
+  put(
+    join(cwd, 'sealift.yaml'),
+    `host: web\nstateDir: state\nstore: { kind: s3, bucket: abc, endpoint: ${endpoint}, forcePathStyle: false }\n`,
+  );
+  const { status, stderr } = await runInProcess(['init'], { cwd });
+  assert.equal(status, 0, stderr);
+  assert.match(readFileSync(join(cwd, 'restore-kit/store.txt'), 'utf8'), /^forcePathStyle: false$/m);
+  assert.match(readFileSync(join(cwd, 'restore-kit/RESTORE.md'), 'utf8'), /https:\/\/abc\.s3\.example'/);
+});
+
 test('the kit of an older host key is left alone, with a warning', async (t) => {
   const cwd = temporary(t);
   await runInProcess(first, { cwd });
