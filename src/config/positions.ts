@@ -1,4 +1,15 @@
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from 'yaml';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  type Pair,
+  parseDocument,
+  visit,
+} from 'yaml';
 import { messageOf } from '../errors.ts';
 
 export type Path = readonly PropertyKey[];
@@ -38,14 +49,17 @@ export function parseYaml(text: string): ParsedYaml {
     ...position(pos[0]),
     path: [],
     message:
-      code === 'MULTIPLE_DOCS' ? 'a second document begins here, and one is all there is' : oneLine(message),
+      code === 'MULTIPLE_DOCS'
+        ? 'a second document begins here, and one is all there is'
+        : withoutText(oneLine(message)),
   }));
   let data: unknown;
   let fatal = others.length > 0;
   try {
     data = fatal ? undefined : document.toJS();
   } catch (error) {
-    syntax.push({ ...position(0), path: [], message: oneLine(messageOf(error)) });
+    const at = offsetOfLooseAlias(document);
+    syntax.push({ ...position(at), path: [], message: withoutText(oneLine(messageOf(error))) });
     fatal = true;
   }
   return {
@@ -128,6 +142,23 @@ function resolve(root: Node | null, node: unknown): unknown {
   look(root);
   return target;
 }
+
+/** The alias that no anchor stands before; the beginning if there is none. */
+function offsetOfLooseAlias(document: Document.Parsed): number {
+  let found: number | undefined;
+  visit(document, {
+    Alias: (_key, node) => {
+      if (node.resolve(document) !== undefined) return undefined;
+      found = startOf(node);
+      return visit.BREAK;
+    },
+  });
+  return found ?? 0;
+}
+
+/** What `yaml` cites may be a password: one without quotes that begins with one of its signs. */
+const withoutText = (message: string): string =>
+  message.replace(/(: |(?<=Invalid escape sequence) ).*$/, '; is it a text that belongs in quotes?');
 
 function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, ' ').trim();

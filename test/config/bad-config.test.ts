@@ -347,8 +347,16 @@ const cases: readonly [fact: string, text: string | Buffer, report: readonly (st
   ],
   ['a tab as indentation', 'store:\n\tkind: s3\n', [/^2:\d+: .*[Tt]ab/]],
   ['an open bracket', 'store: { kind: s3\n', [/^\d+:\d+: /]],
-  ['a tag that nobody defined', `host: !env HOST\n${store}`, [/^1:7: .*!env/]],
-  ['an alias without an anchor', `host: *nobody\n${store}`, [/^1:\d+: .*nobody/]],
+  [
+    'a tag that nobody defined',
+    `host: !env HOST\n${store}`,
+    ['1:7: Unresolved tag; is it a text that belongs in quotes?'],
+  ],
+  [
+    'an alias without an anchor',
+    `${store}\nhost: *nobody\n`,
+    ['2:7: Unresolved alias (the anchor must be set before the alias); is it a text that belongs in quotes?'],
+  ],
   [
     'two documents',
     `${store}\n---\nhost: b\n`,
@@ -395,6 +403,16 @@ for (const [fact, text, expected] of cases) {
     }
   });
 }
+
+for (const sign of '*!|>]}')
+  test(`a password without quotes that begins with ${sign} is not repeated`, (t) => {
+    const cwd = temporary(t);
+    const file = join(cwd, 'sealift.yaml');
+    put(file, `store:\n  kind: s3\n  bucket: abc\n  accessKeyId: x\n  secretAccessKey: ${sign}canary\n`);
+    const { message } = assertThrows(() => loadConfig(undefined, environment({ HOME: cwd }, cwd)));
+    assert.match(message, /:5:(20|21): .*is it a text that belongs in quotes\?/);
+    assert.doesNotMatch(message, /canary/);
+  });
 
 function assertThrows(run: () => unknown): SealiftError {
   try {
