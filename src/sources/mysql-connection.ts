@@ -333,7 +333,9 @@ export function explain(error: unknown, server: Server, database?: string): unkn
   const possible = withTls(server.tls, /(ERROR|error:) 2026/, explanations);
   const known = possible.find(({ says }) => says.test(stderr));
   const what = database === undefined ? '' : `database ${JSON.stringify(database)} of `;
-  return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${error.message}`, {
+  // What an older program says of an option that it may leave aside.
+  const said = error.message.replaceAll(/Warning: [^;]*unknown variable 'loose-[^;]*; /g, '');
+  return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${said}`, {
     hint: known?.hint,
     cause: error.cause,
   });

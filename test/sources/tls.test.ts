@@ -67,6 +67,7 @@ function notVouchedFor(error: unknown): true {
   assert.ok(error instanceof SealiftError, String(error));
   assert.equal(error.code, 'source-unavailable', error.message);
   assert.match(error.message, /SSL|TLS|certificate/i);
+  assert.doesNotMatch(error.message, /unknown variable/);
   assert.match(error.hint ?? '', /from an authority in the file of `ca`/);
   return true;
 }
