@@ -1,4 +1,5 @@
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, lstatSync, readlinkSync, realpathSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import type { FilesConfig, OwnFiles, SystemConfig } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
 import { findProgram, searchPath } from '../process.ts';
@@ -47,9 +48,10 @@ async function streams(
 
   const { name, storePath } = config;
   const own = ownPaths(config.own);
+  const links = linksTo(config.own);
   const wanted = [...config.paths, ...(existsSync(cronSpool) ? [cronSpool] : [])];
-  const paths = wanted.filter((path) => !own.some((mine) => isWithin(path, mine)));
-  const exclude = [...config.exclude, ...own.map(literalPattern)];
+  const paths = wanted.filter((path) => ![...own, ...links].some((mine) => isWithin(path, mine)));
+  const exclude = [...config.exclude, ...[...own, ...links].map(literalPattern)];
   if (paths.length > 0 && (await findProgram('getfattr', directories)) !== undefined)
     told.push(attributesStream(paths, exclude, directories));
   return [
@@ -57,7 +59,7 @@ async function streams(
     ...(paths.length === 0 ? [] : await tree('files.tar', { name, paths, exclude, storePath }, context)),
     ...(await tree(
       'sealift.tar',
-      { name, paths: own, exclude: notKept(config.own.stateDir), storePath },
+      { name, paths: own, links, exclude: notKept(config.own.stateDir), storePath },
       context,
     )),
   ];
@@ -89,7 +91,7 @@ const attributesStream = (
 /** A tree of which nothing is there fails alone. */
 async function tree(
   file: string,
-  what: Pick<FilesConfig, 'name' | 'paths' | 'exclude' | 'storePath'>,
+  what: Pick<FilesConfig, 'name' | 'paths' | 'links' | 'exclude' | 'storePath'>,
   context: SourceContext,
 ): Promise<readonly SourceStream[]> {
   const kind = 'files';
@@ -104,10 +106,21 @@ async function tree(
   }
 }
 
-/** Where they really are: a link would be saved as a link. Keys that nobody has pinned yet may not be there. */
+/** Where they really are, for a link has nothing in it. Keys that nobody has pinned yet may not be there. */
 function ownPaths({ stateDir, paths }: OwnFiles): string[] {
   const found = [stateDir, ...paths].filter((path) => existsSync(path));
   return [...new Set(found.map((path) => realpathSync(path)))];
+}
+
+/** The links that the configuration leads through, so that it leads there on the new machine as well. */
+function linksTo({ stateDir, paths }: OwnFiles): string[] {
+  const links = new Set<string>();
+  for (let at of [stateDir, ...paths].filter((path) => existsSync(path)))
+    while (lstatSync(at).isSymbolicLink()) {
+      links.add(at);
+      at = resolve(realpathSync(dirname(at)), readlinkSync(at));
+    }
+  return [...links];
 }
 
 /** Of the state (state.ts): what other runs change meanwhile, and what means nothing to a new machine. */

@@ -362,7 +362,8 @@ suite('the trees of a machine', () => {
   test('hold them also where a name is a pattern, a link, or the only path', async (t) => {
     const dir = join(temporary(t), 'a{b,c}[d]*');
     mkdirSync(join(dir, 'real'), { recursive: true });
-    symlinkSync('real', join(dir, 'link'));
+    symlinkSync('other', join(dir, 'link'));
+    symlinkSync('real', join(dir, 'other'));
     put(join(dir, 'real/op.asc'), 'key');
     const config = host(
       dir,
@@ -374,6 +375,8 @@ suite('the trees of a machine', () => {
     const own = await namesIn(saved.get('sealift.tar'), dir);
     assert.ok(
       own.has('real/op.asc') &&
+        own.has('link') &&
+        own.has('other') &&
         own.has('state/sequence/j') &&
         !own.has('state/cache') &&
         !own.has('state/lock'),
