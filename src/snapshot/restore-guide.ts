@@ -136,7 +136,7 @@ BUCKET_URL=${quote(bucketUrl(store))}
 PREFIX=${quote(store.prefix)}
 NO_BODY='x-amz-content-sha256: ${createHash('sha256').digest('hex')}'
 s3() {
-  curl --silent --show-error --fail --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
+  curl --silent --show-error --fail --path-as-is --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
 }
 fetch() { s3 --output "$2" "$BUCKET_URL/$PREFIX$1"; }
 list_snapshots() {

@@ -91,7 +91,8 @@ async function forward(
 ): Promise<Answer> {
   const passed = { ...headers };
   delete passed.expect; // this side answered `Expect: 100-continue` already
-  const asking = request(`${theService('s3').endpoint}${path}`, { method, headers: passed });
+  // By itself a URL would not keep the path as it is.
+  const asking = request(theService('s3').endpoint, { path, method, headers: passed });
   asking.end(body);
   const [answer] = (await once(asking, 'response')) as [IncomingMessage];
   return {
