@@ -307,7 +307,7 @@ test('a user who has no home anywhere is no obstacle', { skip: !isRoot && 'needs
     assert.equal(environment({}, '/srv').configHome, '/.config');
   } finally {
     process.seteuid!(0);
-    process.env['HOME'] = HOME;
+    if (HOME !== undefined) process.env['HOME'] = HOME;
   }
 });
 
