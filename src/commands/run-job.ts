@@ -132,7 +132,7 @@ async function saveJob(
       shelf: session.shelf,
       idKey: segmentIdKey(state.hostSecret),
       gear: gearTable(state.hostSecret),
-      seal: await createSeal([...recipients.keys], startedAt),
+      seal: await createSeal([...recipients.keys], recipients.at),
       folder: snapshot,
       reusable: reusableSegments({
         ...stored,

@@ -14,6 +14,8 @@ export interface Recipients {
   readonly keys: readonly openpgp.PublicKey[];
   /** Sorted by primary, then subkey. */
   readonly ids: readonly RecipientId[];
+  /** The time at which they were looked at: to seal to these very subkeys, it has to be that. */
+  readonly at: Date;
   /** When the first of them expires; undefined if none does. */
   readonly expiresAt: Date | undefined;
   /** Sentences for the log: a key that expires soon, a key that stock GnuPG 2.2 cannot use. */
@@ -44,7 +46,7 @@ export const expiryWarningDays = 30;
  * Throws `key-missing` if there are none, `key-unusable` with every problem there is.
  */
 export async function loadRecipients(paths: readonly string[], now: Date): Promise<Recipients> {
-  const reports = await inspectRecipients(paths, now);
+  const { reports, at } = await inspectAll(paths, now);
   const problems = reports.flatMap(({ file, problems }) => problems.map((text) => `${file}: ${text}`));
   if (problems.length > 0) {
     const count =
@@ -63,6 +65,7 @@ export async function loadRecipients(paths: readonly string[], now: Date): Promi
   return {
     keys: usable.map(({ key }) => key),
     ids: usable.map(({ id }) => id),
+    at,
     expiresAt: earliest(reports.map(({ expiresAt }) => expiresAt)),
     warnings: reports.flatMap(({ file, warnings }) => warnings.map((text) => `${file}: ${text}`)),
   };
@@ -70,21 +73,56 @@ export async function loadRecipients(paths: readonly string[], now: Date): Promi
 
 /** Looks at every key without refusing any. Two files with one key are merged: the newer self-signatures count. */
 export async function inspectRecipients(paths: readonly string[], now: Date): Promise<RecipientReport[]> {
+  return (await inspectAll(paths, now)).reports;
+}
+
+async function inspectAll(
+  paths: readonly string[],
+  now: Date,
+): Promise<{ reports: RecipientReport[]; at: Date }> {
   const broken: RecipientReport[] = [];
+  const latest = new Date(now.getTime() + toleratedMs);
   const merged = new Map<string, { file: string; key: openpgp.Key }>();
   for (const { file, keys, problem } of await readKeyFiles(paths)) {
     if (problem !== undefined) broken.push({ ...nothing, file, problems: [problem] });
     for (const key of keys) {
       const fingerprint = key.getFingerprint();
       const known = merged.get(fingerprint);
-      const both = known === undefined || key.isPrivate() ? key : await known.key.update(key, now);
+      const both = known === undefined || key.isPrivate() ? key : await known.key.update(key, latest);
       merged.set(fingerprint, { file: known?.file ?? file, key: both });
     }
   }
+  const keys = [...merged.values()];
+  const at = timeFor(
+    keys.map(({ key }) => key),
+    now,
+  );
   const reports: RecipientReport[] = [];
-  for (const { file, key } of merged.values()) reports.push(await inspect(file, key, now));
-  return [...reports, ...broken];
+  for (const { file, key } of keys) reports.push(await inspect(file, key, at));
+  return { reports: [...reports, ...broken], at };
 }
+
+/** So much later than ours may the clock be by which a key was made a moment ago. */
+const toleratedMs = 5 * 60_000;
+
+/** Now, or when the last thing about these keys was signed, if another clock is ahead and that was a moment ago. */
+function timeFor(keys: readonly openpgp.Key[], now: Date): Date {
+  const recent = keys.flatMap(datesOf).filter((ms) => ms <= now.getTime() + toleratedMs);
+  return new Date(recent.reduce((a, b) => Math.max(a, b), now.getTime()));
+}
+
+const datesOf = (key: openpgp.Key): number[] =>
+  [
+    key.getCreationTime(),
+    ...[
+      ...key.revocationSignatures,
+      ...key.users.flatMap(({ selfCertifications }) => selfCertifications),
+      ...key.subkeys.flatMap(({ bindingSignatures, revocationSignatures }) => [
+        ...bindingSignatures,
+        ...revocationSignatures,
+      ]),
+    ].flatMap(({ created }) => created ?? []),
+  ].map((date) => date.getTime());
 
 const nothing = {
   key: undefined,

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
 import { inspectRecipients, loadRecipients } from '../../src/seal/recipients.ts';
+import { createSeal } from '../../src/seal/seal.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { fingerprintOf, makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
@@ -32,6 +33,27 @@ test('keys come sorted, each beside the fingerprints of its primary key and of t
   );
   assert.equal(recipients.expiresAt, undefined);
   assert.deepEqual(recipients.warnings, []);
+});
+
+test('a key that was made a moment ago by a clock that is ahead can be used, and what was signed then counts', async (t) => {
+  const dir = temporary(t);
+  const behind = new Date(now.getTime() - 60_000);
+  const { privateKey, publicKey } = await makeKey({ keyExpirationTime: day / 2, date: later(-1) });
+  put(join(dir, 'expired.asc'), publicKey.armor());
+  const renewed = await openpgp.reformatKey({
+    privateKey,
+    userIDs: [{ name: 'Ada', email: 'ada@example.org' }],
+    keyExpirationTime: 400 * day,
+    date: now,
+    format: 'object',
+  });
+  put(join(dir, 'renewed.asc'), renewed.publicKey.armor());
+  put(join(dir, 'new.asc'), (await makeKey({ date: now })).publicKey.armor());
+  const { keys, at } = await loadRecipients([dir], behind);
+  const { packets } = await createSeal([...keys], at);
+  assert.equal(keys.length, 2);
+  assert.ok(packets.length > 0);
+  await assert.rejects(loadRecipients([dir], new Date(now.getTime() - 600_000)), /was made in the future/);
 });
 
 test('a file may hold several keys, in one armored block, in several, or in a binary keyring', async (t) => {
