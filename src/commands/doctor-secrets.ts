@@ -2,11 +2,14 @@ import type { Config } from '../config/config.ts';
 import { isOpenToAll } from '../permissions.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
+/** Where Docker mounts secrets, readable by all in the container: who is in there, is meant to read them. */
+const ofContainer = '/run/secrets/';
+
 /** Whether the files that passwords lie in are closed to the other users of the machine. */
 export function checkSecrets(checkup: Checkup, config: Config): void {
   const files = new Set(secretsOf(config).flatMap((secret) => secret?.file ?? []));
   for (const file of files)
-    if (isOpenToAll(file))
+    if (isOpenToAll(file) && !file.startsWith(ofContainer))
       checkup.add(
         'config',
         file,
