@@ -164,9 +164,7 @@ async function inspect(file: string, key: openpgp.Key, now: Date): Promise<Recip
 
 /** The key that OpenPGP.js will encrypt to. Throws an Error with a sentence that continues "FILE: ". */
 async function encryptionKey(key: openpgp.Key, now: Date): Promise<openpgp.Key | openpgp.Subkey> {
-  const bits = [key, ...key.subkeys].map((part) => part.getAlgorithmInfo().bits ?? Infinity);
-  if (Math.min(...bits) < 2047)
-    throw new Error(`has an RSA key of ${Math.min(...bits)} bits; at least 2048 are needed`);
+  refuseWeak([key]);
   if (key.getCreationTime() > now) {
     throw new Error(
       `was made in the future (${rfc3339(key.getCreationTime())}): one of the two clocks is wrong`,
@@ -176,10 +174,17 @@ async function encryptionKey(key: openpgp.Key, now: Date): Promise<openpgp.Key |
   const expiry = dateOf(await key.getExpirationTime());
   if (expiry !== undefined && expiry <= now) throw new Error(`expired on ${day(expiry)}`);
   try {
+    // Of several subkeys the newest that is good.
     return await key.getEncryptionKey(undefined, now);
   } catch (error) {
+    refuseWeak(key.subkeys);
     throw new Error(await whyNot(key, error), { cause: error });
   }
+}
+
+function refuseWeak(parts: readonly (openpgp.Key | openpgp.Subkey)[]): void {
+  const bits = Math.min(...parts.map((part) => part.getAlgorithmInfo().bits ?? Infinity));
+  if (bits < 2047) throw new Error(`has an RSA key of ${bits} bits; at least 2048 are needed`);
 }
 
 async function whyNot(key: openpgp.Key, error: unknown): Promise<string> {

@@ -159,6 +159,22 @@ test('keys that GnuPG makes are usable without a warning', async (t) => {
   assert.deepEqual(recipients.warnings, []);
 });
 
+test('an old subkey that is too weak does not matter beside a good one', async (t) => {
+  const { publicKey } = await makeKey({
+    type: 'rsa',
+    rsaBits: 2048,
+    subkeys: [{ rsaBits: 1024 }, { rsaBits: 2048 }] as openpgp.SubkeyOptions[],
+    config: { minRSABits: 1023 },
+  });
+  const dir = temporary(t);
+  put(join(dir, 'a.asc'), publicKey.armor());
+  const { ids } = await loadRecipients([dir], new Date());
+  assert.deepEqual(
+    ids.map(({ subkey }) => subkey),
+    [fingerprintOf(publicKey.subkeys[1]!)],
+  );
+});
+
 const weak = await makeKey({ type: 'rsa', rsaBits: 1024, config: { minRSABits: 1023 } });
 const expired = await makeKey({ keyExpirationTime: day, date: later(-10) });
 const expiredSubkey = await makeKey({ subkeys: [{ keyExpirationTime: day }], date: later(-10) });
