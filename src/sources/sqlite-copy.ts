@@ -66,7 +66,8 @@ function copy({ from, to, immutable }: Extract<Task, { do: 'copy' }>): Outcome {
 }
 
 function open(path: string | URL, readOnly: boolean, timeout: number): DatabaseSync {
-  const db = new DatabaseSync(path, { readOnly, timeout });
+  // Without it a copy cannot be made of a schema that has such strings, which SQLite otherwise takes (`kind IN ("a")`).
+  const db = new DatabaseSync(path, { readOnly, timeout, enableDoubleQuotedStringLiterals: true });
   // The schema of a stranger's file shall not call functions with side effects.
   db.exec('PRAGMA trusted_schema = OFF');
   return db;
