@@ -156,6 +156,10 @@ export const sqliteBusy = 5;
 const notSqlite = 'it is encrypted, or something else than a SQLite database';
 
 const meanings: Record<Failure['code'], [ErrorCode, string] | undefined> = {
+  1: [
+    'failed',
+    'functions, collations and modules that only its own program has cannot be had here: save what that program exports, with a `command` source',
+  ],
   'not-intact': [
     'source-damaged',
     'PRAGMA integrity_check found this; see https://www.sqlite.org/recovery.html',

@@ -141,6 +141,15 @@ suite('saving a SQLite database', () => {
     assert.equal(sha256(await readFile(back)), sha256(bytes));
   });
 
+  test('what a program alone adds to SQLite is told for what it is', async () => {
+    const path = join(await newDirectory(), 'own.db');
+    const db = new DatabaseSync(path);
+    db.function('stem', { deterministic: true }, (word) => word);
+    db.exec('CREATE TABLE t (a); CREATE INDEX i ON t (stem(a))');
+    db.close();
+    await assert.rejects(save(path), failsWith('failed', /no such function: stem/, /`command` source/));
+  });
+
   test('deleted rows are not in the copy', async () => {
     const { path, db } = await newDatabase();
     db.exec(`INSERT INTO t VALUES (5000, 'the deleted secret'); DELETE FROM t WHERE id = 5000`);
