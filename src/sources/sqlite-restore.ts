@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, chown, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
+import { writtenBelow } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
 
@@ -15,8 +16,8 @@ export const sqliteLoader: Loader = {
  * Puts a saved SQLite database in place: written and checked beside the target, which is replaced in one step, or not
  * at all. `into` is `sqlite:/path` or a path.
  *
- * An existing database, or a log that one left behind, is replaced only with `force`, and only if no program is at
- * work in it; it hands down its owner and mode. Returns what was done, one line each.
+ * An existing database, or a log that one left behind, is replaced only with `force`, and only if no program has it
+ * open; it hands down its owner and mode. Returns what was done, one line each.
  */
 export async function loadSqlite(
   into: string,
@@ -85,23 +86,26 @@ async function check(path: string, directory: string, signal: AbortSignal): Prom
   }
 }
 
-/** Throws if a program is at work in the database that is about to be replaced. A damaged one is in nobody's way. */
+/**
+ * Throws if a program has the database open that is about to be replaced: it would go on in the old one. SQLite tells
+ * of those that hold a lock, the system of the others, as far as it shows them. A damaged one is in nobody's way.
+ */
 async function release(target: string, directory: string, signal: AbortSignal): Promise<void> {
+  if ((await writtenBelow(directory)).has(target)) throw inUse(target);
   try {
     await sqlite({ do: 'release', path: target }, target, directory, signal);
   } catch (error) {
-    const inUse =
+    const isBusy =
       error instanceof SealiftError &&
       error.cause instanceof SqliteFailure &&
       error.cause.resultCode === sqliteBusy;
     signal.throwIfAborted();
-    if (!inUse) return;
-    throw new SealiftError('target-exists', `${target} is in use`, {
-      hint: 'stop the program that uses it',
-      cause: error,
-    });
+    if (isBusy) throw inUse(target, error);
   }
 }
+
+const inUse = (target: string, cause?: unknown): SealiftError =>
+  new SealiftError('target-exists', `${target} is in use`, { hint: 'stop the program that uses it', cause });
 
 async function sync(directory: string): Promise<void> {
   await using handle = await open(directory);

@@ -354,6 +354,21 @@ suite('restoring a SQLite database', () => {
     db.close();
   });
 
+  test(
+    'nor is one that a program has open and is not at work in',
+    { skip: process.platform !== 'linux' },
+    async () => {
+      const { path, db } = await newDatabase();
+      await assert.rejects(
+        loadSqlite(path, bodyOf(saved), { force: true, signal: never }),
+        failsWith('target-exists', /in use/, /stop the program/),
+      );
+      db.exec(`INSERT INTO t VALUES (5000, 'is not lost')`);
+      db.close();
+      await loadSqlite(path, bodyOf(saved), { force: true, signal: never });
+    },
+  );
+
   test('a damaged target can be replaced', async () => {
     const path = join(await newDirectory(), 'x.db');
     writeFileSync(path, 'no database');
