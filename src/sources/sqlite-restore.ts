@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { chmod, chown, open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { SealiftError } from '../errors.ts';
+import { SealiftError, systemCode } from '../errors.ts';
 import { writtenBelow } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
@@ -25,8 +25,7 @@ export async function loadSqlite(
   { force, signal }: { force: boolean; signal: AbortSignal },
 ): Promise<{ lines: string[] }> {
   const named = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/i, ''));
-  // Behind a link, programs have the file that it leads to.
-  const target = await realpath(named).catch(() => named);
+  const target = await whereItLeads(named);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);
   if (!force) await refuseToOverwrite(target);
@@ -52,6 +51,16 @@ export async function loadSqlite(
   const mode =
     previous === undefined ? ', readable by its owner only: give it to the program that uses it' : '';
   return { lines: [`${target} ${previous === undefined ? 'made' : 'replaced'}${mode}`] };
+}
+
+/** Behind a link, programs have the file that it leads to, be it there already or not. */
+async function whereItLeads(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    const link = systemCode(error) === 'ENOENT' ? await readlink(path).catch(() => undefined) : undefined;
+    return link === undefined ? path : whereItLeads(resolve(dirname(path), link));
+  }
 }
 
 const leftovers = (target: string): string[] => ['-wal', '-shm', '-journal'].map((suffix) => target + suffix);

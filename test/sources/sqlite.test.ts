@@ -369,6 +369,15 @@ suite('restoring a SQLite database', () => {
     },
   );
 
+  test('a link that leads to nothing yet stays, and the database is made where it leads', async () => {
+    const path = join(await newDirectory(), 'real.db');
+    const link = join(await newDirectory(), 'link.db');
+    await symlink(path, link);
+    await loadSqlite(link, bodyOf(saved), { force: false, signal: never });
+    assert.ok((await lstat(link)).isSymbolicLink());
+    assert.ok((await readFile(path)).equals(saved));
+  });
+
   test('a damaged target can be replaced', async () => {
     const path = join(await newDirectory(), 'x.db');
     writeFileSync(path, 'no database');
