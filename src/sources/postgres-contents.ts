@@ -73,7 +73,8 @@ export async function definition(
   const [, name = '', how = plainly] = statements.map((one) => made.exec(one)).find((match) => match) ?? [];
   if (expected !== undefined && readable(name) && unquote(name) !== expected)
     throw new SealiftError('restore-failed', `${dump.file} is the dump of another database, ${name}`);
-  const about = /^(ALTER DATABASE|COMMENT ON DATABASE|SECURITY LABEL|GRANT|REVOKE) /;
+  const about =
+    /^(ALTER DATABASE|ALTER ROLE ("(?:[^"]|"")+"|[^\s"]+) IN DATABASE|COMMENT ON DATABASE|SECURITY LABEL|GRANT|REVOKE) /;
   const properties = statements.filter((statement) => about.test(statement));
   const kept = properties.filter(readable);
   const lost =

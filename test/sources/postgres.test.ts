@@ -247,6 +247,7 @@ suite('postgres', { skip: withoutServices }, () => {
       await psql(server, name, `SELECT lo_from_bytea(0, 'large object')`);
     }
     await psql(server, 'postgres', `ALTER DATABASE "we=ird" SET default_transaction_read_only = on`);
+    await psql(server, 'postgres', `ALTER ROLE "odd ""r'o;le" IN DATABASE "-dash" SET work_mem = '5MB'`);
     await psql(server, 'postgres', `COMMENT ON DATABASE "with space" IS 'it''s; this'`);
     await psql(server, 'postgres', `GRANT CREATE ON DATABASE "-dash" TO "odd ""r'o;le"`);
     await psql(server, 'postgres', `CREATE DATABASE big`);
@@ -281,7 +282,11 @@ suite('postgres', { skip: withoutServices }, () => {
     const databases = `SELECT json_agg(json_build_array(datname, datdba::regrole, datcollate, datacl, shobj_description(oid, 'pg_database')) ORDER BY datname)
       FROM pg_database WHERE datname NOT IN ('big', E'line\\nbreak')`;
     assert.equal(await psql(other, 'postgres', databases), await psql(server, 'postgres', databases));
-    assert.equal(await psql(other, 'we=ird', 'SHOW default_transaction_read_only'), 'on');
+    const settings = `SELECT datname, setrole::regrole, setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase ORDER BY 1`;
+    assert.equal(
+      await psql(other, 'postgres', settings),
+      `-dash|"odd ""r'o;le"|{work_mem=5MB}\nwe=ird|-|{default_transaction_read_only=on}`,
+    );
   });
 
   test('a second load of the same is refused, with force it is repeated', async () => {
