@@ -198,13 +198,19 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
   ];
 
   if (missing) await run(server, maintenance, [`CREATE DATABASE ${quoted(name)} ${how}`], signal);
+  let isLoaded = false;
   try {
     await feedProcess(command(server, [...argv, `--dbname=${conninfo(server, name)}`]), dump.open(), signal);
+    isLoaded = true;
     // Afterwards, because a setting such as default_transaction_read_only would get in the way of the load.
     if (whole && facts.superuser) await run(server, maintenance, properties, signal);
   } catch (error) {
-    if (missing) await dropAgain(server, maintenance, name, facts);
-    throw withAdvice(explain(error, server, name), contents, facts);
+    const left = missing
+      ? await dropAgain(server, maintenance, name, facts)
+      : isLoaded
+        ? `; database ${JSON.stringify(name)} is loaded, but not all of its owner, settings and grants are set`
+        : '';
+    throw withAdvice(explain(error, server, name), left, contents, facts);
   }
   const without = bare.length > 0 ? ', without owners and grants: the login is no superuser' : '';
   const done = `database ${JSON.stringify(name)} ${missing ? 'made and ' : ''}loaded`;
@@ -230,16 +236,25 @@ async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-/** Has a signal of its own: an interrupted load has to be cleaned up too. */
-async function dropAgain(server: Server, maintenance: string, name: string, { major }: Facts): Promise<void> {
+/** Has a signal of its own: an interrupted load has to be cleaned up too. Returns what is to be said of it. */
+async function dropAgain(
+  server: Server,
+  maintenance: string,
+  name: string,
+  { major }: Facts,
+): Promise<string> {
   const force = major >= 13 ? ' WITH (FORCE)' : '';
   const signal = AbortSignal.timeout(60_000);
   const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, maintenance), `--command=DROP DATABASE ${quoted(name)}${force}`];
-  await output(command(server, argv), signal);
+  return output(command(server, argv), signal).then(
+    () => '',
+    (error: unknown) =>
+      `; database ${JSON.stringify(name)} was made for it and could not be dropped again: ${messageOf(error)}`,
+  );
 }
 
-function withAdvice(error: unknown, { dumpedByMajor }: Contents, { major }: Facts): unknown {
+function withAdvice(error: unknown, left: string, { dumpedByMajor }: Contents, { major }: Facts): unknown {
   if (!(error instanceof SealiftError)) return error;
   const hint = /role .* does not exist/.test(error.message)
     ? 'load the roles first (a URL without a database, with globals.sql), or create them: CREATE ROLE'
@@ -249,5 +264,5 @@ function withAdvice(error: unknown, { dumpedByMajor }: Contents, { major }: Fact
       : dumpedByMajor > major
         ? `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand`
         : error.hint;
-  return new SealiftError(error.code, error.message, { hint, cause: error.cause });
+  return new SealiftError(error.code, error.message + left, { hint, cause: error.cause });
 }

@@ -333,6 +333,40 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.deepEqual(await contentOf(server, '-dash'), old);
   });
 
+  test('what a load that fails leaves behind is in its error', async () => {
+    await psql(server, 'postgres', 'CREATE ROLE lender');
+    await psql(server, 'postgres', 'CREATE DATABASE lent OWNER lender');
+    await psql(server, 'lent', 'CREATE TABLE t AS SELECT 1 AS a');
+    const [dump] = await saveOne('lent');
+    assert.ok(dump);
+    await psql(server, 'postgres', 'DROP DATABASE lent');
+    await psql(server, 'postgres', 'DROP ROLE lender');
+    await psql(server, 'postgres', 'CREATE DATABASE lent');
+    await assert.rejects(
+      loadPostgres(into(server), [dump], loading()),
+      failsWith('restore-failed', /"lender" does not exist.* is loaded, but not all of its owner, settings/),
+    );
+    assert.equal(await psql(server, 'lent', 'SELECT count(*) FROM t'), '1');
+    await psql(server, 'postgres', 'DROP DATABASE lent');
+
+    async function* open(): AsyncGenerator<Uint8Array> {
+      yield* dump?.open() ?? [];
+      const made = `SELECT count(*) FROM pg_database WHERE datname = 'stuck'`;
+      if ((await psql(server, 'postgres', made)) === '0') return;
+      await psql(server, 'postgres', 'ALTER DATABASE stuck IS_TEMPLATE true');
+      throw new SealiftError('verify-failed', 'the segment is damaged');
+    }
+    await assert.rejects(
+      loadPostgres(into(server, 'stuck'), [{ file: dump.file, open }], loading()),
+      failsWith(
+        'verify-failed',
+        /segment is damaged; .*"stuck" was made for it and could not be dropped again/,
+      ),
+    );
+    await psql(server, 'postgres', 'ALTER DATABASE stuck IS_TEMPLATE false');
+    await psql(server, 'postgres', 'DROP DATABASE stuck');
+  });
+
   test('a body that throws after its last byte is not committed', async () => {
     const [dump] = await saveOne('with space');
     assert.ok(dump);
