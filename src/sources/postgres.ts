@@ -14,6 +14,7 @@ import {
   setting,
 } from './postgres-connection.ts';
 import { withEvidence } from './evidence.ts';
+import { findGaps } from './postgres-gaps.ts';
 import { dumpOptions, type Excludes, excludesOf, inspectExcludes, parsePattern } from './postgres-tables.ts';
 import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
 
@@ -83,13 +84,21 @@ async function streams(
     data: config.excludeTableData.map(parsePattern),
   };
   await lookAtExcludes(server, names, excludes, context);
-  const dumps = names.map((name): SourceStream => ({
-    file: fileName(name, '.dump'),
-    lacks: facts.databases.some((one) => one.name === name)
-      ? undefined
-      : [`there is no database ${JSON.stringify(name)}`],
-    open: ({ signal }) => dump(server, pgDump.path, name, excludesOf(excludes, name), signal),
-  }));
+  const dumps: SourceStream[] = [];
+  for (const name of names) {
+    const { settings, leftOut } = await findGaps(server, name, signal);
+    for (const text of leftOut) context.problem('rights-missing', text);
+    const isThere = facts.databases.some((one) => one.name === name);
+    const refused = settings.length === 0 ? undefined : passesOverDamage(server, name, settings);
+    dumps.push({
+      file: fileName(name, '.dump'),
+      lacks: isThere ? refused && [refused.message] : [`there is no database ${JSON.stringify(name)}`],
+      async *open({ signal }) {
+        if (refused !== undefined) throw refused;
+        yield* dump(server, pgDump.path, name, excludesOf(excludes, name), signal);
+      },
+    });
+  }
   if (!config.globals) return dumps;
   const pgDumpall = await program(server, 'pg_dumpall', signal, facts.major);
   const globals: SourceStream = {
@@ -170,6 +179,16 @@ async function lookAtExcludes(
   for (const text of askedAll ? [...patterns].filter((one) => !used.has(one)) : [])
     context.problem('exclude-unused', `the pattern ${text} matches no table of ${describe(server)}`);
 }
+
+const passesOverDamage = (server: Server, database: string, settings: readonly string[]): SealiftError =>
+  new SealiftError(
+    'source-unavailable',
+    `database ${JSON.stringify(database)} of ${describe(server)}: with ${settings.map((name) => `${name} = on`).join(' and ')}, ` +
+      'a dump would be without what stands on damaged pages, and succeed',
+    {
+      hint: `ALTER SYSTEM, DATABASE or ROLE ... RESET ${settings.join(', ')}; to save what can still be read, dump it by hand`,
+    },
+  );
 
 /** The databases to save. A listed one that does not exist stays in: its stream fails when it is opened. */
 function wanted({ databases, exclude }: PostgresConfig, facts: Facts): string[] {

@@ -452,6 +452,50 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.ok((await Array.fromAsync(there.open(run))).length > 0);
   });
 
+  test('a database whose server would pass over damaged pages is refused, alone', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE damaged');
+    await psql(server, 'postgres', 'ALTER DATABASE damaged SET zero_damaged_pages = on');
+    const run = newRun();
+    const config = onSocket({ databases: ['damaged', 'postgres'], globals: false });
+    const [damaged, sound] = await postgresSource(config).streams(run);
+    assert.ok(damaged && sound);
+    assert.match(damaged.lacks?.[0] ?? '', /damaged pages/);
+    await assert.rejects(
+      Array.fromAsync(damaged.open(run)),
+      failsWith('source-unavailable', /zero_damaged_pages = on/, /RESET zero_damaged_pages/),
+    );
+    assert.ok((await readWhole(sound, run)).bytes.length > 0);
+    await psql(server, 'postgres', 'DROP DATABASE damaged');
+  });
+
+  test('what pg_dump leaves out for a login without rights is told', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE distributed OWNER owner');
+    await psql(
+      server,
+      'distributed',
+      `CREATE SUBSCRIPTION news CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false);
+       CREATE FOREIGN DATA WRAPPER none; CREATE SERVER far FOREIGN DATA WRAPPER none;
+       CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'x')`,
+    );
+    const texts: string[] = [];
+    const told = async (change: Partial<PostgresConfig>) => {
+      texts.length = 0;
+      const run = {
+        ...newRun(),
+        problem: (code: string, text: string) => void texts.push(`${code} ${text}`),
+      };
+      const [dump] = await save(overTcp({ databases: ['distributed'], globals: false, ...change }), run);
+      return [dump?.bytes.includes('CREATE SUBSCRIPTION'), dump?.bytes.includes(`password 'x'`)];
+    };
+    assert.deepEqual(await told({}), [true, true]);
+    assert.deepEqual(texts, []);
+    assert.deepEqual(await told({ user: 'owner', password: new Secret(() => oddPassword) }), [false, false]);
+    assert.match(texts.join('\n'), /^rights-missing .*1 subscription,.*\nrights-missing .*1 user mapping/);
+    await psql(server, 'distributed', 'ALTER SUBSCRIPTION news SET (slot_name = NONE)');
+    await psql(server, 'distributed', 'DROP SUBSCRIPTION news');
+    await psql(server, 'postgres', 'DROP DATABASE distributed');
+  });
+
   test('a source with no database left is an error, not an empty success', async () => {
     const config = onSocket({ databases: ['postgres'], exclude: ['postgres'] });
     await assert.rejects(postgresSource(config).streams(newRun()), failsWith('source-empty'));
