@@ -224,12 +224,22 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     code: 'source-denied',
     hint: 'check user, password and pg_hba.conf of the server; for a socket, the system user (runAs) has to match',
   },
+  {
+    says: /row-level security policy/,
+    code: 'source-denied',
+    hint: 'the login may not see every row of that table: ALTER ROLE ... BYPASSRLS, or leave the table out',
+  },
   { says: /permission denied|must be (superuser|owner)|FATAL: {2}user /i, code: 'source-denied' },
   { says: /database .* does not exist|cannot connect to invalid database/s, code: 'source-unavailable' },
   {
     says: /canceling statement due to (statement|lock) timeout/,
     code: 'source-unavailable',
     hint: 'something held a lock on a table for too long: see pg_stat_activity',
+  },
+  {
+    says: /due to conflict with recovery/,
+    code: 'source-unavailable',
+    hint: 'a standby ends a dump that holds up its recovery: set max_standby_streaming_delay there to what a dump takes, or save the primary',
   },
   {
     says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,

@@ -526,6 +526,20 @@ suite('postgres', { skip: withoutServices }, () => {
     await assert.rejects(save(config), failsWith('source-denied', /permission denied for table big/));
   });
 
+  test('a login that may not see every row fails the stream, and is told which right it needs', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE tenants');
+    await psql(
+      server,
+      'tenants',
+      `CREATE TABLE t AS SELECT 1 AS a; ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO owner;
+       CREATE POLICY own ON t USING (a = 2)`,
+    );
+    const password = new Secret(() => oddPassword);
+    const saving = save(overTcp({ user: 'owner', password, databases: ['tenants'], globals: false }));
+    await assert.rejects(saving, failsWith('source-denied', /row-level security/, /BYPASSRLS/));
+    await psql(server, 'postgres', 'DROP DATABASE tenants');
+  });
+
   test('a password with every odd character works, and is in no argument, environment, message or detail', async () => {
     const seen = watchForCanary();
     const run = newRun();
