@@ -20,6 +20,7 @@ import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } fro
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import { failedLoad } from './load-failure.ts';
 import type { Loader, LoadStream } from './source.ts';
+import { parseTargetUrl } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
@@ -103,23 +104,20 @@ interface Target {
 
 /** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME&ca=PATH]`; messages do not repeat the URL. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
-  const target = URL.parse(url);
-  if (target === null || !['mysql:', 'mariadb:'].includes(target.protocol))
+  const parsed = parseTargetUrl(url);
+  if (parsed === undefined || !['mysql:', 'mariadb:'].includes(parsed.url.protocol))
     throw new SealiftError('usage', 'the URL must look like mysql://user@host:port/database', {
-      hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME',
+      hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME; a # in a name is written %23',
     });
-  // What follows would be dropped, and the dump loaded into a database of a shorter name.
-  if (target.href.includes('#'))
-    throw new SealiftError('usage', 'a # in the name of a database is written %23');
-  const { searchParams } = target;
-  if (target.password !== '' || searchParams.has('password'))
+  const { url: target, database, parameters } = parsed;
+  if (target.password !== '' || parameters.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use MYSQL_PWD or ~/.my.cnf, or wait to be asked',
     });
-  const unknown = [...searchParams.keys()].find((key) => !['socket', 'user', 'ca'].includes(key));
+  const unknown = [...parameters.keys()].find((key) => !['socket', 'user', 'ca'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
-  const socket = searchParams.get('socket');
+  const socket = parameters.get('socket');
   if (socket !== null && (target.hostname !== '' || !socket.startsWith('/')))
     throw new SealiftError('usage', 'socket=PATH takes a whole path, and no host beside it');
   const host = socket ?? (target.hostname.replace(/^\[(.*)\]$/, '$1') || undefined);
@@ -127,10 +125,10 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
     address: {
       host,
       port: target.port === '' ? undefined : Number(target.port),
-      user: searchParams.get('user') ?? (decoded(target.username) || undefined),
-      tls: tlsOfTarget(searchParams, host),
+      user: parameters.get('user') ?? (decoded(target.username) || undefined),
+      tls: tlsOfTarget(parameters, host),
     },
-    database: decoded(target.pathname.slice(1)) || undefined,
+    database,
   };
 }
 

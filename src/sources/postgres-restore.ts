@@ -19,6 +19,7 @@ import { failedLoad } from './load-failure.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
 import { type Loader, type LoadStream, nameOf } from './source.ts';
+import { parseTargetUrl } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
@@ -109,20 +110,20 @@ interface Facts {
 
 /** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME&ca=PATH]`; messages do not repeat the URL. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
-  const target = URL.parse(url);
-  if (target === null || !['postgres:', 'postgresql:'].includes(target.protocol))
+  const parsed = parseTargetUrl(url);
+  if (parsed === undefined || !['postgres:', 'postgresql:'].includes(parsed.url.protocol))
     throw new SealiftError('usage', 'the URL must look like postgres://user@host:port/database', {
-      hint: 'for a socket: postgres:///database?host=/run/postgresql&user=NAME',
+      hint: 'for a socket: postgres:///database?host=/run/postgresql&user=NAME; a # in a name is written %23',
     });
-  const { searchParams } = target;
-  if (target.password !== '' || searchParams.has('password'))
+  const { url: target, database, parameters } = parsed;
+  if (target.password !== '' || parameters.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use PGPASSFILE, ~/.pgpass or PGPASSWORD, or wait to be asked',
     });
-  const unknown = [...searchParams.keys()].find((key) => !['host', 'port', 'user', 'ca'].includes(key));
+  const unknown = [...parameters.keys()].find((key) => !['host', 'port', 'user', 'ca'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
-  const part = (key: string, value: string) => searchParams.get(key) ?? (decoded(value) || undefined);
+  const part = (key: string, value: string) => parameters.get(key) ?? (decoded(value) || undefined);
   const port = part('port', target.port);
   if (port !== undefined && !/^\d{1,5}$/.test(port))
     throw new SealiftError('usage', `"${port}" is not a port`);
@@ -132,9 +133,9 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
       host,
       port: port === undefined ? undefined : Number(port),
       user: part('user', target.username),
-      tls: tlsOfTarget(searchParams, host),
+      tls: tlsOfTarget(parameters, host),
     },
-    database: decoded(target.pathname.slice(1)) || undefined,
+    database,
   };
 }
 

@@ -885,6 +885,21 @@ suite('where a database is loaded', () => {
     });
   });
 
+  test('a name comes out of a URL as it was put in, or the URL is refused', () => {
+    const databaseIn = (path: string) => parseTarget(`postgres:///${path}`).database;
+    assert.deepEqual(['.', '%2e%2E', 'a/../b', 'a+b', 'a%23b'].map(databaseIn), [
+      '.',
+      '..',
+      'a/../b',
+      'a+b',
+      'a#b',
+    ]);
+    const { address } = parseTarget('postgres:///x?host=/run/a+b&user=me%2Bbackup@example.org');
+    assert.deepEqual([address.host, address.user], ['/run/a+b', 'me+backup@example.org']);
+    for (const url of ['postgres:///shop#old', 'postgres:shop', 'postgres:/shop', 'postgres:'])
+      assert.throws(() => parseTarget(url), failsWith('usage', /must look like postgres:/, /%23/));
+  });
+
   test('a password in the URL is refused and not repeated', () => {
     for (const url of [
       'postgres://me:canary@host/db',
