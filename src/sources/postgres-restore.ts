@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
 import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
@@ -36,8 +37,11 @@ export const postgresLoader: Loader = {
   kind: 'postgres',
   takesSeveral: true,
   passwordVariable: 'PGPASSWORD',
-  load: (into, streams, context) =>
-    loadPostgres(into, streams, { ...context, passFile: context.variable('PGPASSFILE') }),
+  load(into, streams, context) {
+    const passFile = context.variable('PGPASSFILE');
+    // The programs are started in another folder.
+    return loadPostgres(into, streams, { ...context, passFile: passFile && resolve(passFile) });
+  },
 };
 
 /**

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -12,7 +12,7 @@ import type { PostgresConfig } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { reach } from '../../src/sources/postgres-connection.ts';
-import { loadPostgres, parseTarget } from '../../src/sources/postgres-restore.ts';
+import { loadPostgres, parseTarget, postgresLoader } from '../../src/sources/postgres-restore.ts';
 import { sqlStatements } from '../../src/sources/postgres-globals.ts';
 import { dumpOptions, inspectExcludes, parsePattern } from '../../src/sources/postgres-tables.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
@@ -851,6 +851,16 @@ suite('postgres', { skip: withoutServices }, () => {
     const own = await psql(other, 'postgres', query);
     await loadPostgres(into(other), [globals, dump], loading({ force: true }));
     assert.equal(await psql(other, 'postgres', query), own);
+  });
+
+  test('PGPASSFILE may be named from the folder that sealift was started in', async () => {
+    const path = join(await newDirectory(0o700), 'pgpass');
+    await writeFile(path, `*:*:*:*:${server.password}\n`, { mode: 0o600 });
+    const variable = (name: string) => (name === 'PGPASSFILE' ? relative(process.cwd(), path) : undefined);
+    const dumps = await saveOne('-dash');
+    const url = `postgres://postgres@127.0.0.1:${server.port}/by-file`;
+    await postgresLoader.load(url, dumps, { ...newRun(), force: false, password: undefined, variable });
+    await psql(server, 'postgres', 'DROP DATABASE "by-file"');
   });
 
   test('the files of a run hold the password with mode 0600', async () => {
