@@ -1,4 +1,6 @@
 import type { Config } from '../config/config.ts';
+import { SealiftError } from '../errors.ts';
+import { demandInterpreter } from '../interpreter.ts';
 import { findCommand } from '../process.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
@@ -14,15 +16,24 @@ export async function checkHooks(checkup: Checkup, { jobs }: Config): Promise<vo
       const [program] = job[hook] ?? [];
       if (program === undefined) continue;
       const subject = `${job.name}/${hook}`;
-      const found = await findCommand(program);
-      if (found === undefined)
-        checkup.add(
-          'hook',
-          subject,
-          'bad',
-          `there is no program ${program}${program.includes('/') ? '' : ' on the PATH'} that can be started`,
-          `${consequences[hook]}: correct its path, or make it executable (chmod +x)`,
-        );
-      else checkup.add('hook', subject, 'good', `would run ${found}`);
+      try {
+        checkup.add('hook', subject, 'good', `would run ${await fileOf(program)}`);
+      } catch (error) {
+        if (!(error instanceof SealiftError)) throw error;
+        checkup.add('hook', subject, 'bad', error.message, `${consequences[hook]}: ${error.hint}`);
+      }
     }
+}
+
+/** The file that would be run. */
+async function fileOf(program: string): Promise<string> {
+  const found = await findCommand(program);
+  if (found === undefined)
+    throw new SealiftError(
+      'tool-missing',
+      `there is no program ${program}${program.includes('/') ? '' : ' on the PATH'} that can be started`,
+      { hint: 'correct its path, or make it executable (chmod +x)' },
+    );
+  await demandInterpreter(program, found);
+  return found;
 }

@@ -1,9 +1,10 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
+import { demandInterpreter } from '../interpreter.ts';
 import type { Log } from '../log.ts';
 import type { Problem } from '../problems.ts';
-import { perform } from '../process.ts';
+import { findCommand, perform } from '../process.ts';
 
 /**
  * The programs of the operator's that run around a job. They see the small environment of every child and what is said
@@ -75,6 +76,9 @@ async function run(
   signal: AbortSignal,
 ): Promise<void> {
   log.debug(`job ${job.name}: ${hook}: ${argv.join(' ')}`);
+  const [program = ''] = argv;
+  const found = await findCommand(program);
+  if (found !== undefined) await demandInterpreter(program, found);
   const env = { SEALIFT_HOST: host, SEALIFT_JOB: job.name, ...more };
   await perform({ argv, env }, signal, (line) => log.info({ hook }, line));
 }

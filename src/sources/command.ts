@@ -4,6 +4,7 @@ import { basename, resolve } from 'node:path';
 import type { CommandConfig } from '../config/config.ts';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
+import { demandInterpreter } from '../interpreter.ts';
 import { type Command, findCommand, readProcess, systemUser, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
@@ -57,7 +58,9 @@ function reveal(key: string, secret: Secret): string {
 }
 
 async function demandProgram(program: string, cwd = '/', path?: string): Promise<void> {
-  if ((await findCommand(program, cwd, path?.split(':'))) !== undefined) return;
+  const directories = path?.split(':');
+  const found = await findCommand(program, cwd, directories);
+  if (found !== undefined) return demandInterpreter(program, found, cwd, directories);
   if (program.includes('/') && existsSync(resolve(cwd, program)))
     throw new SealiftError('tool-failed', `${program} could not be started`, {
       hint: 'it has to be a file that may be executed (chmod +x)',

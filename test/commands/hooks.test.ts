@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Hooks, runAfter } from '../../src/commands/hooks.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { silentLog } from '../../src/log.ts';
+import { put, temporary } from '../support/temporary.ts';
 
 const interrupted = new SealiftError('interrupted', 'interrupted by SIGTERM');
 
@@ -42,3 +44,12 @@ for (const when of ['before', 'while'] as const)
     assert.equal(problem?.code, 'hook-failed');
     assert.match(problem.text, /`after` of job j failed: it was given 30 s after the interruption/);
   });
+
+test('a hook whose first line names what is not there is told for that', async (t) => {
+  const script = put(join(temporary(t), 'thaw'), '#!/no/such/perl\n', 0o755);
+  const problem = await runAfter(hooks([script], new AbortController().signal), {
+    status: 'complete',
+    snapshot: 's',
+  });
+  assert.match(problem?.text ?? '', /failed: .*\/thaw cannot be started: .*"\/no\/such\/perl"/);
+});

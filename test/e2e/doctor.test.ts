@@ -166,6 +166,7 @@ test('a hook that cannot be started is bad, as the job would fail', async (t) =>
   world.setJobs({
     a: { ...job, before: ['/nowhere/freeze'], after: ['no-such-program'] },
     b: { ...job, before: [put(join(world.dir, 'freeze'), '#!/bin/sh\n', 0o644)], after: [world.dir] },
+    c: { ...job, before: [put(join(world.dir, 'script'), '#!/no/such/perl\n', 0o755)] },
   });
   const { status, lines } = await examine(world);
   assert.equal(status, 3);
@@ -174,6 +175,7 @@ test('a hook that cannot be started is bad, as the job would fail', async (t) =>
     /^bad hook a\/after: there is no program no-such-program on the PATH that can be started \| every run ends with 3/,
     /^bad hook b\/before: there is no program .*\/freeze that can be started \|.*chmod/,
     /^bad hook b\/after: there is no program /,
+    /^bad hook c\/before: .*\/script cannot be started: .*"\/no\/such\/perl".* \| nothing is saved while it fails: install it/,
   ];
   assert.equal(lines.length, says.length, lines.join('\n'));
   for (const [at, text] of says.entries()) assert.match(lines[at] ?? '', text);

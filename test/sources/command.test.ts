@@ -130,6 +130,31 @@ suite('a command', () => {
     await fails({ argv: ['true'], cwd: 'plain' }, 'config-invalid', /^cwd: .*\/plain is not a folder$/);
   });
 
+  test('whose first line names what is not there is told before it is started', async () => {
+    for (const [first, says, hint] of [
+      ['#!/no/such/perl -w', /script cannot be started: .* "\/no\/such\/perl"/, /install it/],
+      ['#! ./gone', /script cannot be started: .* "\.\/gone"/, /install it/],
+      ['#!/bin/sh\r', /script cannot be started: .* "\/bin\/sh\\r"/, /Windows/],
+      ['#!/usr/bin/env no-such-python', /script cannot be started: .* "no-such-python"/, /install it/],
+      ['#!/usr/bin/env -S no-such-python -u', /script cannot be started: .* "no-such-python"/, /install it/],
+    ] as const) {
+      const script = put(join(scratch, 'script'), `${first}\necho x\n`, 0o755);
+      await fails({ argv: [script] }, 'tool-missing', says, hint);
+      await fails({ argv: ['script'], env: { PATH: scratch } }, 'tool-missing', says, hint);
+    }
+    for (const first of [
+      '#!/bin/sh',
+      '#! /bin/sh -e',
+      '#!/usr/bin/env sh',
+      '#!/usr/bin/env -S sh -e',
+      '#!',
+      'true',
+    ]) {
+      const script = put(join(scratch, 'script'), `${first}\necho x\n`, 0o755);
+      assert.equal((await save({ argv: [script] })).text, 'x\n', first);
+    }
+  });
+
   test('says in the sealed details what was run', async () => {
     const run = newRun();
     await save({ argv: ['echo', 'x'] }, run);

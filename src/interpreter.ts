@@ -1,0 +1,52 @@
+import { open } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { SealiftError } from './errors.ts';
+import { findCommand, searchPath } from './process.ts';
+
+/** The kernel reads no more of a first line. */
+const firstLineBytes = 256;
+
+/**
+ * Throws `tool-missing` if `path`, which `program` stands for, is a script whose first line names what is not there. The
+ * system would say of the script itself that it is not there.
+ */
+export async function demandInterpreter(
+  program: string,
+  path: string,
+  cwd = '/',
+  directories: readonly string[] = searchPath(),
+): Promise<void> {
+  const [interpreter = '', ...rest] = await firstLine(path);
+  const named = /(^|\/)env$/.test(interpreter) ? [interpreter, startedByEnv(rest.join(' '))] : [interpreter];
+  for (const name of named) {
+    if (name === '') continue;
+    // Only env looks along the PATH.
+    const place = name === interpreter ? resolve(cwd, name) : name;
+    if ((await findCommand(place, cwd, directories)) !== undefined) continue;
+    throw new SealiftError(
+      'tool-missing',
+      `${program} cannot be started: its first line names ${JSON.stringify(name)}, which is not there`,
+      {
+        hint: name.endsWith('\r')
+          ? "its lines end as on Windows, in CR LF: sed -i 's/\\r$//' makes them plain"
+          : 'install it, or correct the line',
+      },
+    );
+  }
+}
+
+/** The words of a `#!` line; none where there is none, or it cannot be read: the user that it runs as may well. */
+async function firstLine(path: string): Promise<string[]> {
+  const file = await open(path).catch(() => undefined);
+  if (file === undefined) return [];
+  await using _ = file;
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(firstLineBytes), 0, firstLineBytes, 0);
+  const [, line = ''] = /^#![ \t]*([^\n]*)/.exec(buffer.toString('latin1', 0, bytesRead)) ?? [];
+  return line.split(/[ \t]+/).filter((word) => word !== '');
+}
+
+/** The kernel hands all that follows over as one argument, which env takes apart with -S alone. Empty if that is not plain. */
+function startedByEnv(argument: string): string {
+  const [, split, name = ''] = /^(-S ?)?([^-=\s'"\\$][^=]*)$/.exec(argument) ?? [];
+  return split === undefined ? name : (/^[^ ]+/.exec(name)?.[0] ?? '');
+}
