@@ -73,6 +73,8 @@ export class ToolFailure extends Error {
 const tailBytes = 4096;
 const outputLimitBytes = 16 * 1024 * 1024;
 const graceMs = 5000;
+/** What a program has said may still be in the pipe when it has ended. */
+const lastWordsMs = 1000;
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
@@ -243,6 +245,7 @@ class Child implements AsyncDisposable {
   readonly #secrets: readonly string[];
   readonly #leavesChildren: boolean;
   #running = true;
+  #hasFailed = false;
   #startError: unknown;
   #stderr: Tail;
   #ending: Promise<void> | undefined;
@@ -280,8 +283,12 @@ class Child implements AsyncDisposable {
     const child = this.#child;
     const over = (status: number | null, signal: NodeJS.Signals | null) => {
       this.#running = false;
-      // What a failed program left running may hold its output open, and has nothing more to say.
-      if (status !== 0) this.#kill('SIGKILL');
+      // What a failed program left running may hold its output open, and has nothing more to say. A daemon is out of reach.
+      if (status !== 0) {
+        this.#hasFailed = true;
+        this.#kill('SIGKILL');
+        setTimeout(() => child.stdout.destroy(), lastWordsMs).unref();
+      }
       this.#ended.resolve({ status, signal });
     };
     child.once('exit', over);
@@ -323,7 +330,7 @@ class Child implements AsyncDisposable {
       this.#signal.throwIfAborted();
     } catch (error) {
       this.#signal.throwIfAborted();
-      throw error;
+      if (!this.#hasFailed) throw error;
     }
   }
 
@@ -334,7 +341,7 @@ class Child implements AsyncDisposable {
     const waiting = new AbortController();
     await Promise.race([
       Promise.all(this.#closed),
-      delay(1000, undefined, { signal: waiting.signal }).catch(() => {}),
+      delay(lastWordsMs, undefined, { signal: waiting.signal }).catch(() => {}),
     ]);
     waiting.abort();
     this.#signal.throwIfAborted();
@@ -369,9 +376,13 @@ class Child implements AsyncDisposable {
         this.#kill('SIGTERM');
         const timer = setTimeout(kill, graceMs);
         ending.add(kill);
+        // One that became another user (sudo) may not be ended from here: it is left, and ends when its pipes break.
+        const leave = setTimeout(() => this.#ended.resolve({ status: null, signal: null }), 1.2 * graceMs);
         await this.#ended.promise;
         clearTimeout(timer);
+        clearTimeout(leave);
         ending.delete(kill);
+        this.#child.unref();
       }
       const mayStay = this.#leavesChildren && this.#child.exitCode === 0;
       if (!this.#child.stdout.readableEnded && !mayStay) this.#kill('SIGKILL');

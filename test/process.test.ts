@@ -188,6 +188,45 @@ suite('reading a program', () => {
     assert.ok(await allGone(mark));
   });
 
+  test('a program that fails has failed, also where a daemon of its holds its output open', async () => {
+    const mark = `600.${process.pid}3`;
+    const daemon = `${aBlock}; setsid --fork sleep ${mark}; sleep 0.2; exit 3`;
+    try {
+      const soon = AbortSignal.timeout(5000);
+      await assert.rejects(
+        sizeOf(readProcess({ argv: ['sh', '-c', daemon] }, soon)),
+        failsWith('tool-failed', /status 3/),
+      );
+    } finally {
+      for (const pid of running(mark)) process.kill(Number(pid));
+    }
+  });
+
+  test('a program that may not be ended, as under sudo, is not waited for', async (t) => {
+    const mark = `600.${process.pid}4`;
+    const abort = new AbortController();
+    const chunks = readProcess({ argv: ['sh', '-c', `${aBlock}; exec sleep ${mark}`] }, abort.signal);
+    await chunks.next();
+    const doing = perform({ argv: ['sleep', mark] }, abort.signal, () => {});
+    t.mock.method(process, 'kill', () => {
+      throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' });
+    });
+    try {
+      abort.abort(new Error('enough'));
+      const late = AbortSignal.timeout(9000);
+      const inTime = (ends: Promise<unknown>) =>
+        Promise.race([
+          ends,
+          new Promise((_, reject) => late.addEventListener('abort', () => reject(late.reason))),
+        ]);
+      await assert.rejects(inTime(chunks.next()), /enough/);
+      await assert.rejects(inTime(doing), /enough/);
+    } finally {
+      t.mock.restoreAll();
+      for (const pid of running(mark)) process.kill(Number(pid), 'SIGKILL');
+    }
+  });
+
   test('an abort while the reader does something else ends the program at once', async () => {
     const abort = new AbortController();
     const mark = `600.${process.pid}2`;
