@@ -17,6 +17,7 @@ import {
   type Surroundings,
 } from './postgres-connection.ts';
 import { failedLoad } from './load-failure.ts';
+import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
 import { type Loader, type LoadStream, nameOf } from './source.ts';
@@ -85,13 +86,15 @@ export async function loadPostgres(
   const lines: string[] = [];
   if (globals !== undefined && database === undefined)
     lines.push(
-      ...(await loadGlobals(server, maintenance, globals.open(), signal).catch(failedLoad('the roles'))),
+      ...(await loadGlobals(server, maintenance, globals.open(), signal)
+        .catch(failedLoad('the roles'))
+        .catch(withAdvice)),
     );
   for (const target of targets) {
     lines.push(
-      ...(await load(target, facts, maintenance).catch(
-        failedLoad(`database ${JSON.stringify(target.name)}`, lines),
-      )),
+      ...(await load(target, facts, maintenance)
+        .catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines))
+        .catch(withAdvice)),
     );
   }
   return { lines };
@@ -202,7 +205,12 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
     ...bare,
   ];
 
-  if (missing) await run(server, maintenance, [`CREATE DATABASE ${quoted(name)} ${how}`], signal);
+  if (missing)
+    await run(server, maintenance, [`CREATE DATABASE ${quoted(name)} ${how}`], signal).catch(
+      (error: unknown) => {
+        throw ofOlderServer(error, contents, facts);
+      },
+    );
   let isLoaded = false;
   try {
     await feedProcess(command(server, [...argv, `--dbname=${conninfo(server, name)}`]), dump.open(), signal);
@@ -215,9 +223,11 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
       : isLoaded
         ? `; database ${JSON.stringify(name)} is loaded, but not all of its owner, settings and grants are set`
         : '';
-    throw withAdvice(explain(error, server, name), left, contents, facts);
+    throw leaving(ofOlderServer(explain(error, server, name), contents, facts), left);
   }
-  const without = bare.length > 0 ? ', without owners and grants: the login is no superuser' : '';
+  const settings = whole && properties.some((one) => /^ALTER .* SET /s.test(one));
+  const lacks = settings ? 'owners, grants and its settings' : 'owners and grants';
+  const without = bare.length > 0 ? `, without ${lacks}: the login is no superuser` : '';
   const done = `database ${JSON.stringify(name)} ${missing ? 'made and ' : ''}loaded`;
   return [[`${done}${without}`, lost].filter((part) => part !== '').join('; ')];
 }
@@ -259,15 +269,15 @@ async function dropAgain(
   );
 }
 
-function withAdvice(error: unknown, left: string, { dumpedByMajor }: Contents, { major }: Facts): unknown {
+/** A server that is older than the programs that made the dump may not understand it. */
+function ofOlderServer(error: unknown, { dumpedByMajor }: Contents, { major }: Facts): unknown {
+  if (!(error instanceof SealiftError) || dumpedByMajor <= major) return error;
+  const hint = `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand; into a database that was made there by hand much of it loads`;
+  return new SealiftError(error.code, error.message, { hint, cause: error.cause });
+}
+
+/** Tells what a load that failed has left behind. */
+function leaving(error: unknown, left: string): unknown {
   if (!(error instanceof SealiftError)) return error;
-  const hint = /role .* does not exist/.test(error.message)
-    ? 'load the roles first (a URL without a database, with globals.sql), or create them: CREATE ROLE'
-    : /relation .* does not exist|violates foreign key constraint/.test(error.message)
-      ? 'if tables were excluded from the dump, this refers to one of them (`sealift show SNAPSHOT --files` names it): ' +
-        'use --to, and load what is there with pg_restore --use-list'
-      : dumpedByMajor > major
-        ? `the dump was made by pg_dump ${dumpedByMajor}, which the older server ${major} may not understand`
-        : error.hint;
-  return new SealiftError(error.code, error.message + left, { hint, cause: error.cause });
+  return new SealiftError(error.code, error.message + left, { hint: error.hint, cause: error.cause });
 }

@@ -399,6 +399,68 @@ suite('postgres', { skip: withoutServices }, () => {
     );
   });
 
+  test('a load that the server refuses says what to change', async () => {
+    const refused = async (sql: string, message: RegExp, hint: RegExp, change = (text: string) => text) => {
+      await psql(server, 'postgres', 'CREATE DATABASE demanding');
+      if (sql !== '') await psql(server, 'demanding', sql);
+      const [dump] = await saveOne('demanding');
+      await psql(server, 'postgres', 'DROP DATABASE demanding');
+      const saved = asSaved(dump!.file, Buffer.from(change(dump!.bytes.toString('latin1')), 'latin1'));
+      for (const url of [into(other), into(other, 'demanding')])
+        await assert.rejects(
+          loadPostgres(url, [saved], loading()),
+          failsWith('restore-failed', message, hint),
+        );
+    };
+    await refused('', /invalid locale name/, /dpkg-reconfigure locales/, (text) =>
+      text.replaceAll('C.UTF-8', 'X.UTF-8'),
+    );
+    await refused('', /unsupported version/, /install a newer postgresql-client/, (text) =>
+      text.replace(/^(PGDMP.)./s, '$1\x7f'),
+    );
+    await refused(
+      `CREATE FUNCTION a(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1';
+       CREATE FUNCTION b(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT a($1)';
+       CREATE TABLE t AS SELECT 1 AS n; CREATE INDEX ON t (b(n))`,
+      /function a\(integer\) does not exist/,
+      /without its schema/,
+    );
+    await refused(
+      `SELECT count(lo_from_bytea(0, 'x')) FROM generate_series(1, 20000)`,
+      /out of shared memory/,
+      /raise max_locks_per_transaction/,
+    );
+    await psql(other, 'postgres', 'ALTER ROLE postgres SET default_transaction_read_only = on');
+    await refused('', /read-only transaction/, /default_transaction_read_only/);
+    await psql(other, 'postgres', 'BEGIN READ WRITE; ALTER ROLE postgres RESET ALL; COMMIT');
+  });
+
+  test('tablespaces come back, or the error says what they need', async () => {
+    const folder = join(dirname(server.host), 'space');
+    await mkdir(folder);
+    if (process.geteuid?.() === 0) await promisify(execFile)('chown', ['postgres', folder]);
+    await psql(server, 'postgres', `CREATE TABLESPACE "my space" LOCATION ${literal(folder)}`);
+    await psql(server, 'postgres', 'CREATE DATABASE spaced');
+    await psql(server, 'spaced', 'CREATE TABLE t TABLESPACE "my space" AS SELECT 1 AS a');
+    const saved = await save(onSocket({ databases: ['spaced'] }));
+    // The folder is in use by this very server.
+    await assert.rejects(
+      loadPostgres(into(other), saved, loading()),
+      failsWith('restore-failed', /loading the roles/, /folders of the tablespaces.*roles that were made/s),
+    );
+    await assert.rejects(
+      loadPostgres(into(other, 'spaced'), saved.slice(1), loading()),
+      failsWith('restore-failed', /my space/, /CREATE TABLESPACE/),
+    );
+    await psql(server, 'postgres', 'DROP DATABASE spaced');
+    await psql(server, 'postgres', 'DROP TABLESPACE "my space"');
+    await loadPostgres(into(other), saved, loading());
+    const place = `SELECT spcname FROM pg_tablespace s JOIN pg_class c ON c.reltablespace = s.oid WHERE relname = 't'`;
+    assert.equal(await psql(other, 'spaced', place), 'my space');
+    await psql(other, 'postgres', 'DROP DATABASE spaced');
+    await psql(other, 'postgres', 'DROP TABLESPACE "my space"');
+  });
+
   test('a login that is no superuser saves roles without passwords, and loads without owners', async () => {
     await psql(server, 'postgres', `ALTER ROLE owner CREATEDB`);
     const password = new Secret(() => oddPassword);
@@ -413,6 +475,18 @@ suite('postgres', { skip: withoutServices }, () => {
       'database "theirs" made and loaded, without owners and grants: the login is no superuser',
     ]);
     await psql(server, 'postgres', 'DROP DATABASE theirs');
+    const readOnly = await saveOne('we=ird');
+    await psql(server, 'postgres', 'ALTER DATABASE "we=ird" RENAME TO "kept"');
+    const whole = await loadPostgres(
+      `postgres://owner@127.0.0.1:${server.port}`,
+      readOnly,
+      loading({ password }),
+    );
+    assert.deepEqual(whole.lines, [
+      'database "we=ird" made and loaded, without owners, grants and its settings: the login is no superuser',
+    ]);
+    await psql(server, 'postgres', 'DROP DATABASE "we=ird"');
+    await psql(server, 'postgres', 'ALTER DATABASE "kept" RENAME TO "we=ird"');
   });
 
   test('the server is asked for its databases at each run', async () => {
