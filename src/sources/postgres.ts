@@ -164,11 +164,13 @@ async function lookAtExcludes(
   const patterns = new Set([...excludes.tables, ...excludes.data].map(({ text }) => text));
   if (patterns.size === 0) return;
   const used = new Set<string>();
+  const rowless = new Set<string>();
   let askedAll = true;
   for (const name of names) {
     try {
       const found = await inspectExcludes(server, name, excludesOf(excludes, name), context.signal);
       for (const text of found.used) used.add(text);
+      for (const text of found.rowless) rowless.add(text);
       for (const text of found.needed) context.problem('exclude-needed', text);
     } catch (error) {
       // A database that does not let us in says so when it is dumped, and fails alone.
@@ -177,7 +179,12 @@ async function lookAtExcludes(
     }
   }
   for (const text of askedAll ? [...patterns].filter((one) => !used.has(one)) : [])
-    context.problem('exclude-unused', `the pattern ${text} matches no table of ${describe(server)}`);
+    context.problem(
+      'exclude-unused',
+      rowless.has(text)
+        ? `the pattern ${text} leaves out no rows of ${describe(server)}: a partitioned table has them in its partitions, which have to be named too`
+        : `the pattern ${text} matches no table of ${describe(server)}`,
+    );
 }
 
 const passesOverDamage = (server: Server, database: string, settings: readonly string[]): SealiftError =>

@@ -872,13 +872,67 @@ suite('postgres', { skip: withoutServices }, () => {
       );
       for (const change of [
         { excludeTables: ['customer', '"Order"', 'names', 'log_*'] },
-        { excludeTableData: ['customer', '"Order"', 'log'] },
+        { excludeTableData: ['customer', '"Order"', 'log*'] },
       ]) {
         const saved = await needing(change);
         assert.deepEqual(texts, [], JSON.stringify(change));
         await loadPostgres(into(server, 'shop3'), saved, loading());
         await psql(server, 'postgres', 'DROP DATABASE shop3');
       }
+    });
+
+    test('whatever needs a table that is left out is said, not only other tables and views', async () => {
+      await psql(
+        server,
+        'shop',
+        `CREATE TABLE acl (who text); CREATE SEQUENCE numbers;
+         CREATE TABLE pages (owner text, n int DEFAULT nextval('numbers'), access acl, more acl[]);
+         CREATE POLICY p ON pages USING (owner IN (SELECT who FROM acl));
+         CREATE FUNCTION count_acl() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM acl; END;
+         CREATE TABLE own (a int PRIMARY KEY, b int GENERATED ALWAYS AS (a + 1) STORED CHECK (b > 0), c int REFERENCES own);
+         CREATE INDEX ON own ((a + b)); CREATE STATISTICS st ON a, b FROM own; CREATE PUBLICATION pub FOR TABLE own`,
+      );
+      const texts: string[] = [];
+      const run = { ...newRun(), problem: (_code: string, text: string) => void texts.push(text) };
+      const saved = await save(excluding({ excludeTables: ['acl', 'numbers', 'own'] }), run);
+      assert.deepEqual(
+        texts.map((text) => /: (.*), of which nothing/.exec(text)?.[1]),
+        [
+          'column access of table pages needs acl',
+          'column more of table pages needs acl',
+          'default value for column n of table pages needs numbers',
+          'function count_acl() needs acl',
+          'policy p on table pages needs acl',
+        ],
+      );
+      await assert.rejects(
+        loadPostgres(into(server, 'shop3'), saved, loading()),
+        failsWith('restore-failed'),
+      );
+      await psql(server, 'shop', 'DROP TABLE acl, pages, own CASCADE');
+      await psql(server, 'shop', 'DROP PUBLICATION pub; DROP SEQUENCE numbers');
+    });
+
+    test('rows of a partitioned table are in its partitions, and stay where those are not named', async () => {
+      await psql(
+        server,
+        'shop',
+        `CREATE TABLE visit (at int) PARTITION BY RANGE (at);
+         CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM (0) TO (10); INSERT INTO visit VALUES (1)`,
+      );
+      const texts: string[] = [];
+      const told = async (...excludeTableData: string[]) => {
+        texts.length = 0;
+        const run = {
+          ...newRun(),
+          problem: (code: string, text: string) => void texts.push(`${code} ${text}`),
+        };
+        await postgresSource(excluding({ excludeTableData })).streams(run);
+        return texts.join();
+      };
+      assert.match(await told('visit'), /^exclude-unused the pattern visit leaves out no rows .* partitions/);
+      assert.equal(await told('visit*'), '');
+      await psql(server, 'shop', 'DROP TABLE visit');
     });
 
     test('a pattern that is none fails the source, a database that is not there does not', async () => {
