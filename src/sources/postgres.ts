@@ -15,6 +15,7 @@ import {
 } from './postgres-connection.ts';
 import { withEvidence } from './evidence.ts';
 import { findGaps } from './postgres-gaps.ts';
+import { refusePooler } from './postgres-pooler.ts';
 import { dumpOptions, type Excludes, excludesOf, inspectExcludes, parsePattern } from './postgres-tables.ts';
 import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
 
@@ -48,6 +49,8 @@ interface Facts {
   /** Null to who may not see it. */
   readonly dataDirectory: string | null;
   readonly major: number;
+  /** That the server itself has been given. */
+  readonly port: number;
   readonly readsPasswords: boolean;
   readonly databases: readonly Database[];
 }
@@ -69,6 +72,8 @@ async function streams(
   const { signal } = context;
   const { facts, asked } = await inspect(server, config, signal);
   await refuseOtherServer(server, facts);
+  // Behind another port there is something in between.
+  if (facts.port !== (server.port ?? 5432)) await refusePooler(server, asked, signal);
   const names = wanted(config, facts);
   if (names.length === 0)
     throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
@@ -119,6 +124,7 @@ async function inspect(
       'version', current_setting('server_version'),
       'dataDirectory', (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'),
       'major', current_setting('server_version_num')::int / 10000,
+      'port', current_setting('port')::int,
       'readsPasswords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
       'databases', (SELECT json_agg(json_build_object(
           'name', datname, 'encoding', pg_encoding_to_char(encoding), 'collation', datcollate,

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -701,6 +703,31 @@ suite('postgres', { skip: withoutServices }, () => {
       missing.streams(newRun()),
       failsWith('tool-missing', /pg_dump/, /apt-get install postgresql-client/),
     );
+  });
+
+  test('a pooler that gives each transaction another connection is refused, a port that is passed on is not', async () => {
+    const passedOn = createServer((from) => {
+      const to = connect(server.port, server.tcpHost);
+      from.pipe(to).pipe(from);
+      for (const socket of [from, to]) socket.on('error', () => socket.destroy());
+    });
+    passedOn.listen(0, '127.0.0.1');
+    await once(passedOn, 'listening');
+    const { port } = passedOn.address() as AddressInfo;
+    const config = overTcp({ port, databases: ['postgres'], globals: false });
+    try {
+      assert.equal((await save(config)).length, 1);
+      const [directory = ''] = await programsWith('psql', 'ok');
+      const pooled = `#!/bin/sh
+        case "$*" in *--file=-*) cat > /dev/null; echo 1; echo 2;; *) exec ${join(server.binDir, 'psql')} "$@";; esac`;
+      await writeFile(join(directory, 'psql'), pooled);
+      await assert.rejects(
+        save(config, newRun(), [directory]),
+        failsWith('source-unavailable', /pooler/, /the server itself/),
+      );
+    } finally {
+      passedOn.close();
+    }
   });
 
   suite('clusters', () => {
