@@ -49,7 +49,7 @@ export const postgresLoader: Loader = {
  * Loads streams of a `postgres` source into a server.
  *
  * - `postgres://user@host:port/db`: one dump, into that database, which is made if it is missing.
- * - `postgres://user@host:port`: every dump into the database it came from, after the roles in `globals.sql`.
+ * - `postgres://user@host:port`: every dump into the database it came from, after the roles in `globals.sql`, or these alone.
  * - `?host=/run/postgresql` names the directory of a socket. A password is refused: it would be seen by others.
  *
  * Each database is loaded in one transaction: a load that fails leaves it as it was, and one that was made for it is
@@ -65,6 +65,10 @@ export async function loadPostgres(
   const { password, passFile, directories, signal } = options;
   const dumps = streams.filter(({ file }) => file.endsWith('.dump'));
   const globals = streams.find(({ file }) => file === 'globals.sql');
+  if (dumps.length === 0 && (globals === undefined || database !== undefined))
+    throw new SealiftError('usage', 'there is no dump to load', {
+      hint: 'roles and tablespaces are for the whole server: leave the database out of the URL',
+    });
   if (database !== undefined && dumps.length !== 1)
     throw new SealiftError(
       'usage',
@@ -73,7 +77,6 @@ export async function loadPostgres(
         hint: 'choose one with --source SOURCE/FILE, or leave the database out of the URL to load each into its own',
       },
     );
-  if (dumps.length === 0) throw new SealiftError('usage', 'there is no dump to load');
 
   const server = await reach({ ...address, password, passFile }, directories, options);
   const targets = dumps.map((dump): Target => {

@@ -998,6 +998,18 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.ok(!existsSync(mark));
   });
 
+  test('roles and tablespaces can be loaded alone, as the hints of failed loads say', async () => {
+    await psql(server, 'postgres', 'CREATE ROLE alone');
+    const [globals] = await save(onSocket({ databases: ['postgres'] }));
+    await loadPostgres(into(other), [globals!], loading());
+    assert.equal(await psql(other, 'postgres', `SELECT count(*) FROM pg_roles WHERE rolname = 'alone'`), '1');
+    await assert.rejects(
+      loadPostgres(into(other, 'postgres'), [globals!], loading()),
+      failsWith('usage', /no dump/, /leave the database out/),
+    );
+    for (const each of [server, other]) await psql(each, 'postgres', 'DROP ROLE alone');
+  });
+
   test('the role that is logged in keeps its password', async () => {
     const [globals] = await save(onSocket({ databases: ['-dash'] }));
     const [dump] = await saveOne('-dash');
