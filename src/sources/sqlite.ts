@@ -172,7 +172,10 @@ const meanings: Record<Failure['code'], [ErrorCode, string] | undefined> = {
   ],
   11: ['source-damaged', 'see https://www.sqlite.org/recovery.html'],
   13: ['failed', 'the temporary folder needs as much free room as the database is large'],
-  14: ['source-unavailable', 'sealift has to be able to read the file, its folder, its -wal and its -shm'],
+  14: [
+    'source-unavailable',
+    'sealift has to be able to read the file, its folder, its -wal and its -shm; a -wal without a -shm was left by a program that ended badly: open it once with that program, or let sealift write to the folder',
+  ],
   19: ['source-damaged', 'an index contradicts its table; see https://www.sqlite.org/recovery.html'],
   26: ['source-damaged', notSqlite],
 };
