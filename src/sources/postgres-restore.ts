@@ -282,5 +282,8 @@ function ofOlderServer(error: unknown, { dumpedByMajor }: Contents, { major }: F
 /** Tells what a load that failed has left behind. */
 function leaving(error: unknown, left: string): unknown {
   if (!(error instanceof SealiftError)) return error;
-  return new SealiftError(error.code, error.message + left, { hint: error.hint, cause: error.cause });
+  // Of what a statement may not do, no other password makes a difference.
+  const isRight = error.code === 'source-denied' && error.message.includes('ERROR:  ');
+  const code = isRight ? 'restore-failed' : error.code;
+  return new SealiftError(code, error.message + left, { hint: error.hint, cause: error.cause });
 }

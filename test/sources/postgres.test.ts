@@ -998,6 +998,19 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.ok(!existsSync(mark));
   });
 
+  test('what a login may not do in its database is no refused login, for which a password would be asked', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE guarded');
+    await psql(server, 'guarded', 'CREATE FOREIGN DATA WRAPPER none');
+    const dumps = await saveOne('guarded');
+    await psql(server, 'postgres', 'DROP DATABASE guarded');
+    await psql(server, 'postgres', 'ALTER ROLE owner CREATEDB');
+    const url = `postgres://owner@127.0.0.1:${server.port}/guarded`;
+    await assert.rejects(
+      loadPostgres(url, dumps, loading({ password: new Secret(() => oddPassword) })),
+      failsWith('restore-failed', /loading database "guarded" failed: .*permission denied/),
+    );
+  });
+
   test('roles and tablespaces can be loaded alone, as the hints of failed loads say', async () => {
     await psql(server, 'postgres', 'CREATE ROLE alone');
     const [globals] = await save(onSocket({ databases: ['postgres'] }));
