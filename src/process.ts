@@ -1,5 +1,5 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -226,7 +226,16 @@ function commandLine({ argv, runAs }: Command): string[] {
       hint: `run sealift as root or as ${runAs.name}, or leave out runAs`,
     });
   const groups = runAs.groups.length > 0 ? `--groups=${runAs.groups.join(',')}` : '--clear-groups';
-  return ['setpriv', `--reuid=${runAs.uid}`, `--regid=${runAs.gid}`, groups, '--', ...argv];
+  // The child may have a PATH of its own, without it.
+  const places = searchPath().map((directory) => join(directory, 'setpriv'));
+  return [
+    places.find(existsSync) ?? 'setpriv',
+    `--reuid=${runAs.uid}`,
+    `--regid=${runAs.gid}`,
+    groups,
+    '--',
+    ...argv,
+  ];
 }
 
 /** What kills the programs that were asked to end and have not yet. They do not outlive this process. */

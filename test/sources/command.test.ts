@@ -101,6 +101,12 @@ suite('a command', () => {
     test(`that is "${name}" ends in ${code}`, () =>
       fails({ argv: fixture(name) }, code, message).then(() => {}));
 
+  test('runs as another user with a PATH of its own', { skip }, async () => {
+    put(join(scratch, 'own'), '#!/bin/sh\n/usr/bin/id -un\n', 0o755);
+    const { text } = await save({ argv: ['own'], env: { PATH: scratch }, runAs: 'nobody' });
+    assert.equal(text, 'nobody\n');
+  });
+
   test('that floods its standard error is not held up, and its last word is told if it fails', async () => {
     assert.equal((await save({ argv: fixture('floods-stderr') })).text, 'PGDMP');
     const error = await fails({ argv: fixture('floods-stderr', '3') }, 'tool-failed', /the last word$/);
