@@ -276,12 +276,18 @@ class Child implements AsyncDisposable {
     this.#stderr = new Tail(this.#secrets);
     const [file = '', ...args] = commandLine({ ...command, argv: [...through, ...command.argv] });
     const input = piped || command.input !== undefined ? 'pipe' : 'ignore';
-    this.#child = spawn(file, args, {
-      cwd: command.cwd ?? '/',
-      env: { ...childEnvironment(command.runAs), ...command.env },
-      stdio: [input, 'pipe', 'pipe'],
-      detached: true,
-    }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
+    try {
+      this.#child = spawn(file, args, {
+        cwd: command.cwd ?? '/',
+        env: { ...childEnvironment(command.runAs), ...command.env },
+        stdio: [input, 'pipe', 'pipe'],
+        detached: true,
+      }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
+    } catch (cause) {
+      const why =
+        systemCode(cause) === 'E2BIG' ? 'its arguments are too long' : 'it cannot be given its arguments';
+      throw new SealiftError('tool-failed', `${this.program} could not be started: ${why}`, { cause });
+    }
     this.#listen();
     // A pipe that breaks is told by how the program ended; `feed` sees it by the write that fails.
     this.#child.stdin?.on('error', () => {});

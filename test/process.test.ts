@@ -149,6 +149,14 @@ suite('reading a program', () => {
     }
   });
 
+  test('arguments that no program can be given are told without being repeated', async () => {
+    for (const argument of ['x'.repeat(200_000), 'canary\0'])
+      await assert.rejects(output({ argv: ['echo', argument] }, never), (error: unknown) => {
+        assert.ok(failsWith('tool-failed', /^echo could not be started: /)(error));
+        return !String(error).includes('canary');
+      });
+  });
+
   test('control characters in messages do not reach the terminal', async () => {
     await assert.rejects(
       output({ argv: ['sh', '-c', String.raw`printf 'bad\033[2Jline\nnext' >&2; exit 1`] }, never),
