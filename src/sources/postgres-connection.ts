@@ -199,6 +199,17 @@ export function psqlOptions(server: Server, database: string): string[] {
   return ['-XAtq', '--no-password', '--set=ON_ERROR_STOP=1', `--dbname=${conninfo(server, database)}`];
 }
 
+/** Wins over what the server has set for the login or the database. */
+export const psqlEncoding = { PGCLIENTENCODING: 'UTF8' };
+
+/**
+ * The standard input of a psql: statements of `sqlStatements`. psql ends strings where its server does, so before it reads
+ * any it is told that a backslash is a letter like any other; behind a quote that ends elsewhere, a statement could hold
+ * commands for this machine.
+ */
+export const psqlScript = (statements: readonly string[]): string =>
+  ['SET standard_conforming_strings = on', ...statements].map((statement) => `${statement};\n`).join('');
+
 /** The answer to a query that yields one JSON value. */
 export async function ask(
   server: Server,
@@ -209,7 +220,7 @@ export async function ask(
   const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, database), `--command=${query}`];
   try {
-    const { stdout } = await output(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), signal);
+    const { stdout } = await output(command(server, argv, psqlEncoding), signal);
     return stdout.trim() === '' ? undefined : JSON.parse(stdout);
   } catch (error) {
     throw explain(error, server, database);

@@ -1,6 +1,14 @@
 import { SealiftError } from '../errors.ts';
 import { feedProcess } from '../process.ts';
-import { anyProgram, ask, command, psqlOptions, type Server } from './postgres-connection.ts';
+import {
+  anyProgram,
+  ask,
+  command,
+  psqlEncoding,
+  psqlOptions,
+  psqlScript,
+  type Server,
+} from './postgres-connection.ts';
 
 /**
  * Loads roles and tablespaces. psql would carry out commands for this machine (`\!`) that stand in its input, and a
@@ -35,8 +43,7 @@ export async function loadGlobals(
     : ['--single-transaction'];
   // Terse: an error does not quote the statement, which may hold the hash of a password.
   const argv = [path, ...psqlOptions(server, database), ...atOnce, '--set=VERBOSITY=terse', '--file=-'];
-  const sql = wanted.map((statement) => `${statement};\n`).join('');
-  await feedProcess(command(server, argv), bytes(sql), signal);
+  await feedProcess(command(server, argv, psqlEncoding), bytes(psqlScript(wanted)), signal);
   lines.push(`roles and tablespaces loaded (${wanted.length} of ${saved.length} statements)`);
   return [...new Set(lines)];
 }
@@ -87,8 +94,10 @@ const tokens = new RegExp(
     /(?<comment>--[^\n\r]*)/,
     /(?<meta>\\(?:restrict|unrestrict|connect|encoding)\b(?:"(?:[^"]|"")*"|[^"\n])*)/,
     /(?<end>;)/,
-    // As psql reads them: the letter before a quote counts only where it is no part of a longer word.
-    /(?<other>[eE]'(?:[^'\\]|\\[^]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[\w\u0080-\uffff]+|[ \t\n\r\f\v]+|-(?!-)|\/(?!\*)|[^\w \t\n\r\f\v\u0080-\uffff'"\\$;/-])/,
+    /(?<space>[ \t\n\r\f\v]+)/,
+    // As psql reads them: the letter before a quote counts only where it is no part of a longer word. Of a number and a
+    // letter some versions make one word; of a colon and a name, a variable.
+    /(?<other>[eE]'(?:[^'\\]|\\[^]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*|\d+(?:[eE][-+]?\d+)?(?![\w\u0080-\uffff])|-(?!-)|\/(?!\*)|[^\w\s\0\u0080-\uffff'"\\$;:/-])/,
   ]
     .map(({ source }) => source)
     .join('|'),
@@ -96,10 +105,12 @@ const tokens = new RegExp(
 );
 
 /**
- * The statements of a text that pg_dumpall or pg_restore made. psql's own commands, of which
- * such a text holds a few, are left out. What could be read in two ways is refused.
+ * The statements of a text that pg_dumpall or pg_restore made, each on one line, but for its strings. psql's own commands,
+ * of which such a text holds a few, are left out. What could be read in two ways is refused.
  */
 export function sqlStatements(sql: string): string[] {
+  // psql's lines are those of C: one would end there.
+  if (sql.includes('\0')) throw refused('a zero byte');
   const found: string[] = [];
   let statement = '';
   tokens.lastIndex = 0;
@@ -107,7 +118,8 @@ export function sqlStatements(sql: string): string[] {
     const at = tokens.lastIndex;
     const { groups } = tokens.exec(sql) ?? {};
     if (groups === undefined) throw refused(JSON.stringify(sql.slice(at, at + 20)));
-    statement += groups['other'] ?? '';
+    // Two strings with a line break in between would be one, with the escapes of the first.
+    statement += groups['space'] === undefined ? (groups['other'] ?? '') : ' ';
     if (groups['meta'] !== undefined && statement.trim() !== '') throw refused(groups['meta'].slice(0, 20));
     if (groups['end'] === undefined) continue;
     found.push(statement.trim());

@@ -10,7 +10,9 @@ import {
   describe,
   explain,
   anyProgram,
+  psqlEncoding,
   psqlOptions,
+  psqlScript,
   reach,
   type Server,
   type ServerAddress,
@@ -244,8 +246,7 @@ async function run(
 ): Promise<void> {
   const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, database), '--file=-'];
-  const body = Buffer.from(statements.map((statement) => `${statement};\n`).join(''));
-  await feedProcess(command(server, argv, { PGCLIENTENCODING: 'UTF8' }), one(body), signal);
+  await feedProcess(command(server, argv, psqlEncoding), one(Buffer.from(psqlScript(statements))), signal);
 }
 
 async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {

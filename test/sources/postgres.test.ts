@@ -974,28 +974,68 @@ suite('postgres', { skip: withoutServices }, () => {
     });
   });
 
-  test('globals with anything but roles and tablespaces in them never reach psql', async () => {
-    const mark = join(scratch, 'was-here');
-    for (const text of [
-      `\\! touch ${mark}\n`,
-      `CREATE ROLE a; -- \r\\! touch ${mark}\n`,
-      `COMMENT ON ROLE a IS E'\\' \\! touch ${mark}\n';`,
-      `COMMENT ON ROLE a IS $$ ' $$; \\! touch ${mark} '\n`,
-      `/* ' */ \\! touch ${mark} /* ' */`,
-      `COPY x FROM PROGRAM 'touch ${mark}';`,
-      `SET client_encoding = 'SJIS'; CREATE ROLE a;`,
-      `SET standard_conforming_strings = off; COMMENT ON ROLE a IS '\\'; \\! touch ${mark} ';`,
-      `CREATE ROLE a`,
-    ]) {
-      const [dump] = await saveOne('-dash');
-      assert.ok(dump);
-      const globals = asSaved('globals.sql', Buffer.from(text));
-      await assert.rejects(
-        loadPostgres(into(other), [globals, dump], loading({ force: true })),
-        failsWith('restore-failed'),
+  suite('what psql is given', () => {
+    // psql may run as another user.
+    const markIn = async () => join(await newDirectory(0o777), 'was-here');
+
+    test('globals with anything but roles and tablespaces in them never reach psql', async () => {
+      const mark = await markIn();
+      for (const text of [
+        `\\! touch ${mark}\n`,
+        `CREATE ROLE a; -- \r\\! touch ${mark}\n`,
+        `COMMENT ON ROLE a IS E'\\' \\! touch ${mark}\n';`,
+        `COMMENT ON ROLE a IS $$ ' $$; \\! touch ${mark} '\n`,
+        `/* ' */ \\! touch ${mark} /* ' */`,
+        `COPY x FROM PROGRAM 'touch ${mark}';`,
+        `SET client_encoding = 'SJIS'; CREATE ROLE a;`,
+        `SET standard_conforming_strings = off; COMMENT ON ROLE a IS '\\'; \\! touch ${mark} ';`,
+        // psql's lines are those of C: one ends at a zero byte.
+        `COMMENT ON ROLE postgres IS 'x\0';\nCOMMENT ON ROLE postgres IS ' \\! touch ${mark} #';\n`,
+        `COMMENT ON ROLE postgres IS 1E'x\\' ' \\! touch ${mark} #';\n`,
+        `COMMENT ON ROLE postgres IS 'x' :DBNAME;\n`,
+        // One string to psql, with the escapes of its first part. Two to us, and to the server.
+        `COMMENT ON ROLE postgres IS E'x'\r'y\\' ' \\! touch ${mark} #';\n`,
+        `COMMENT ON ROLE postgres IS E'x'\n'y\\' ' \\! touch ${mark} #';\n`,
+        `CREATE ROLE a`,
+      ]) {
+        const [dump] = await saveOne('-dash');
+        assert.ok(dump);
+        const globals = asSaved('globals.sql', Buffer.from(text));
+        await assert.rejects(
+          loadPostgres(into(other), [globals, dump], loading({ force: true })),
+          failsWith('restore-failed'),
+          text,
+        );
+        assert.ok(!existsSync(mark), text);
+      }
+    });
+
+    test('a server with strings of the old kind does not make it read them otherwise', async () => {
+      const mark = await markIn();
+      const sly = `x\\' ' \\! touch ${mark} #`;
+      const filler = 'z'.repeat(sly.length);
+      await psql(server, 'postgres', 'CREATE DATABASE sly');
+      await psql(server, 'postgres', `COMMENT ON DATABASE sly IS '${filler}'`);
+      const [dump] = await saveOne('sly');
+      await psql(server, 'postgres', 'DROP DATABASE sly');
+      const hostile = asSaved(
+        'sly.dump',
+        Buffer.from(dump!.bytes.toString('latin1').replaceAll(filler, sly), 'latin1'),
       );
-    }
-    assert.ok(!existsSync(mark));
+      const turned = asSaved(
+        'globals.sql',
+        Buffer.from('ALTER ROLE ALL SET standard_conforming_strings = off;'),
+      );
+      const commented = asSaved('globals.sql', Buffer.from(`COMMENT ON ROLE postgres IS '${sly}';`));
+      for (const globals of [turned, commented]) {
+        await assert.rejects(
+          loadPostgres(into(other), [globals, hostile], loading()),
+          failsWith('restore-failed', /syntax error/),
+        );
+        assert.ok(!existsSync(mark));
+      }
+      await psql(other, 'postgres', 'ALTER ROLE ALL RESET ALL');
+    });
   });
 
   test('what a login may not do in its database is no refused login, for which a password would be asked', async () => {
@@ -1103,6 +1143,13 @@ suite('where a database is loaded', () => {
           return !JSON.stringify([error.message, error.hint, String(error.cause)]).includes('canary');
         },
       );
+  });
+
+  test('numbers are numbers, and what stands apart is set apart by one space', () => {
+    const sql = 'ALTER TABLESPACE a  SET (random_page_cost=1.5,\n seq_page_cost=1e-5);';
+    assert.deepEqual(sqlStatements(sql), [
+      'ALTER TABLESPACE a SET (random_page_cost=1.5, seq_page_cost=1e-5)',
+    ]);
   });
 
   test('statements end where psql ends them', () => {
