@@ -17,14 +17,15 @@ export async function refusePooler(server: Server, database: string, signal: Abo
   async function* questions(): AsyncGenerator<Uint8Array, void, void> {
     // Twice, since it may take another one at the very moment of a question.
     for (const _ of [1, 2]) {
-      let isOver = false;
       const sleep = '--command=SELECT pg_catalog.pg_sleep(0.15)';
-      const other = output(command(server, [...argv, sleep]), signal)
-        .catch(() => {})
-        .then(() => void (isOver = true));
+      const other = output(command(server, [...argv, sleep]), signal).then(
+        () => true,
+        () => true,
+      );
+      let isOver = false;
       while (!isOver) {
         yield question;
-        await Promise.race([other, delay(30)]);
+        isOver = await Promise.race([other, delay(30, false)]);
       }
     }
     yield question;

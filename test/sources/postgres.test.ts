@@ -187,6 +187,8 @@ const ofCluster = (name: string, root: string) =>
 
 const excluding = (change: Partial<PostgresConfig>) =>
   onSocket({ databases: ['shop'], globals: false, ...change });
+/** A file that is not there. psql, which may run as another user, could make it. */
+const newMark = async () => join(await newDirectory(0o777), 'was-here');
 const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
 
 /** What each of these patterns keeps out of the dump that pg_dump makes with it. */
@@ -975,11 +977,8 @@ suite('postgres', { skip: withoutServices }, () => {
   });
 
   suite('what psql is given', () => {
-    // psql may run as another user.
-    const markIn = async () => join(await newDirectory(0o777), 'was-here');
-
     test('globals with anything but roles and tablespaces in them never reach psql', async () => {
-      const mark = await markIn();
+      const mark = await newMark();
       for (const text of [
         `\\! touch ${mark}\n`,
         `CREATE ROLE a; -- \r\\! touch ${mark}\n`,
@@ -1011,7 +1010,7 @@ suite('postgres', { skip: withoutServices }, () => {
     });
 
     test('a server with strings of the old kind does not make it read them otherwise', async () => {
-      const mark = await markIn();
+      const mark = await newMark();
       const sly = `x\\' ' \\! touch ${mark} #`;
       const filler = 'z'.repeat(sly.length);
       await psql(server, 'postgres', 'CREATE DATABASE sly');
@@ -1116,14 +1115,10 @@ suite('where a database is loaded', () => {
   });
 
   test('a name comes out of a URL as it was put in, or the URL is refused', () => {
-    const databaseIn = (path: string) => parseTarget(`postgres:///${path}`).database;
-    assert.deepEqual(['.', '%2e%2E', 'a/../b', 'a+b', 'a%23b'].map(databaseIn), [
-      '.',
-      '..',
-      'a/../b',
-      'a+b',
-      'a#b',
-    ]);
+    assert.deepEqual(
+      ['.', '%2e%2E', 'a/../b', 'a+b', 'a%23b'].map((path) => parseTarget(`postgres:///${path}`).database),
+      ['.', '..', 'a/../b', 'a+b', 'a#b'],
+    );
     const { address } = parseTarget('postgres:///x?host=/run/a+b&user=me%2Bbackup@example.org');
     assert.deepEqual([address.host, address.user], ['/run/a+b', 'me+backup@example.org']);
     for (const url of ['postgres:///shop#old', 'postgres:shop', 'postgres:/shop', 'postgres:'])
