@@ -5,7 +5,15 @@ import type { CommandConfig } from '../config/config.ts';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
 import { demandInterpreter } from '../interpreter.ts';
-import { type Command, findCommand, readProcess, systemUser, ToolFailure } from '../process.ts';
+import {
+  type Command,
+  findCommand,
+  output,
+  readProcess,
+  type SystemUser,
+  systemUser,
+  ToolFailure,
+} from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
 
@@ -35,14 +43,17 @@ async function prepare(
 ): Promise<Command> {
   if (cwd !== undefined) await demandFolder(cwd);
   const variables = Object.fromEntries(Object.entries(env).map(([key, value]) => [key, reveal(key, value)]));
-  await demandProgram((argv ?? bash)[0] ?? '', cwd, variables['PATH']).catch((error: unknown) => {
+  const [program = ''] = argv ?? bash;
+  const found = await demandProgram(program, cwd, variables['PATH']).catch((error: unknown) => {
     throw explain(error, argv === undefined);
   });
+  const user = runAs === undefined ? undefined : await systemUser(runAs, signal);
+  if (user !== undefined) await demandRight(program, found, user, signal);
   return {
     argv: argv ?? [...bash, shell ?? ''],
     env: variables,
     cwd,
-    runAs: runAs === undefined ? undefined : await systemUser(runAs, signal),
+    runAs: user,
     // Shorter ones are words like `1` or `on`, and hiding those would only garble messages.
     secrets: Object.values(variables).filter(({ length }) => length >= 4),
   };
@@ -57,15 +68,35 @@ function reveal(key: string, secret: Secret): string {
   throw new SealiftError('config-invalid', `env.${key} holds a zero byte, which no variable can`);
 }
 
-async function demandProgram(program: string, cwd = '/', path?: string): Promise<void> {
+/** The file that will be started. */
+async function demandProgram(program: string, cwd = '/', path?: string): Promise<string> {
   const directories = path?.split(':');
   const found = await findCommand(program, cwd, directories);
-  if (found !== undefined) return demandInterpreter(program, found, cwd, directories);
+  if (found !== undefined) {
+    await demandInterpreter(program, found, cwd, directories);
+    return found;
+  }
   if (program.includes('/') && existsSync(resolve(cwd, program)))
     throw new SealiftError('tool-failed', `${program} could not be started`, {
       hint: 'it has to be a file that may be executed (chmod +x)',
     });
   throw new SealiftError('tool-missing', `${program} is not installed`);
+}
+
+/** It was found with the rights of this process. */
+async function demandRight(
+  program: string,
+  path: string,
+  runAs: SystemUser,
+  signal: AbortSignal,
+): Promise<void> {
+  await output({ argv: ['test', '-x', path], runAs }, signal).catch((error: unknown) => {
+    if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) throw error;
+    throw new SealiftError('tool-failed', `${program} could not be started by the user ${runAs.name}`, {
+      hint: 'that user has to be able to read and execute it, and to enter its folder',
+      cause: error,
+    });
+  });
 }
 
 /** A folder that is missing would be told as a missing program. */

@@ -107,6 +107,17 @@ suite('a command', () => {
     assert.equal(text, 'nobody\n');
   });
 
+  test('that its user may not start is told before it is started', { skip }, async () => {
+    const script = put(join(scratch, 'private'), '#!/bin/sh\necho x\n', 0o700);
+    assert.equal((await save({ argv: [script] })).text, 'x\n');
+    await fails(
+      { argv: [script], runAs: 'nobody' },
+      'tool-failed',
+      /private could not be started by the user nobody$/,
+      /that user has to be able to read and execute it/,
+    );
+  });
+
   test('that floods its standard error is not held up, and its last word is told if it fails', async () => {
     assert.equal((await save({ argv: fixture('floods-stderr') })).text, 'PGDMP');
     const error = await fails({ argv: fixture('floods-stderr', '3') }, 'tool-failed', /the last word$/);
