@@ -210,12 +210,13 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
     ...bare,
   ];
 
-  if (missing)
-    await run(server, maintenance, [`CREATE DATABASE ${quoted(name)} ${how}`], signal).catch(
-      (error: unknown) => {
-        throw ofOlderServer(error, contents, facts);
-      },
-    );
+  if (missing) {
+    signal.throwIfAborted();
+    const create = `CREATE DATABASE ${quoted(name)} ${how}`;
+    await run(server, maintenance, [create], withPatience(signal)).catch((error: unknown) => {
+      throw ofOlderServer(error, contents, facts);
+    });
+  }
   let isLoaded = false;
   try {
     await feedProcess(command(server, [...argv, `--dbname=${conninfo(server, name)}`]), dump.open(), signal);
@@ -254,6 +255,14 @@ async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
 }
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
+/** Aborts half a minute later: a server goes on making a database for a client that has gone, and nobody drops it then. */
+function withPatience(signal: AbortSignal): AbortSignal {
+  const late = new AbortController();
+  const abort = (): void => void setTimeout(() => late.abort(signal.reason), 30_000).unref();
+  signal.addEventListener('abort', abort, { once: true });
+  return late.signal;
+}
 
 /** Has a signal of its own: an interrupted load has to be cleaned up too. Returns what is to be said of it. */
 async function dropAgain(

@@ -371,6 +371,28 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'DROP DATABASE stuck');
   });
 
+  test('an interruption while a database is made leaves none behind', async () => {
+    const [directory = ''] = await programsWith('psql', 'ok');
+    const mark = await newMark();
+    const slow = `#!/bin/sh
+      case "$*" in
+        *--file=-*) ${join(server.binDir, 'psql')} "$@" && touch ${mark} && sleep 1;;
+        *) exec ${join(server.binDir, 'psql')} "$@";;
+      esac`;
+    await writeFile(join(directory, 'psql'), slow);
+    const abort = new AbortController();
+    const load = loadPostgres(into(server, 'fresh'), await saveOne('-dash'), {
+      ...loading({ directories: [directory] }),
+      signal: abort.signal,
+    });
+    load.catch(() => {});
+    while (!existsSync(mark)) await delay(20);
+    abort.abort(new SealiftError('interrupted', 'interrupted'));
+    await assert.rejects(load, failsWith('interrupted'));
+    const left = `SELECT count(*) FROM pg_database WHERE datname = 'fresh'`;
+    assert.equal(await psql(server, 'postgres', left), '0');
+  });
+
   test('a body that throws after its last byte is not committed', async () => {
     const [dump] = await saveOne('with space');
     assert.ok(dump);
