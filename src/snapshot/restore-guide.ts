@@ -101,8 +101,8 @@ jq -r 'select(.type == "stream") | "\\(.sha256)  restored/\\(.name)"' restored/_
 
 | stream | with |
 | --- | --- |
-| \`*.dump\` | \`createdb NAME\`, then \`pg_restore --exit-on-error --dbname NAME FILE\` (PostgreSQL) |
-| \`globals.sql\` | \`psql -f FILE postgres\`, before the databases: roles and their passwords |
+| \`globals.sql\` | \`psql -f FILE postgres\`, before the databases: roles and their passwords. If the host may have been hostile, look at it first: psql runs what stands behind a \`\\!\` on your machine |
+| \`*.dump\` | \`pg_restore --create --exit-on-error --dbname postgres FILE\` (PostgreSQL): the database as it was, with owner and settings; or \`createdb NAME\`, then \`pg_restore --exit-on-error --dbname NAME FILE\`: its content |
 | \`*.sqlite\` | it is the database file; stop the program, put it in place, give it to its user |
 | \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\`; in a name that is not UTF-8, tar shows the odd bytes as \`%XX\` |
 
