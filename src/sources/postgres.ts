@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import type { PostgresConfig } from '../config/config.ts';
+import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
 import { readProcess } from '../process.ts';
 import {
@@ -72,8 +73,7 @@ async function streams(
   const { signal } = context;
   const { facts, asked } = await inspect(server, config, signal);
   await refuseOtherServer(server, facts);
-  // Behind another port there is something in between.
-  if (facts.port !== (server.port ?? 5432)) await refusePooler(server, asked, signal);
+  if (mayBePooled(server, facts)) await refusePooler(server, asked, signal);
   const names = wanted(config, facts);
   if (names.length === 0)
     throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
@@ -156,6 +156,10 @@ async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Prom
     { hint: `start cluster ${cluster.name} on a port of its own: pg_lsclusters shows them all` },
   );
 }
+
+/** On this machine, a pooler has another port than its server. */
+const mayBePooled = ({ host, port = 5432 }: Server, facts: Facts): boolean =>
+  port !== facts.port || (host !== undefined && !isThisMachine(host));
 
 /** The path itself where it may not be entered. */
 const resolved = (path: string): Promise<string> => realpath(path).catch(() => path);
