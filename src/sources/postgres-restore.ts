@@ -86,7 +86,10 @@ export async function loadPostgres(
     return { server, name, dump, whole: database === undefined, options };
   });
   const { facts, maintenance } = await look(server, targets, signal);
-  for (const target of targets) await refuseToOverwrite(target, facts);
+  for (const target of targets) {
+    await refuseToOverwrite(target, facts);
+    await refuseToAlter(target, facts, maintenance);
+  }
 
   const lines: string[] = [];
   if (globals !== undefined && database === undefined)
@@ -189,6 +192,22 @@ async function refuseToOverwrite({ server, name, options }: Target, facts: Facts
     {
       hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
     },
+  );
+}
+
+/** Of the settings that a dump does not bring with it, this one changes what is loaded. */
+async function refuseToAlter(
+  { server, name, options }: Target,
+  { databases }: Facts,
+  maintenance: string,
+): Promise<void> {
+  const database = databases.includes(name) ? name : maintenance;
+  const query = `SELECT to_json(current_setting('array_nulls'))`;
+  if ((await ask(server, database, query, options.signal)) === 'on') return;
+  throw new SealiftError(
+    'restore-failed',
+    `database ${JSON.stringify(name)} of ${describe(server)} would get the text "NULL" for each NULL in an array: there, array_nulls = off`,
+    { hint: 'ALTER SYSTEM, DATABASE or ROLE ... SET array_nulls = on for the time of the load' },
   );
 }
 

@@ -371,6 +371,19 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'DROP DATABASE stuck');
   });
 
+  test('a server that reads NULL in an array as a word is refused, before anything is changed', async () => {
+    const saved = await saveOne('-dash');
+    await psql(server, 'postgres', 'CREATE DATABASE prepared');
+    await psql(server, 'postgres', 'ALTER DATABASE prepared SET array_nulls = off');
+    const refused = failsWith('restore-failed', /"prepared".* array_nulls = off/, /SET array_nulls = on/);
+    for (const force of [false, true])
+      await assert.rejects(loadPostgres(into(server, 'prepared'), saved, loading({ force })), refused);
+    await psql(server, 'postgres', 'DROP DATABASE prepared');
+    await psql(server, 'postgres', 'ALTER ROLE postgres SET array_nulls = off');
+    await assert.rejects(loadPostgres(into(server, 'prepared'), saved, loading()), refused);
+    await psql(server, 'postgres', 'ALTER ROLE postgres RESET array_nulls');
+  });
+
   test('an interruption while a database is made leaves none behind', async () => {
     const [directory = ''] = await programsWith('psql', 'ok');
     const mark = await newMark();
