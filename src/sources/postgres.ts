@@ -1,4 +1,5 @@
 import { realpath } from 'node:fs/promises';
+import { mapConcurrent } from '../concurrency.ts';
 import type { PostgresConfig } from '../config/config.ts';
 import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
@@ -42,6 +43,9 @@ export function postgresSource(
   };
 }
 
+/** Of as many databases. */
+const questionsAtOnce = 4;
+
 /** A dump locks every table against being altered. It gives up when it cannot have a lock for this long. */
 const lockWaitMs = 5 * 60 * 1000;
 
@@ -78,7 +82,10 @@ async function streams(
   if (names.length === 0)
     throw new SealiftError('source-empty', `${describe(server)} has no database to save`);
 
-  const pgDump = await program(server, 'pg_dump', signal, facts.major);
+  const [pgDump, gaps] = await Promise.all([
+    program(server, 'pg_dump', signal, facts.major),
+    mapConcurrent(names, questionsAtOnce, (name) => findGaps(server, name, signal)),
+  ]);
   const { version } = facts;
   await context.detail({ type: 'server', source: config.name, version, dumpedBy: pgDump.version });
   for (const { ordinary: _, ...database } of facts.databases.filter(({ name }) => names.includes(name)))
@@ -89,21 +96,20 @@ async function streams(
     data: config.excludeTableData.map(parsePattern),
   };
   await lookAtExcludes(server, names, excludes, context);
-  const dumps: SourceStream[] = [];
-  for (const name of names) {
-    const { settings, leftOut } = await findGaps(server, name, signal);
-    for (const text of leftOut) context.problem('rights-missing', text);
+  for (const text of gaps.flatMap(({ leftOut }) => leftOut)) context.problem('rights-missing', text);
+  const dumps = names.map((name, i): SourceStream => {
+    const { settings } = gaps[i]!;
     const isThere = facts.databases.some((one) => one.name === name);
     const refused = settings.length === 0 ? undefined : passesOverDamage(server, name, settings);
-    dumps.push({
+    return {
       file: fileName(name, '.dump'),
       lacks: isThere ? refused && [refused.message] : [`there is no database ${JSON.stringify(name)}`],
       async *open({ signal }) {
         if (refused !== undefined) throw refused;
         yield* dump(server, pgDump.path, name, excludesOf(excludes, name), signal);
       },
-    });
-  }
+    };
+  });
   if (!config.globals) return dumps;
   const pgDumpall = await program(server, 'pg_dumpall', signal, facts.major);
   const globals: SourceStream = {
