@@ -225,7 +225,8 @@ test('an interruption:', async (t) => {
   await t.test(
     'by SIGKILL is all that keeps `after` from running; the next run is a run like any other',
     async () => {
-      setJob({}, hanging);
+      // It ends when nobody reads it any more.
+      setJob({}, { ...hanging, shell: `${note('slow')}; while echo; do sleep 0.2; done` });
       assert.equal(await strike('SIGKILL', 'slow'), null);
       await delay(300);
       assert.deepEqual(lines(), ['before h1 j', 'source', 'slow']);
