@@ -35,19 +35,24 @@ test('keys come sorted, each beside the fingerprints of its primary key and of t
   assert.deepEqual(recipients.warnings, []);
 });
 
-test('a key that was made a moment ago by a clock that is ahead can be used, and what was signed then counts', async (t) => {
-  const dir = temporary(t);
-  const behind = new Date(now.getTime() - 60_000);
-  const { privateKey, publicKey } = await makeKey({ keyExpirationTime: day / 2, date: later(-1) });
-  put(join(dir, 'expired.asc'), publicKey.armor());
-  const renewed = await openpgp.reformatKey({
+/** Good for more than a year from now on. */
+async function renewed(privateKey: openpgp.PrivateKey): Promise<openpgp.PublicKey> {
+  const { publicKey } = await openpgp.reformatKey({
     privateKey,
     userIDs: [{ name: 'Ada', email: 'ada@example.org' }],
     keyExpirationTime: 400 * day,
     date: now,
     format: 'object',
   });
-  put(join(dir, 'renewed.asc'), renewed.publicKey.armor());
+  return publicKey;
+}
+
+test('a key that was made a moment ago by a clock that is ahead can be used, and what was signed then counts', async (t) => {
+  const dir = temporary(t);
+  const behind = new Date(now.getTime() - 60_000);
+  const { privateKey, publicKey } = await makeKey({ keyExpirationTime: day / 2, date: later(-1) });
+  put(join(dir, 'expired.asc'), publicKey.armor());
+  put(join(dir, 'renewed.asc'), (await renewed(privateKey)).armor());
   put(join(dir, 'new.asc'), (await makeKey({ date: now })).publicKey.armor());
   const { keys, at } = await loadRecipients([dir], behind);
   const { packets } = await createSeal([...keys], at);
@@ -71,15 +76,8 @@ test('a file may hold several keys, in one armored block, in several, or in a bi
 test('one key in two files is one recipient, and the renewed one counts', async (t) => {
   const dir = temporary(t);
   const { privateKey, publicKey } = await makeKey({ keyExpirationTime: 5 * day, date: later(-1) });
-  const renewed = await openpgp.reformatKey({
-    privateKey,
-    userIDs: [{ name: 'Ada', email: 'ada@example.org' }],
-    keyExpirationTime: 400 * day,
-    date: now,
-    format: 'object',
-  });
   put(join(dir, 'old.asc'), publicKey.armor());
-  put(join(dir, 'renewed.asc'), renewed.publicKey.armor());
+  put(join(dir, 'renewed.asc'), (await renewed(privateKey)).armor());
   const recipients = await loadRecipients([dir], later(0.1));
   assert.equal(recipients.keys.length, 1);
   assert.ok((recipients.expiresAt ?? now) > later(300));
