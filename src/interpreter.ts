@@ -41,8 +41,9 @@ async function firstLine(path: string): Promise<string[]> {
   if (file === undefined) return [];
   await using _ = file;
   const { buffer, bytesRead } = await file.read(Buffer.alloc(firstLineBytes), 0, firstLineBytes, 0);
-  const [, line = ''] = /^#![ \t]*([^\n]*)/.exec(buffer.toString('latin1', 0, bytesRead)) ?? [];
-  return line.split(/[ \t]+/).filter((word) => word !== '');
+  const [, line = ''] = /^#![ \t]*([^\n]*)/.exec(buffer.toString('utf8', 0, bytesRead)) ?? [];
+  // What is not UTF-8 cannot be looked for by that text.
+  return line.includes('\uFFFD') ? [] : line.split(/[ \t]+/).filter((word) => word !== '');
 }
 
 /** The kernel hands all that follows over as one argument, which env takes apart with -S alone. Empty if that is not plain. */

@@ -112,7 +112,7 @@ async function hostsToAudit(
   const known = new Set([...(await surveyedHosts(session.store, signal)), ...(memory?.keys() ?? [])]);
   const expected = known.size > 0 ? session.trust.keys() : [];
   const wanted = [...new Set([...known, ...expected])].toSorted();
-  if (asked !== undefined && wanted.includes(asked)) return [asked];
+  if (asked !== undefined && known.has(asked)) return [asked];
   if (asked === undefined && wanted.length > 0) return wanted;
   throw absentHost(session, asked, [...known]);
 }

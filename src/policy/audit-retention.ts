@@ -157,6 +157,7 @@ function hiddenObjects(
   { live }: Standing,
   several: readonly AuditedObject[][],
 ): Finding[] {
+  if (several.length === 0) return [];
   const liveIds = new Set(live.map(({ snapshot }) => snapshot));
   const named = new Set(live.flatMap(({ objects }) => objects.map(({ folder, id }) => `${folder}/${id}`)));
   const hiding = several
@@ -193,6 +194,7 @@ function overwrittenObjects(
   { live }: Standing,
   several: readonly AuditedObject[][],
 ): Finding[] {
+  if (several.length === 0) return [];
   const signed = new Map(
     live.flatMap(({ objects }) =>
       objects.map(({ folder, id, storedBytes }) => [`${folder}/${id}`, storedBytes] as const),

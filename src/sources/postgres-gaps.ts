@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
 import { ask, type Server } from './postgres-connection.ts';
@@ -12,15 +13,22 @@ export interface Gaps {
 
 /** None of a database that does not let us in, or is too old to be asked: its dump tells what there is to tell. */
 export async function findGaps(server: Server, database: string, signal: AbortSignal): Promise<Gaps> {
-  try {
-    const found = (await ask(server, database, query, signal)) as Found;
-    return { settings: found.settings, leftOut: leftOut(database, found) };
-  } catch (error) {
-    signal.throwIfAborted();
-    if (!(error instanceof SealiftError)) throw error;
-    return { settings: [], leftOut: [] };
-  }
+  for (let attempt = 1; ; attempt++)
+    try {
+      const found = (await ask(server, database, query, signal)) as Found;
+      return { settings: found.settings, leftOut: leftOut(database, found) };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof SealiftError)) throw error;
+      if (attempt === attempts || !noConnection.test(error.message)) return { settings: [], leftOut: [] };
+      await delay(pauseMs, undefined, { signal });
+    }
 }
+
+/** The server takes a moment to see that our last question is over, and a login may have no second connection. */
+const noConnection = /too many (connections|clients)|remaining connection slots/;
+const attempts = 20;
+const pauseMs = 250;
 
 interface Found {
   readonly settings: string[];
@@ -39,7 +47,7 @@ function leftOut(database: string, { superuser, subscriptions, mappings, unlogge
     );
   if (!superuser && mappings > 0)
     texts.push(
-      `${where}: of ${countOf(mappings, 'user mapping')} of foreign servers the login cannot see the options (user, password)`,
+      `${where}: ${countOf(mappings, 'user mapping')} of foreign servers may have options (user, password) that the login cannot see`,
     );
   if (unlogged > 0)
     texts.push(
@@ -55,6 +63,7 @@ const query = `
     'superuser', (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
     'subscriptions', (SELECT count(subdbid) FROM pg_catalog.pg_subscription
       WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())),
-    'mappings', (SELECT count(*) FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL),
+    'mappings', (SELECT count(*) FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL
+      AND NOT (usename = current_user AND pg_catalog.has_server_privilege(srvid, 'USAGE'))),
     'unlogged', (SELECT count(*) FROM pg_catalog.pg_class
       WHERE relpersistence = 'u' AND relkind = 'r' AND pg_catalog.pg_is_in_recovery()))`;

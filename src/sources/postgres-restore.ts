@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { abortedLater } from '../concurrency.ts';
 import type { Secret } from '../config/secrets.ts';
 import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
@@ -211,6 +212,9 @@ async function refuseToAlter(
   );
 }
 
+/** A server goes on making a database for a client that has gone, and nobody drops it then. */
+const createGraceMs = 30_000;
+
 async function load(target: Target, facts: Facts, maintenance: string): Promise<string[]> {
   const { server, name, dump, whole, options } = target;
   const { signal, force } = options;
@@ -232,7 +236,7 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
   if (missing) {
     signal.throwIfAborted();
     const create = `CREATE DATABASE ${quoted(name)} ${how}`;
-    await run(server, maintenance, [create], withPatience(signal)).catch((error: unknown) => {
+    await run(server, maintenance, [create], abortedLater(signal, createGraceMs)).catch((error: unknown) => {
       throw ofOlderServer(error, contents, facts);
     });
   }
@@ -274,14 +278,6 @@ async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
 }
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
-
-/** Aborts half a minute later: a server goes on making a database for a client that has gone, and nobody drops it then. */
-function withPatience(signal: AbortSignal): AbortSignal {
-  const late = new AbortController();
-  const abort = (): void => void setTimeout(() => late.abort(signal.reason), 30_000).unref();
-  signal.addEventListener('abort', abort, { once: true });
-  return late.signal;
-}
 
 /** Has a signal of its own: an interrupted load has to be cleaned up too. Returns what is to be said of it. */
 async function dropAgain(

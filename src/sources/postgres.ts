@@ -43,9 +43,6 @@ export function postgresSource(
   };
 }
 
-/** Of as many databases. */
-const questionsAtOnce = 4;
-
 /** A dump locks every table against being altered. It gives up when it cannot have a lock for this long. */
 const lockWaitMs = 5 * 60 * 1000;
 
@@ -84,7 +81,8 @@ async function streams(
 
   const [pgDump, gaps] = await Promise.all([
     program(server, 'pg_dump', signal, facts.major),
-    mapConcurrent(names, questionsAtOnce, (name) => findGaps(server, name, signal)),
+    // One after the other: the login may have no second connection.
+    mapConcurrent(names, 1, (name) => findGaps(server, name, signal)),
   ]);
   const { version } = facts;
   await context.detail({ type: 'server', source: config.name, version, dumpedBy: pgDump.version });

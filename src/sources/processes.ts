@@ -39,13 +39,23 @@ export async function hasOpenIn(process: Process, folder: string): Promise<boole
 export async function writtenBelow(folder: string): Promise<Set<string>> {
   const found = new Set<string>();
   for (const process of await processesNamed(/^/))
-    for await (const { path, link } of openFiles(process)) {
-      if (!path.startsWith(`${folder}/`)) continue;
-      // The mode of the link is how the file was opened.
-      const { mode } = await lstat(link).catch(() => ({ mode: 0 }));
-      if ((mode & 0o200) !== 0) found.add(path);
-    }
+    for await (const { path, link } of openFiles(process))
+      if (path.startsWith(`${folder}/`) && (await isForWriting(link))) found.add(path);
   return found;
+}
+
+/** Whether any process has this file open for writing, under whatever name. */
+export async function isWritten(file: string): Promise<boolean> {
+  for (const process of await processesNamed(/^/))
+    for await (const { link } of openFiles(process))
+      if ((await isForWriting(link)) && (await isSame(link, file))) return true;
+  return false;
+}
+
+/** The mode of the link is how the file was opened. */
+async function isForWriting(link: string): Promise<boolean> {
+  const { mode } = await lstat(link).catch(() => ({ mode: 0 }));
+  return (mode & 0o200) !== 0;
 }
 
 async function* openFiles({ pid }: Process): AsyncGenerator<{ path: string; link: string }, void, void> {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, chown, open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SealiftError, systemCode } from '../errors.ts';
-import { writtenBelow } from './processes.ts';
+import { isWritten } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
 
@@ -100,7 +100,7 @@ async function check(path: string, directory: string, signal: AbortSignal): Prom
  * of those that hold a lock, the system of the others, as far as it shows them. A damaged one is in nobody's way.
  */
 async function release(target: string, directory: string, signal: AbortSignal): Promise<void> {
-  if ((await writtenBelow(directory)).has(target)) throw inUse(target);
+  if (await isWritten(target)) throw inUse(target);
   try {
     await sqlite({ do: 'release', path: target }, target, directory, signal);
   } catch (error) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -159,7 +159,10 @@ suite('a command', () => {
       await fails({ argv: [script] }, 'tool-missing', says, hint);
       await fails({ argv: ['script'], env: { PATH: scratch } }, 'tool-missing', says, hint);
     }
+    const odd = join(scratch, 'café');
+    symlinkSync('/bin/sh', odd);
     for (const first of [
+      `#!${odd}`,
       '#!/bin/sh',
       '#! /bin/sh -e',
       '#!/usr/bin/env sh',

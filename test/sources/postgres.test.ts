@@ -581,6 +581,33 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'DROP DATABASE damaged');
   });
 
+  test('a login that may have one connection finds damaged pages of every database, and no pooler', async () => {
+    const names = ['damaged1', 'damaged2', 'damaged3', 'damaged4'];
+    await psql(
+      server,
+      'postgres',
+      `CREATE ROLE single LOGIN CONNECTION LIMIT 1 PASSWORD 'single'; GRANT pg_read_all_data TO single`,
+    );
+    for (const name of names) {
+      await psql(server, 'postgres', `CREATE DATABASE ${name}`);
+      await psql(server, 'postgres', `ALTER DATABASE ${name} SET zero_damaged_pages = on`);
+    }
+    const config = overTcp({
+      host: '127.1',
+      user: 'single',
+      password: new Secret(() => 'single'),
+      databases: [...names, 'postgres'],
+      globals: false,
+    });
+    const found = await postgresSource(config).streams(newRun());
+    assert.deepEqual(
+      found.map(({ lacks }) => /damaged pages/.test(lacks?.[0] ?? '')),
+      [true, true, true, true, false],
+    );
+    for (const name of names) await psql(server, 'postgres', `DROP DATABASE ${name}`);
+    await psql(server, 'postgres', 'REVOKE pg_read_all_data FROM single; DROP ROLE single');
+  });
+
   test('what pg_dump leaves out for a login without rights is told', async () => {
     await psql(server, 'postgres', 'CREATE DATABASE distributed OWNER owner');
     await psql(
@@ -588,7 +615,8 @@ suite('postgres', { skip: withoutServices }, () => {
       'distributed',
       `CREATE SUBSCRIPTION news CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false);
        CREATE FOREIGN DATA WRAPPER none; CREATE SERVER far FOREIGN DATA WRAPPER none;
-       CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'x')`,
+       CREATE USER MAPPING FOR postgres SERVER far OPTIONS (password 'x');
+       GRANT USAGE ON FOREIGN SERVER far TO owner; CREATE USER MAPPING FOR owner SERVER far`,
     );
     const texts: string[] = [];
     const told = async (change: Partial<PostgresConfig>) => {

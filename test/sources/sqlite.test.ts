@@ -364,6 +364,13 @@ suite('restoring a SQLite database', () => {
         failsWith('target-exists', /in use/, /stop the program/),
       );
       db.exec(`INSERT INTO t VALUES (5000, 'is not lost')`);
+      // As a container has it, under another name.
+      const otherName = join(await newDirectory(), 'other.db');
+      await link(path, otherName);
+      await assert.rejects(
+        loadSqlite(otherName, bodyOf(saved), { force: true, signal: never }),
+        failsWith('target-exists', /in use/),
+      );
       db.close();
       await loadSqlite(path, bodyOf(saved), { force: true, signal: never });
     },
