@@ -17,16 +17,12 @@ export function judgeRetention(
   tolerated: Tolerances,
   failsClosed: boolean,
 ): Finding[] {
-  const several = [...Map.groupBy(facts.objects, ({ key }) => key).values()].filter(
-    ({ length }) => length > 1,
-  );
   return [
     ...expiredSnapshots(facts, standing, tolerated),
     ...expiredObjects(facts, standing, tolerated, failsClosed),
     ...leftovers(facts, tolerated),
     ...missingObjects(facts, standing),
-    ...hiddenObjects(facts, standing, several),
-    ...overwrittenObjects(facts, standing, several),
+    ...coveredObjects(facts, standing),
   ];
 }
 
@@ -151,18 +147,37 @@ function missingObjects({ host, objects }: HostFacts, { live }: Standing): Findi
   });
 }
 
-/** What lies under a marker is there, but readers do not see the snapshot, and other tools not the object. */
-function hiddenObjects(
-  { host }: HostFacts,
-  { live }: Standing,
-  several: readonly AuditedObject[][],
-): Finding[] {
+/**
+ * Of names with several versions, what the newest keeps from sight. What lies under a marker is there, but readers do not see
+ * the snapshot, and other tools not the object. Objects are written once: where something else was laid over one, sealift
+ * reads the version that was signed (rule R8), and other tools, and whoever restores by hand, get the newer one; only what
+ * has another size shows here.
+ */
+function coveredObjects({ host, objects }: HostFacts, { live }: Standing): Finding[] {
+  const several = [...Map.groupBy(objects, ({ key }) => key).values()].filter(({ length }) => length > 1);
   if (several.length === 0) return [];
   const liveIds = new Set(live.map(({ snapshot }) => snapshot));
-  const named = new Set(live.flatMap(({ objects }) => objects.map(({ folder, id }) => `${folder}/${id}`)));
-  const hiding = several
-    .filter((versions) => versions[0]!.marker && versions.some(({ marker }) => !marker))
-    .map((versions) => versions[0]!);
+  const signed = new Map(
+    live.flatMap(({ objects }) =>
+      objects.map(({ folder, id, storedBytes }) => [`${folder}/${id}`, storedBytes] as const),
+    ),
+  );
+  const signedBytes = ({ folder, segment }: AuditedObject): number | undefined =>
+    signed.get(`${folder}/${segment}`);
+  const hiding = several.flatMap(([newest, ...older]) =>
+    newest!.marker && older.some(({ marker }) => !marker) ? [newest!] : [],
+  );
+  const overwriting = several.flatMap(([newest, ...older]) => {
+    const { folder, segment, sizeBytes, marker } = newest!;
+    const isOlder = (hasSize: (bytes: number) => boolean): boolean =>
+      older.some((one) => !one.marker && hasSize(one.sizeBytes));
+    const storedBytes = signedBytes(newest!);
+    const isCovering =
+      segment === undefined
+        ? liveIds.has(folder) && isOlder((bytes) => bytes !== sizeBytes)
+        : sizeBytes !== storedBytes && isOlder((bytes) => bytes === storedBytes);
+    return !marker && isCovering ? [newest!] : [];
+  });
   const advice = 'Remove the marker with the tools of the store, and find out who deleted it.';
   return [
     ...hiding
@@ -175,51 +190,21 @@ function hiddenObjects(
       })),
     ...byFolder(
       host,
-      hiding.filter(({ segment, folder }) => segment !== undefined && named.has(`${folder}/${segment}`)),
+      hiding.filter((one) => one.segment !== undefined && signedBytes(one) !== undefined),
       (what) => ({
         rule: 'presence',
         severity: 'warning',
         message: `under a deletion marker, though live snapshots need it: ${what}. Restore finds it. ${advice}`,
       }),
     ),
-  ];
-}
-
-/**
- * Objects are written once. Sealift reads the version that was signed (rule R8); other tools, and whoever restores by hand,
- * get what was laid over it. Only what has another size shows here.
- */
-function overwrittenObjects(
-  { host }: HostFacts,
-  { live }: Standing,
-  several: readonly AuditedObject[][],
-): Finding[] {
-  if (several.length === 0) return [];
-  const signed = new Map(
-    live.flatMap(({ objects }) =>
-      objects.map(({ folder, id, storedBytes }) => [`${folder}/${id}`, storedBytes] as const),
-    ),
-  );
-  const liveIds = new Set(live.map(({ snapshot }) => snapshot));
-  const overwritten = several.filter(([newest, ...older]) => {
-    const { folder, segment, sizeBytes, marker } = newest!;
-    if (marker) return false;
-    if (segment === undefined)
-      return liveIds.has(folder) && older.some((one) => !one.marker && one.sizeBytes !== sizeBytes);
-    const storedBytes = signed.get(`${folder}/${segment}`);
-    return sizeBytes !== storedBytes && older.some((one) => !one.marker && one.sizeBytes === storedBytes);
-  });
-  return byFolder(
-    host,
-    overwritten.map(([newest]) => newest!),
-    (what) => ({
+    ...byFolder(host, overwriting, (what) => ({
       rule: 'presence',
       severity: 'warning',
       message:
         `something else was laid over what live snapshots need: ${what}. Restore finds the older version, other tools do ` +
         'not. Remove the newer one with the tools of the store, and find out who wrote it.',
-    }),
-  );
+    })),
+  ];
 }
 
 /** One finding for each folder, since what is wrong with one object of a run is mostly wrong with all. */
