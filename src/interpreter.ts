@@ -7,15 +7,16 @@ import { findCommand, searchPath } from './process.ts';
 const firstLineBytes = 256;
 
 /**
- * Throws `tool-missing` if `path`, which `program` stands for, is a script whose first line names what is not there. The
- * system would say of the script itself that it is not there.
+ * The file that a command starts (`findCommand`), ready to be started. Throws `tool-missing` if it is a script whose first
+ * line names what is not there: the system would say of the script itself that it is not there.
  */
-export async function demandInterpreter(
+export async function findStartable(
   program: string,
-  path: string,
   cwd = '/',
   directories: readonly string[] = searchPath(),
-): Promise<void> {
+): Promise<string | undefined> {
+  const path = await findCommand(program, cwd, directories);
+  if (path === undefined) return undefined;
   const [interpreter = '', ...rest] = await firstLine(path);
   const named = /(^|\/)env$/.test(interpreter) ? [interpreter, startedByEnv(rest.join(' '))] : [interpreter];
   for (const name of named) {
@@ -33,6 +34,7 @@ export async function demandInterpreter(
       },
     );
   }
+  return path;
 }
 
 /** The words of a `#!` line; none where there is none, or it cannot be read: the user that it runs as may well. */

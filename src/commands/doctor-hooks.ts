@@ -1,7 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
-import { demandInterpreter } from '../interpreter.ts';
-import { findCommand } from '../process.ts';
+import { findStartable } from '../interpreter.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 const consequences = {
@@ -27,13 +26,12 @@ export async function checkHooks(checkup: Checkup, { jobs }: Config): Promise<vo
 
 /** The file that would be run. */
 async function fileOf(program: string): Promise<string> {
-  const found = await findCommand(program);
+  const found = await findStartable(program);
   if (found === undefined)
     throw new SealiftError(
       'tool-missing',
       `there is no program ${program}${program.includes('/') ? '' : ' on the PATH'} that can be started`,
       { hint: 'correct its path, or make it executable (chmod +x)' },
     );
-  await demandInterpreter(program, found);
   return found;
 }

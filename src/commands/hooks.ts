@@ -1,10 +1,10 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { demandInterpreter } from '../interpreter.ts';
+import { findStartable } from '../interpreter.ts';
 import type { Log } from '../log.ts';
 import type { Problem } from '../problems.ts';
-import { findCommand, perform } from '../process.ts';
+import { perform } from '../process.ts';
 
 /**
  * The programs of the operator's that run around a job. They see the small environment of every child and what is said
@@ -76,9 +76,7 @@ async function run(
   signal: AbortSignal,
 ): Promise<void> {
   log.debug(`job ${job.name}: ${hook}: ${argv.join(' ')}`);
-  const [program = ''] = argv;
-  const found = await findCommand(program);
-  if (found !== undefined) await demandInterpreter(program, found);
+  await findStartable(argv[0] ?? ''); // one that is missing is told by its start
   const env = { SEALIFT_HOST: host, SEALIFT_JOB: job.name, ...more };
   await perform({ argv, env }, signal, (line) => log.info({ hook }, line));
 }

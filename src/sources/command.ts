@@ -4,16 +4,8 @@ import { basename, resolve } from 'node:path';
 import type { CommandConfig } from '../config/config.ts';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
-import { demandInterpreter } from '../interpreter.ts';
-import {
-  type Command,
-  findCommand,
-  output,
-  readProcess,
-  type SystemUser,
-  systemUser,
-  ToolFailure,
-} from '../process.ts';
+import { findStartable } from '../interpreter.ts';
+import { type Command, output, readProcess, type SystemUser, systemUser, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
 
@@ -70,12 +62,8 @@ function reveal(key: string, secret: Secret): string {
 
 /** The file that will be started. */
 async function demandProgram(program: string, cwd = '/', path?: string): Promise<string> {
-  const directories = path?.split(':');
-  const found = await findCommand(program, cwd, directories);
-  if (found !== undefined) {
-    await demandInterpreter(program, found, cwd, directories);
-    return found;
-  }
+  const found = await findStartable(program, cwd, path?.split(':'));
+  if (found !== undefined) return found;
   if (program.includes('/') && existsSync(resolve(cwd, program)))
     throw new SealiftError('tool-failed', `${program} could not be started`, {
       hint: 'it has to be a file that may be executed (chmod +x)',
