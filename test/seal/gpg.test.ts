@@ -49,27 +49,27 @@ done
 
 test("a key in gpg's ring opens a backup, beside recipients that it does not have", async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519');
-  await opens(finder(gpg), await createSeal([publicKey]));
-  await opens(finder(gpg), await createSeal([(await makeKey()).publicKey, publicKey]));
+  await opens(finder(gpg), await createSeal([publicKey], new Date()));
+  await opens(finder(gpg), await createSeal([(await makeKey()).publicKey, publicKey], new Date()));
 });
 
 test('a key behind a passphrase opens a backup after the agent has asked', async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
   answerPassphrase(gpg, "echo 'D correct horse'; echo OK");
-  await opens(finder(gpg), await createSeal([publicKey]));
+  await opens(finder(gpg), await createSeal([publicKey], new Date()));
 });
 
 test('a wrong passphrase is named as such', async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
   answerPassphrase(gpg, "echo 'D wrong'; echo OK");
-  const { packets } = await createSeal([publicKey]);
+  const { packets } = await createSeal([publicKey], new Date());
   await assert.rejects(finder(gpg)(packets), { code: 'passphrase-wrong' });
 });
 
 test('where gpg has no terminal to ask on, that is said, and not that the key is missing', async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
   answerPassphrase(gpg, "echo 'ERR 83918950 Inappropriate ioctl for device <Pinentry>'");
-  const { packets } = await createSeal([publicKey]);
+  const { packets } = await createSeal([publicKey], new Date());
   await assert.rejects(
     finder(gpg)(packets),
     failsWith('passphrase-wrong', /cannot ask for the passphrase/, /terminal/),
@@ -78,7 +78,7 @@ test('where gpg has no terminal to ask on, that is said, and not that the key is
 
 test('what stood in the way is known in every language that gpg speaks', async (t) => {
   const bin = temporary(t);
-  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  const { packets } = await createSeal([(await makeKey()).publicKey], new Date());
   const said = 'gpg: Entschlüsselung mit Public-Key-Verfahren fehlgeschlagen: Irgendetwas';
   const cases = [
     [67108875, 'passphrase-wrong', /could not unlock the private key: .*Irgendetwas/],
@@ -113,7 +113,7 @@ test('gpg is told of the terminal, also where GPG_TTY is not set', () => {
 test('a dialogue that nobody answers ends with the signal', async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519', { passphrase: 'correct horse' });
   answerPassphrase(gpg, 'sleep 3');
-  const { packets } = await createSeal([publicKey]);
+  const { packets } = await createSeal([publicKey], new Date());
   const controller = new AbortController();
   const finding = finder(gpg, controller.signal)(packets);
   setTimeout(() => controller.abort(), 300);
@@ -130,13 +130,13 @@ test('a dialogue that nobody answers ends with the signal', async (t) => {
 test('an expired key in the ring still opens a backup', async (t) => {
   const { gpg, publicKey } = await gpgKey(t, 'cv25519', { expired: true });
   assert.match(gpg.run(['--list-keys', '--with-colons']).toString(), /^pub:e:/m);
-  await assert.rejects(createSeal([publicKey]), /expired/i);
+  await assert.rejects(createSeal([publicKey], new Date()), /expired/i);
   await opens(finder(gpg), await sealAt(whileValid, [publicKey]));
 });
 
 test('a ring without the key says so', async (t) => {
   const { gpg } = await gpgKey(t, 'cv25519');
-  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  const { packets } = await createSeal([(await makeKey()).publicKey], new Date());
   await assert.rejects(finder(gpg)(packets), {
     code: 'key-wrong',
     message: /gpg has no private key that opens/,
@@ -144,7 +144,7 @@ test('a ring without the key says so', async (t) => {
 });
 
 test('where there is no gpg, that is said', async (t) => {
-  const { packets } = await createSeal([(await makeKey()).publicKey]);
+  const { packets } = await createSeal([(await makeKey()).publicKey], new Date());
   const find = findWithGpg({ PATH: temporary(t), GNUPGHOME: temporary(t) }, never);
   await assert.rejects(find(packets), { code: 'tool-missing' });
 });

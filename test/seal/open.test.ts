@@ -16,7 +16,7 @@ import { sealAt, whileValid } from './sealed.ts';
 
 const content = pseudoRandom(1, 3000);
 const [ada, bob, eve] = [await makeKey(), await makeKey({}, 'Bob'), await makeKey({}, 'Eve')];
-const seal = await createSeal([ada.publicKey, bob.publicKey]);
+const seal = await createSeal([ada.publicKey, bob.publicKey], new Date());
 const object = sealBytes(seal, content);
 
 /** Opens as a restore does, but for the comparison with the signed hash. */
@@ -102,7 +102,7 @@ suite('a changed object is never taken for another content:', () => {
   });
 
   test('the packets of another run before the data of this one', async () => {
-    const other = await createSeal([ada.publicKey]);
+    const other = await createSeal([ada.publicKey], new Date());
     const mixed = Buffer.concat([other.packets, object.subarray(seal.packets.length)]);
     assert.equal(await neverWrong(mixed), 'refused');
   });
@@ -195,7 +195,7 @@ suite('backups outlive the validity of the key that they are sealed to:', () => 
     const day = { keyExpirationTime: 86_400 };
     const short = await makeKey({ date: new Date('2026-01-01T00:00:00Z'), ...day, subkeys: [day] });
     const sealed = sealBytes(await sealAt(whileValid, [short.publicKey]), content);
-    await assert.rejects(createSeal([short.publicKey]), /expired/i);
+    await assert.rejects(createSeal([short.publicKey], new Date()), /expired/i);
     const keys = await unlockPrivateKeys(Buffer.from(short.privateKey.armor()), 'key.asc', () =>
       Promise.reject(new Error('asked')),
     );
@@ -204,12 +204,12 @@ suite('backups outlive the validity of the key that they are sealed to:', () => 
 
   test('a revoked key still opens them', async () => {
     const revoked = await openpgp.revokeKey({ key: ada.privateKey, format: 'object' });
-    await assert.rejects(createSeal([revoked.publicKey]), /revoked/i);
+    await assert.rejects(createSeal([revoked.publicKey], new Date()), /revoked/i);
     assert.ok(content.equals(await open(object, { ...ada, privateKey: revoked.privateKey })));
   });
 
   test('a key that a clock in the past takes for not yet valid still opens them', async () => {
-    const sealed = sealBytes(await createSeal([ada.publicKey]), content);
+    const sealed = sealBytes(await createSeal([ada.publicKey], new Date()), content);
     const future = await openpgp.reformatKey({
       privateKey: ada.privateKey,
       userIDs: [{ name: 'Ada' }],

@@ -23,7 +23,7 @@ const sizes = [0, 1, 100, 4096, KiB64 - 7, KiB64 - 1, KiB64, KiB64 + 1, 3 * KiB6
 test('gpg opens what is sealed to keys that gpg made, RSA-4096 and Curve25519, each of them alone', async (t) => {
   const rsa = await gpgKey(t, 'rsa4096');
   const curve = await gpgKey(t, 'cv25519');
-  const seal = await createSeal([rsa.publicKey, curve.publicKey]);
+  const seal = await createSeal([rsa.publicKey, curve.publicKey], new Date());
   for (const size of sizes) {
     const content = pseudoRandom(size, size);
     const object = sealBytes(seal, content);
@@ -61,7 +61,7 @@ test('gpg opens what is sealed to an operator key of sealift', async (t) => {
   const { publicKey, privateKey } = await makeKey();
   gpg.run(['--import'], privateKey.write());
   const content = pseudoRandom(2, 100_000);
-  const object = sealBytes(await createSeal([publicKey]), content);
+  const object = sealBytes(await createSeal([publicKey], new Date()), content);
   assert.ok(gpg.run(['--decrypt'], object).equals(content));
 });
 
@@ -97,7 +97,10 @@ test(
     const { publicKey, privateKey } = await makeKey();
     const content = pseudoRandom(3, 200_000);
     const dir = temporary(t);
-    const object = put(join(dir, 'object.gpg'), sealBytes(await createSeal([publicKey]), content));
+    const object = put(
+      join(dir, 'object.gpg'),
+      sealBytes(await createSeal([publicKey], new Date()), content),
+    );
     const key = put(join(dir, 'key.asc'), privateKey.armor());
     const option =
       Number(sqVersion()) < 0.32 && sqVersion()?.startsWith('0.') ? '--recipient-key' : '--recipient-file';
@@ -110,7 +113,7 @@ test(
 
 test('OpenPGP.js opens objects of every size', async () => {
   const { publicKey, privateKey } = await makeKey();
-  const seal = await createSeal([publicKey]);
+  const seal = await createSeal([publicKey], new Date());
   for (const size of sizes) {
     const content = pseudoRandom(size, size);
     const message = await openpgp.readMessage({ binaryMessage: sealBytes(seal, content) });
@@ -121,12 +124,12 @@ test('OpenPGP.js opens objects of every size', async () => {
 
 test('the same content is sealed to other bytes every time, behind the same packets within a run', async () => {
   const { publicKey } = await makeKey();
-  const seal = await createSeal([publicKey]);
+  const seal = await createSeal([publicKey], new Date());
   const [first, second] = [sealBytes(seal, Buffer.alloc(100)), sealBytes(seal, Buffer.alloc(100))];
   assert.deepEqual(Buffer.from(sealPackets(first)), Buffer.from(seal.packets));
   assert.deepEqual(sealPackets(second), sealPackets(first));
   assert.notDeepEqual(first.subarray(seal.packets.length + 7), second.subarray(seal.packets.length + 7));
-  const other = await createSeal([publicKey]);
+  const other = await createSeal([publicKey], new Date());
   assert.notDeepEqual(other.sessionKey, seal.sessionKey);
   assert.equal(seal.sessionKey.length, 32);
 });
@@ -135,7 +138,7 @@ test('wishes of a recipient for other ciphers or newer packets are not followed'
   const modern = await makeKey({
     config: { aeadProtect: true, preferredSymmetricAlgorithm: openpgp.enums.symmetric.aes128 },
   });
-  const object = sealBytes(await createSeal([modern.publicKey]), Buffer.from('x'));
+  const object = sealBytes(await createSeal([modern.publicKey], new Date()), Buffer.from('x'));
   const { packets } = await openpgp.readMessage({ binaryMessage: object });
   const sealed = packets.filterByTag(openpgp.enums.packet.symEncryptedIntegrityProtectedData)[0];
   assert.equal((sealed as { version?: number } | undefined)?.version, 1);

@@ -164,7 +164,7 @@ suite('ranges', () => {
 /** Seals a content as if it were a segment, and reads it. */
 async function sealed(t: TestContext, content: Uint8Array): Promise<Buffer> {
   const { publicKey } = await makeKey();
-  const seal = await createSeal([publicKey]);
+  const seal = await createSeal([publicKey], new Date());
   const object = sealBytes(seal, content);
   const segment: StoredSegment = { id: 'a', folder: 'b', storedBytes: object.length, sha256: sha256(object) };
   const pool = freshPool(t, 1);

@@ -40,7 +40,7 @@ export async function freshStation(t: TestContext, changes: Partial<SegmentWrite
     shelf: new SlabShelf(),
     idKey: segmentIdKey(secret),
     gear: gearTable(secret),
-    seal: await createSeal([recipient.publicKey]),
+    seal: await createSeal([recipient.publicKey], new Date()),
     folder,
     reusable: new Map(),
     put: async ({ id }, object) => {

@@ -50,7 +50,7 @@ export async function lightRun(
     startedAt,
     reuseWindowSeconds: config.reuseWindowSeconds,
   });
-  const seal = await createSeal([...recipients.keys]);
+  const seal = await createSeal([...recipients.keys], recipients.at);
   const idKey = segmentIdKey(state.hostSecret);
   const save = async (content: string): Promise<NamedSegment> => {
     const plaintext = Buffer.from(content);
