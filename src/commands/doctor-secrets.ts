@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { isOpenToAll } from '../permissions.ts';
+import { inQuotes } from '../shell.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** Where Docker mounts secrets, readable by all in the container: who is in there, is meant to read them. */
@@ -15,7 +16,7 @@ export function checkSecrets(checkup: Checkup, config: Config): void {
         file,
         'warning',
         'it holds a password, and every user of this machine can read it',
-        `chmod o-r '${file}'`,
+        `chmod o-r ${inQuotes(file)}`,
       );
 }
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { S3Config, StoreConfig } from '../config/config.ts';
+import { inQuotes } from '../shell.ts';
 
 /**
  * `RESTORE.md`: how to bring everything back with gpg, zstd, jq and a shell, and nothing of ours. Its code blocks,
@@ -114,9 +115,6 @@ once per stream and folder.
 const addressOf = (store: StoreConfig): string =>
   store.kind === 's3' ? `s3://${store.bucket}/${store.prefix}` : store.path;
 
-/** Shell words in single quotes. */
-const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
-
 /** AWS takes it in the path as well, and so do names with dots that no certificate of a host would be for. */
 function bucketUrl({ endpoint, region, bucket, forcePathStyle }: S3Config): string {
   const base = (endpoint ?? `https://s3.${region}.amazonaws.com`).replace(/\/$/, '');
@@ -127,16 +125,16 @@ function bucketUrl({ endpoint, region, bucket, forcePathStyle }: S3Config): stri
 
 function accessOf(store: StoreConfig): string {
   if (store.kind === 'directory')
-    return `STORE=${quote(store.path)}
+    return `STORE=${inQuotes(store.path)}
 fetch() { cat -- "$STORE/$1" > "$2"; }
 list_snapshots() { (cd "$STORE/$HOST/snap" && ls -d */index.json.gpg | sed 's,/.*,,' | sort); }`;
   return `# The keys of an account that may read the bucket:
 : "\${S3_KEY:?}" "\${S3_SECRET:?}"
-BUCKET_URL=${quote(bucketUrl(store))}
-PREFIX=${quote(store.prefix)}
+BUCKET_URL=${inQuotes(bucketUrl(store))}
+PREFIX=${inQuotes(store.prefix)}
 NO_BODY='x-amz-content-sha256: ${createHash('sha256').digest('hex')}'
 s3() {
-  curl --silent --show-error --fail --path-as-is --aws-sigv4 ${quote(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
+  curl --silent --show-error --fail --path-as-is --aws-sigv4 ${inQuotes(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
 }
 fetch() { s3 --output "$2" "$BUCKET_URL/$PREFIX$1"; }
 list_snapshots() {

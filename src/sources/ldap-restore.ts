@@ -15,6 +15,7 @@ import {
 } from './ldap-server.ts';
 import { hasOpenIn, isSame, type Process, processesNamed } from './processes.ts';
 import type { LoadContext, Loader, LoadStream } from './source.ts';
+import { targetPath } from './target-url.ts';
 
 export const ldapLoader: Loader = {
   kind: 'ldap',
@@ -86,7 +87,7 @@ export async function loadLdap(
 const place = ({ directory }: LdapDatabase): string => (directory === undefined ? '' : ` into ${directory}`);
 
 function targetFolder(into: string): string {
-  const path = into.replace(/^ldap:(\/\/(?=\/))?/i, '');
+  const path = targetPath(into, 'ldap');
   if (path !== '' && !path.startsWith('//')) return resolve(path);
   throw new SealiftError('usage', 'the target must look like ldap:/etc/ldap/slapd.d', {
     hint: 'it is loaded from its files: run the restore on the machine of slapd, while that is stopped',

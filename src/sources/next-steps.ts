@@ -1,3 +1,5 @@
+import { shellWord } from '../shell.ts';
+
 /** A stream as it was restored to disk: a file, or the folder that a tree was unpacked in. */
 export interface RestoredStream {
   readonly snapshot: string;
@@ -19,7 +21,7 @@ export function nextSteps(streams: readonly RestoredStream[], access: readonly s
       case 'ejabberd mnesia.backup':
         return [
           `To load ${stream.name} into a running ejabberd that is empty, with the same name of its node:`,
-          `  install -o ejabberd -m 600 ${quoted(stream.path)} /var/lib/ejabberd/mnesia.backup`,
+          `  install -o ejabberd -m 600 ${shellWord(stream.path)} /var/lib/ejabberd/mnesia.backup`,
           '  ejabberdctl --no-timeout restore /var/lib/ejabberd/mnesia.backup',
           '  rm /var/lib/ejabberd/mnesia.backup',
         ];
@@ -27,13 +29,10 @@ export function nextSteps(streams: readonly RestoredStream[], access: readonly s
       case 'prosody.tar':
         return [
           `To lay ${stream.name} down where it was, with its owners, while ${file.replace('.tar', '')} is stopped:`,
-          `  ${['sealift restore', stream.snapshot, '--source', stream.name, ...access.map(quoted), '--stdout'].join(' ')} | tar -xC /`,
+          `  ${['sealift restore', stream.snapshot, '--source', stream.name, ...access.map(shellWord), '--stdout'].join(' ')} | tar -xC /`,
         ];
       default:
         return [];
     }
   });
 }
-
-const quoted = (path: string): string =>
-  /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`;

@@ -8,6 +8,7 @@ import { processesNamed, standsIn } from './processes.ts';
 import { replicate } from './redis-replicate.ts';
 import { checkToLoad } from './redis.ts';
 import type { Loader, LoadContext, LoadStream } from './source.ts';
+import { targetPath } from './target-url.ts';
 
 export const redisLoader: Loader = {
   kind: 'redis',
@@ -35,7 +36,7 @@ export async function placeRdb(
   stream: LoadStream,
   { force, signal }: Pick<LoadContext, 'force' | 'signal'>,
 ): Promise<{ lines: string[] }> {
-  const target = resolve(into.replace(/^redis:(\/\/(?=\/))?/i, ''));
+  const target = resolve(targetPath(into, 'redis'));
   const folder = dirname(target);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);

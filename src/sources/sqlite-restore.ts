@@ -5,6 +5,7 @@ import { SealiftError, systemCode } from '../errors.ts';
 import { isWritten } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
+import { targetPath } from './target-url.ts';
 
 export const sqliteLoader: Loader = {
   kind: 'sqlite',
@@ -24,7 +25,7 @@ export async function loadSqlite(
   body: AsyncIterable<Uint8Array>,
   { force, signal }: { force: boolean; signal: AbortSignal },
 ): Promise<{ lines: string[] }> {
-  const named = resolve(into.replace(/^sqlite:(\/\/(?=\/))?/i, ''));
+  const named = resolve(targetPath(into, 'sqlite'));
   const target = await whereItLeads(named);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);

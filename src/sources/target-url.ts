@@ -18,3 +18,7 @@ export function parseTargetUrl(text: string): TargetUrl | undefined {
   const parameters = new URLSearchParams(url.search.replaceAll('+', '%2B'));
   return { url, database: decoded(path) || undefined, parameters };
 }
+
+/** The path of a target that is a file or folder of this machine: `scheme:/path`, `scheme:///path`, or a path alone. */
+export const targetPath = (into: string, scheme: string): string =>
+  into.replace(new RegExp(`^${scheme}:(//(?=/))?`, 'i'), '');
