@@ -50,21 +50,18 @@ function judgeWrite({ key, startedMs, graceMs }: AuditedWrite): Finding {
     startedMs === undefined
       ? 'a write was begun and not ended, the store does not say when, and it keeps its bytes.'
       : `a write that began on ${timeOf(startedMs)} was never ended, and keeps its bytes.`;
-  return graceMs === undefined
-    ? {
-        rule: 'foreign-object',
-        severity: 'warning',
-        subject: key,
-        message: `${what} It is not of sealift: look at it, and end it with the tools of the store.`,
-      }
-    : startedMs === undefined
-      ? {
-          rule: 'leftover',
-          severity: 'warning',
-          subject: key,
-          message: `${what} No run of sealift writes like that: end it with the tools of the store.`,
-        }
-      : { rule: 'leftover', severity: 'broken', subject: key, message: `${what} Run \`sealift prune\`.` };
+  const finding = (rule: Finding['rule'], severity: Finding['severity'], advice: string): Finding => ({
+    rule,
+    severity,
+    subject: key,
+    message: `${what} ${advice}`,
+  });
+  const byHand = 'end it with the tools of the store.';
+  if (graceMs === undefined)
+    return finding('foreign-object', 'warning', `It is not of sealift: look at it, and ${byHand}`);
+  if (startedMs === undefined)
+    return finding('leftover', 'warning', `No run of sealift writes like that: ${byHand}`);
+  return finding('leftover', 'broken', 'Run `sealift prune`.');
 }
 
 /** Rule R9. */

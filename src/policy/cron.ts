@@ -62,22 +62,13 @@ interface WallTimes {
 /** The longest wait that a cron line can ask for: 29 February on a given weekday, across a century without it. */
 const horizonDays = 41 * 366;
 
-/** Whoever signed a line may have named each of its values many times. */
-const distinct = (values: readonly number[]): number[] => [...new Set(values)];
-
-/** In milliseconds since midnight, ascending. */
-const timesOfDay = (
-  hours: readonly number[],
-  minutes: readonly number[],
-  seconds: readonly number[],
-): number[] =>
-  hours
-    .flatMap((h) => minutes.flatMap((m) => seconds.map((s) => ((h * 60 + m) * 60 + s) * 1000)))
-    .toSorted((a, b) => a - b);
-
 function wallTimes(line: string): WallTimes {
   const { second, minute, hour, month } = parse(line);
-  const times = timesOfDay(distinct(hour), distinct(minute), distinct(second));
+  // Whoever signed the line may have named each value many times.
+  const [minutes, seconds] = [new Set(minute), new Set(second)];
+  const times = [...new Set(hour)]
+    .flatMap((h) => [...minutes].flatMap((m) => [...seconds].map((s) => ((h * 60 + m) * 60 + s) * 1000)))
+    .toSorted((a, b) => a - b);
   const task = createTask(line, () => undefined, { timezone: 'UTC' });
   void task.destroy(); // it never runs; it is only asked which days match
   const months = new Set(month);
