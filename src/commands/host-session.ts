@@ -4,7 +4,7 @@ import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
 import { Budget } from '../segments/budget.ts';
 import { WorkerPool } from '../segments/pool.ts';
-import { SlabShelf } from '../segments/slabs.ts';
+import { largestWeight, SlabShelf } from '../segments/slabs.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
 import { openState, type State } from '../state.ts';
 import { openStore } from '../store/open.ts';
@@ -27,11 +27,6 @@ export interface HostSession extends AsyncDisposable {
   readonly shelf: SlabShelf;
 }
 
-/**
- * On the way from source to store at one time, of all jobs together, for each thread: small segments fill it in numbers,
- * a large one alone.
- */
-const budgetBytes = 12 * 2 ** 20;
 
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
@@ -54,7 +49,8 @@ export async function openHostSession(context: Context): Promise<HostSession> {
     store,
     cache: openIndexCache(state.cacheDir, store.address),
     pool,
-    budget: new Budget(config.workers * budgetBytes),
+    // On the way from source to store at one time, of all jobs together: no segment, however long, keeps a thread waiting.
+    budget: new Budget(config.workers * largestWeight),
     shelf: new SlabShelf(),
     async [Symbol.asyncDispose]() {
       await pool[Symbol.asyncDispose]();

@@ -19,6 +19,9 @@ export interface Slab {
  */
 export const weightOf = ({ bytes, length }: Slab): number => length + bytes.length / 2;
 
+/** What the longest segment counts. */
+export const largestWeight = 1.5 * longestSegmentBytes;
+
 export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
 /**
