@@ -27,7 +27,6 @@ export interface HostSession extends AsyncDisposable {
   readonly shelf: SlabShelf;
 }
 
-
 export async function openHostSession(context: Context): Promise<HostSession> {
   const config = await context.config();
   if (config.host === undefined)

@@ -7,7 +7,7 @@ import { parseSnapshotId } from './object-key.ts';
 /**
  * The local memory of runs that did not finish: which segments the store has acknowledged, so that the next run can
  * adopt them. One file per run, named by its snapshot id: a line with the recipients that its folder is sealed to, then
- * a line per segment. Losing it, or its last lines, costs an upload and nothing else.
+ * a line per segment. Losing it, or its last lines, costs an upload and nothing else, so nothing waits for the disk.
  */
 export interface Journal extends AsyncDisposable {
   add(segment: NamedSegment): void;
@@ -31,7 +31,6 @@ export async function openJournal(
       const batch = lines.join('');
       lines = [];
       await file.appendFile(batch);
-      await file.datasync();
     }
     writing = undefined;
   };
@@ -40,7 +39,7 @@ export async function openJournal(
       lines.push(`${JSON.stringify([id, storedBytes, sha256])}\n`);
       writing ??= write().catch(() => undefined);
     },
-    /** Waits until what was added is on disk. */
+    /** Waits until what was added is written. */
     async [Symbol.asyncDispose]() {
       await writing;
       await file.close();
