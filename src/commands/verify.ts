@@ -1,6 +1,6 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
@@ -233,6 +233,10 @@ async function whyUnreadable(
   }
 }
 
+/**
+ * Snapshots that the key does not open are failures, as nobody has looked into them. Throws `key-wrong` where it opens
+ * none.
+ */
 async function openAll(
   context: Context,
   { store, config, absences }: Look,
@@ -242,33 +246,35 @@ async function openAll(
 ): Promise<Found[]> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
-  const streams = snapshots.flatMap((snapshot) =>
-    snapshot.index.streams.map((stream) => ({ snapshot, stream })),
-  );
   using progress = startProgress({
     form: progressForm(context),
     verb: 'opening',
-    totalBytes: streams.reduce((sum, { stream }) => sum + stream.bytes, 0),
+    totalBytes: snapshots
+      .flatMap(({ index }) => index.streams)
+      .reduce((sum, { bytes, role }) => sum + (role === 'data' ? bytes : 0), 0),
     jsonLine: context.output.jsonLine,
   });
   const failures: Found[] = [];
-  for (const { snapshot, stream } of streams) {
-    if (stream.role !== 'data') continue;
-    progress.label(stream.name);
-    const before = absences.length;
-    try {
-      for await (const chunk of reader.open(snapshot, stream)) progress.advance(chunk.length);
-    } catch (error) {
-      if (!(error instanceof SealiftError) || error.code !== 'verify-failed') throw error;
-      const missing = absences.length > before;
-      failures.push({
-        snapshot: snapshot.index.snapshot,
-        key: stream.name,
-        reason: messageOf(error),
-        missing,
-      });
+  const unopened: SealiftError[] = [];
+  for (const snapshot of snapshots)
+    for (const stream of snapshot.index.streams.filter(({ role }) => role === 'data')) {
+      progress.label(stream.name);
+      const before = absences.length;
+      try {
+        for await (const chunk of reader.open(snapshot, stream)) progress.advance(chunk.length);
+      } catch (error) {
+        if (!(error instanceof SealiftError && ['verify-failed', 'key-wrong'].includes(error.code)))
+          throw error;
+        const reason = error.hint === undefined ? error.message : `${error.message}. ${error.hint}`;
+        const missing = absences.length > before;
+        failures.push({ snapshot: snapshot.index.snapshot, key: stream.name, reason, missing });
+        if (error.code !== 'key-wrong') continue;
+        unopened.push(error);
+        break;
+      }
     }
-  }
+  const [first] = unopened;
+  if (first && unopened.length === snapshots.length) throw first;
   return failures;
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { renameSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
@@ -80,6 +80,22 @@ test('after a change of recipients nothing that was sealed to the old ones is us
   const wrong = { exit: 12, code: 'key-wrong', says: /does not open this backup/ };
   await refuses(world, restore(snapshot, world.key), { ...wrong, hint });
   await refuses(world, restore(id, adaKey), wrong);
+
+  await refuses(world, ['verify', id, '--key', adaKey], wrong);
+  const all = await world.run('--json', 'verify', '--all', '--key', adaKey);
+  const found = JSON.parse(all.stdout.trimEnd().split('\n').at(-1)!) as {
+    ok: boolean;
+    failures: { snapshot: string; reason: string }[];
+  };
+  assert.deepEqual([all.status, found.ok], [21, false]);
+  assert.deepEqual(
+    found.failures.map((failure) => failure.snapshot),
+    [id, unchanged.snapshot],
+  );
+  assert.match(found.failures[0]!.reason, /does not open this backup\. It is sealed to /);
+  const both = `${ada.privateKey.armor()}\n${readFileSync(world.key, 'utf8')}`;
+  const bothKeys = put(join(world.dir, 'both.key.asc'), both, 0o600);
+  await world.json('verify', '--all', '--key', bothKeys);
 
   put(join(folder, 'eve.asc'), (await makeKey({}, 'Eve')).publicKey.armor());
   const added = await newAndAll();
