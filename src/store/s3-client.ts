@@ -139,6 +139,9 @@ export function connect(
 const quickRepeats = 4;
 const longestPauseMs = 15_000;
 
+/** The SDK would tell the operator on standard error that requests wait for a free connection. */
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
 function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: number): S3Client {
   const { accessKeyId, secretAccessKey } = config;
   return new S3Client({
@@ -153,7 +156,7 @@ function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: numbe
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts,
     // Silence is what ends a request, not slowness: an object may take long on its way up.
-    requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs },
+    requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs, logger: silent },
   });
 }
 
