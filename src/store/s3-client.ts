@@ -44,7 +44,7 @@ export interface S3Options {
   readonly stalledAfterMs?: number;
   /**
    * The same for an object on its way up: what the system has taken is not there yet, and nothing is heard meanwhile. In ten
-   * minutes an uplink of 80 KB/s takes all that may be on its way at a time.
+   * minutes an uplink of 90 KB/s takes all that two threads may have on its way at a time.
    */
   readonly putStalledAfterMs?: number;
   /** So long may a store be away that has answered before. */
@@ -139,6 +139,12 @@ export function connect(
 const quickRepeats = 4;
 const longestPauseMs = 15_000;
 
+/**
+ * To the store at a time. Enough where each answer takes a tenth of a second; with the SDK's fifty a narrow uplink lost so
+ * many packets that connections broke, and what else the machine sends had to share with all of them.
+ */
+const connections = 16;
+
 /** The SDK would tell the operator on standard error that requests wait for a free connection. */
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -156,7 +162,13 @@ function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: numbe
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts,
     // Silence is what ends a request, not slowness: an object may take long on its way up.
-    requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs, logger: silent },
+    requestHandler: {
+      connectionTimeout: 10_000,
+      socketTimeout: stalledAfterMs,
+      httpAgent: { maxSockets: connections },
+      httpsAgent: { maxSockets: connections },
+      logger: silent,
+    },
   });
 }
 
