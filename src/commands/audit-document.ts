@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { standingOf, timeOf, tolerances } from '../policy/audit-facts.ts';
+import { standingOf, timeOf } from '../policy/audit-facts.ts';
 import type { AuditedHost } from './audit-survey.ts';
 
 /** What `audit --json` prints and `--report` keeps (docs/cli.md). Times in RFC 3339, sizes in bytes. */
@@ -71,7 +71,7 @@ export function describeHost(
   { facts, survey }: AuditedHost,
   more: Pick<HostDocument, 'keys' | 'sampled' | 'findings' | 'remembered'>,
 ): HostDocument {
-  const standing = standingOf(facts, tolerances);
+  const standing = standingOf(facts);
   const stored = facts.objects.filter(({ marker }) => !marker);
   const jobs = Map.groupBy(standing.live, ({ job }) => job);
   return {

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { formatSize, printable } from '../output.ts';
-import { tolerances } from '../policy/audit-facts.ts';
+import { lateToleranceMs } from '../policy/audit-facts.ts';
 import type { AuditDocument, HostDocument } from './audit-document.ts';
 import { hostLines } from './audit-print.ts';
 
@@ -93,7 +93,7 @@ export function auditPage(
         <ul>
           <li>
             No snapshot and no object, in any version, is beyond its end by more than
-            ${inWords(tolerances.lateMs / 1000)}; nothing that was deleted has left traces.
+            ${inWords(lateToleranceMs / 1000)}; nothing that was deleted has left traces.
           </li>
           <li>
             Every object that a snapshot needs is there with its size. Every object is needed, or younger than

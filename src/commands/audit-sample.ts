@@ -21,11 +21,7 @@ const readsAtOnce = 4;
  * A random sample of what these snapshots (oldest first) name: one object that each of the newest of them added, and
  * others until there are ten. `random` gives a whole number from 0 up to, but without, its argument.
  */
-export function chooseSample(
-  snapshots: readonly Snapshot[],
-  random: (below: number) => number,
-  size = sampleSize,
-): Chosen[] {
+export function chooseSample(snapshots: readonly Snapshot[], random: (below: number) => number): Chosen[] {
   const sample = new Map<string, Chosen>();
   const all = new Map<string, Chosen>();
   for (const { index } of snapshots) {
@@ -42,13 +38,13 @@ export function chooseSample(
     const name = names[random(names.length)]!;
     sample.set(name, all.get(name)!);
   };
-  for (const { index } of snapshots.slice(-size)) {
+  for (const { index } of snapshots.slice(-sampleSize)) {
     const named = objectsOf(index);
     const added = named.filter(({ folder }) => folder === index.snapshot);
     add((added.length > 0 ? added : named).map(nameOf));
   }
   const rest = [...all.keys()].filter((name) => !sample.has(name));
-  while (sample.size < size && rest.length > 0) {
+  while (sample.size < sampleSize && rest.length > 0) {
     const [name] = rest.splice(random(rest.length), 1);
     sample.set(name!, all.get(name!)!);
   }

@@ -1,5 +1,5 @@
 import { SealiftError } from '../errors.ts';
-import { standingOf, tolerances, type AllowedRecipient, type Finding } from '../policy/audit-facts.ts';
+import { standingOf, type AllowedRecipient, type Finding } from '../policy/audit-facts.ts';
 import type { AuditedWrite, StoreClock } from '../policy/audit-store.ts';
 import { judgeBucket } from '../policy/bucket-rules.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
@@ -56,7 +56,7 @@ export async function unfinishedWrites(
   asked: string | undefined,
   signal: AbortSignal,
 ): Promise<AuditedWrite[]> {
-  const grace = new Map(hosts.map(({ facts }) => [facts.host, standingOf(facts, tolerances).graceMs]));
+  const grace = new Map(hosts.map(({ facts }) => [facts.host, standingOf(facts).graceMs]));
   const { maxAge, reuseWindow } = limitsOf(config);
   const longest = Math.max(...grace.values(), graceSeconds(maxAge, reuseWindow) * 1000);
   const writes: AuditedWrite[] = [];
@@ -83,7 +83,7 @@ export async function bucketFindings(
   if (!rules) return [];
   const { prefix } = config.store;
   const findings = hosts.flatMap(({ facts }) => {
-    const { live } = standingOf(facts, tolerances);
+    const { live } = standingOf(facts);
     const limits = live.reduce<Limits>(
       (a, b) => (a.maxAge + a.reuseWindow > b.maxAge + b.reuseWindow ? a : b),
       live[0] ?? limitsOf(config),

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { rfc3339, runningFrom } from '../clock.ts';
 import { messageOf } from '../errors.ts';
-import { standingOf, tolerances, type Finding } from '../policy/audit-facts.ts';
+import { standingOf, type Finding } from '../policy/audit-facts.ts';
 import { foreignObjects, judgeSample } from '../policy/audit-rules.ts';
 import { judgeStore, type StoreClock } from '../policy/audit-store.ts';
 import { surveyedHosts, type HostSurvey } from '../snapshot/survey.ts';
@@ -58,7 +58,7 @@ export async function auditStore(
     findings.push(...looked.findings);
     // A folder that holds nothing of ours is no host, unless one was there.
     if (isEmpty(looked.survey) && looked.facts.seen.size === 0 && !looked.facts.pinned) continue;
-    const { live } = standingOf(looked.facts, tolerances);
+    const { live } = standingOf(looked.facts);
     const liveIds = new Set(live.map(({ snapshot }) => snapshot));
     const chosen = chooseSample(
       looked.survey.snapshots.filter(({ index }) => liveIds.has(index.snapshot)),

@@ -139,22 +139,12 @@ export interface HostFacts {
   readonly jobs: ReadonlySet<string> | undefined;
 }
 
-export interface Tolerances {
-  /** A pruner that runs from cron may be so late. */
-  readonly lateMs: number;
-  /** The clocks of a store's many machines differ by so much. */
-  readonly futureMs: number;
-  /** A run may start so long after its time. */
-  readonly startMs: number;
-}
-
 const minuteMs = 60_000;
 
-export const tolerances: Tolerances = {
-  lateMs: 120 * minuteMs,
-  futureMs: futureToleranceMs,
-  startMs: 15 * minuteMs,
-};
+/** A pruner that runs from cron may be so late. */
+export const lateToleranceMs = 120 * minuteMs;
+/** A run may start so long after its time. */
+export const startToleranceMs = 15 * minuteMs;
 
 /** What follows from the facts, and several rules need. */
 export interface Standing {
@@ -179,13 +169,10 @@ export const endOf = ({
 }: Pick<AuditedSnapshot, 'startedMs' | 'modifiedMs' | 'maxAge'>): number =>
   Math.min(startedMs, modifiedMs) + maxAge * 1000;
 
-export function standingOf(
-  { nowMs, snapshots, configured, jobs }: HostFacts,
-  { lateMs, futureMs }: Tolerances,
-): Standing {
-  const counted = snapshots.filter(({ startedMs }) => startedMs <= nowMs + futureMs);
+export function standingOf({ nowMs, snapshots, configured, jobs }: HostFacts): Standing {
+  const counted = snapshots.filter(({ startedMs }) => startedMs <= nowMs + futureToleranceMs);
   const live = counted.filter((snapshot) => endOf(snapshot) > nowMs);
-  const kept = counted.filter((snapshot) => endOf(snapshot) + lateMs >= nowMs);
+  const kept = counted.filter((snapshot) => endOf(snapshot) + lateToleranceMs >= nowMs);
   // The limits are those that the host signed. Its own configuration may be newer than its last snapshot.
   const binding: readonly Limits[] = [
     ...(kept.length > 0 ? kept : counted),

@@ -1,10 +1,10 @@
 import {
+  startToleranceMs,
   timeOf,
   type AuditedSnapshot,
   type Finding,
   type HostFacts,
   type Standing,
-  type Tolerances,
 } from './audit-facts.ts';
 
 /**
@@ -12,7 +12,7 @@ import {
  * lie at most twice the longest interval of its schedule (so one run may fail), the longest run that was seen (a run
  * that is under way does not show, and the next one waits for it), and a quarter of an hour until a run starts.
  */
-export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: Tolerances): Finding[] {
+export function judgeFreshness(facts: HostFacts, { live }: Standing): Finding[] {
   const { host, jobs } = facts;
   const byJob = Map.groupBy(live, ({ job }) => job);
   const lacking = [...(jobs ?? [])].filter((job) => !byJob.has(job));
@@ -37,7 +37,7 @@ export function judgeFreshness(facts: HostFacts, { live }: Standing, tolerated: 
         '`sealift backup`.',
     })),
     ...[...byJob].flatMap(([job, snapshots]) =>
-      judgeJob(`${host}/${job}`, job, snapshots.toSorted(byStart), facts, tolerated),
+      judgeJob(`${host}/${job}`, job, snapshots.toSorted(byStart), facts),
     ),
   ];
 }
@@ -47,7 +47,6 @@ function judgeJob(
   job: string,
   snapshots: readonly AuditedSnapshot[],
   facts: HostFacts,
-  { startMs }: Tolerances,
 ): Finding[] {
   const { host, nowMs, jobs } = facts;
   // The store took the index in when all was over: a host that signs a later end hides how old its last snapshot is.
@@ -58,7 +57,7 @@ function judgeJob(
   );
   const findings: Finding[] = [];
   const limitFor = (...intervals: (number | undefined)[]): number =>
-    2 * Math.max(...intervals.map((interval) => interval ?? Infinity)) + longestRunMs + startMs;
+    2 * Math.max(...intervals.map((interval) => interval ?? Infinity)) + longestRunMs + startToleranceMs;
   for (const [i, later] of snapshots.entries()) {
     const earlier = snapshots[i - 1];
     if (!earlier) continue;
@@ -77,7 +76,7 @@ function judgeJob(
   const [oldest] = snapshots;
   const before = facts.snapshots.find(({ snapshot }) => snapshot === oldest!.previous?.snapshot);
   const limitBeforeMs = limitFor(oldest!.intervalMs, ...(before ? [before.intervalMs] : []));
-  findings.push(...gapBefore(host, oldest!, limitBeforeMs, startMs));
+  findings.push(...gapBefore(host, oldest!, limitBeforeMs));
   const newest = snapshots.at(-1)!;
   if (newest.intervalMs === undefined)
     findings.push({
@@ -102,13 +101,13 @@ function judgeJob(
  * The gap before the oldest snapshot that is live. The one before has ended, and with it what its schedule was: a gap is
  * certain only where there was nothing to restore for a while.
  */
-function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number, startMs: number): Finding[] {
+function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number): Finding[] {
   const { previous, startedMs, snapshot, job, maxAge } = oldest;
   if (!previous) return [];
   const gapMs = startedMs - previous.startedMs;
   if (gapMs <= limitMs) return [];
   const endedMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
-  const isSure = endedMs + startMs < startedMs;
+  const isSure = endedMs + startToleranceMs < startedMs;
   const nothing = isSure ? `, and from ${timeOf(endedMs)} on nothing could be restored` : '';
   return [
     {

@@ -1,26 +1,21 @@
 import { countOf } from '../count-of.ts';
 import {
   endOf,
+  lateToleranceMs,
   timeOf,
   unreadableEnd,
   type AuditedObject,
   type Finding,
   type HostFacts,
   type Standing,
-  type Tolerances,
 } from './audit-facts.ts';
 
 /** Both sides of the promise: nothing is there after its time (R2, R4, R5, R8), and all is there until then (R3). */
-export function judgeRetention(
-  facts: HostFacts,
-  standing: Standing,
-  tolerated: Tolerances,
-  failsClosed: boolean,
-): Finding[] {
+export function judgeRetention(facts: HostFacts, standing: Standing, failsClosed: boolean): Finding[] {
   return [
-    ...expiredSnapshots(facts, standing, tolerated),
-    ...expiredObjects(facts, standing, tolerated, failsClosed),
-    ...leftovers(facts, tolerated),
+    ...expiredSnapshots(facts, standing),
+    ...expiredObjects(facts, standing, failsClosed),
+    ...leftovers(facts),
     ...missingObjects(facts, standing),
     ...coveredObjects(facts, standing),
   ];
@@ -33,7 +28,6 @@ const pruneAdvice =
 function expiredSnapshots(
   { host, nowMs, snapshots, unreadable, objects }: HostFacts,
   { maxAgeMs }: Standing,
-  { lateMs }: Tolerances,
 ): Finding[] {
   const ends = new Map([
     ...snapshots.map((snapshot) => [snapshot.snapshot, endOf(snapshot)] as const),
@@ -43,7 +37,7 @@ function expiredSnapshots(
   return [...Map.groupBy(indexes, ({ folder }) => folder)].flatMap(([folder, versions]) => {
     // One that went away while it was to be read counts by its name.
     const endMs = ends.get(folder) ?? versions[0]!.folderMs + maxAgeMs;
-    if (endMs + lateMs >= nowMs) return [];
+    if (endMs + lateToleranceMs >= nowMs) return [];
     const copies = versions.length === 1 ? '' : ` (${versions.length} versions)`;
     return {
       rule: 'expired-snapshot',
@@ -58,13 +52,12 @@ function expiredSnapshots(
 function expiredObjects(
   { host, nowMs, objects }: HostFacts,
   { kept, graceMs, ceilingMs }: Standing,
-  { lateMs }: Tolerances,
   failsClosed: boolean,
 ): Finding[] {
   const named = new Set(kept.flatMap(({ objects }) => objects.map(({ folder, id }) => `${folder}/${id}`)));
   const segments = objects.filter(({ segment, marker }) => segment !== undefined && !marker);
   const olderThan = (limitMs: number) => (object: AuditedObject) =>
-    nowMs - object.modifiedMs > limitMs + lateMs;
+    nowMs - object.modifiedMs > limitMs + lateToleranceMs;
   const tooOld = segments.filter(olderThan(ceilingMs));
   const isTooOld = olderThan(ceilingMs);
   const unnamed = segments.filter(
@@ -96,10 +89,10 @@ function expiredObjects(
 }
 
 /** Rule R8: a marker with nothing below it keeps the name of what was deleted. */
-function leftovers({ host, nowMs, objects }: HostFacts, { lateMs }: Tolerances): Finding[] {
+function leftovers({ host, nowMs, objects }: HostFacts): Finding[] {
   const present = new Set(objects.filter(({ marker }) => !marker).map(({ key }) => key));
   const late = objects.filter(
-    ({ key, marker, modifiedMs }) => marker && !present.has(key) && nowMs - modifiedMs > lateMs,
+    ({ key, marker, modifiedMs }) => marker && !present.has(key) && nowMs - modifiedMs > lateToleranceMs,
   );
   return byFolder(host, late, (what) => ({
     rule: 'leftover',

@@ -5,18 +5,16 @@ import {
   endOf,
   standingOf,
   timeOf,
-  tolerances,
   unreadableEnd,
   type AuditedRecipient,
   type AuditedSnapshot,
   type Finding,
   type HostFacts,
   type Standing,
-  type Tolerances,
 } from './audit-facts.ts';
 import { judgeFreshness } from './audit-freshness.ts';
 import { judgeRetention } from './audit-retention.ts';
-import type { Limits } from './prune-plan.ts';
+import { futureToleranceMs, type Limits } from './prune-plan.ts';
 
 /**
  * What an auditor says: the promises of docs/format.md as pure functions of what was found in the store, the limits and
@@ -24,8 +22,8 @@ import type { Limits } from './prune-plan.ts';
  */
 
 /** Everything that can be said of one host. Nothing found means that the promises are kept. */
-export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances): Finding[] {
-  const standing = standingOf(facts, tolerated);
+export function judgeHost(facts: HostFacts): Finding[] {
+  const standing = standingOf(facts);
   if (!facts.pinned) {
     // A folder that holds nothing of ours is no host, unless one was there.
     const isHost = facts.objects.length + facts.offered.length > 0;
@@ -36,18 +34,18 @@ export function judgeHost(facts: HostFacts, tolerated: Tolerances = tolerances):
     chain.missing ||
     facts.unreadable.some(
       ({ startedMs }) =>
-        startedMs + standing.maxAgeMs > facts.nowMs && startedMs <= facts.nowMs + tolerated.futureMs,
+        startedMs + standing.maxAgeMs > facts.nowMs && startedMs <= facts.nowMs + futureToleranceMs,
     );
   return [
     ...judgePromise(facts, standing),
     ...judgeSignatures(facts, standing),
     ...chain.findings,
     ...judgeRollback(facts, standing),
-    ...judgeRetention(facts, standing, tolerated, failsClosed),
+    ...judgeRetention(facts, standing, failsClosed),
     ...judgeForeign(facts),
-    ...judgeFuture(facts, tolerated),
+    ...judgeFuture(facts),
     ...judgeMisdated(facts),
-    ...judgeFreshness(facts, standing, tolerated),
+    ...judgeFreshness(facts, standing),
     ...judgeRecipients(facts, standing),
   ];
 }
@@ -116,11 +114,11 @@ function judgeSignatures({ host, nowMs, unreadable }: HostFacts, { maxAgeMs }: S
 }
 
 /** Rule R9: what is dated in the future would outlive its time. */
-function judgeFuture({ host, nowMs, objects }: HostFacts, { futureMs }: Tolerances): Finding[] {
+function judgeFuture({ host, nowMs, objects }: HostFacts): Finding[] {
   const dated = new Map<string, number>();
   for (const { folder, folderMs, modifiedMs, marker } of objects) {
     const ms = Math.max(folderMs, modifiedMs);
-    if (!marker && ms > nowMs + futureMs) dated.set(folder, Math.max(ms, dated.get(folder) ?? 0));
+    if (!marker && ms > nowMs + futureToleranceMs) dated.set(folder, Math.max(ms, dated.get(folder) ?? 0));
   }
   return [...dated].map(([folder, ms]) => ({
     rule: 'future',

@@ -1,4 +1,4 @@
-import { timeOf, tolerances, type Finding, type Tolerances } from './audit-facts.ts';
+import { lateToleranceMs, timeOf, type Finding } from './audit-facts.ts';
 import type { ClockVerdict } from './clock-check.ts';
 
 /** What an auditor says of the store as a whole. Times are milliseconds since 1970. */
@@ -25,13 +25,13 @@ export type StoreClock =
   | { readonly verdict: ClockVerdict; readonly storeMs: number; readonly localMs: number }
   | { readonly verdict: 'none' | 'denied'; readonly reason: string };
 
-export function judgeStore(facts: StoreFacts, tolerated: Tolerances = tolerances): Finding[] {
+export function judgeStore(facts: StoreFacts): Finding[] {
   return [
     ...judgeClock(facts),
     ...facts.unfinished
       .filter(
         ({ startedMs, graceMs = 0 }) =>
-          startedMs === undefined || facts.nowMs - startedMs > graceMs + tolerated.lateMs,
+          startedMs === undefined || facts.nowMs - startedMs > graceMs + lateToleranceMs,
       )
       .map(judgeWrite),
     ...facts.recipientProblems.map((problem): Finding => ({
