@@ -8,6 +8,7 @@ import { command, describe, explain, info, redisCli, type Server } from './redis
 import { RedisMaster } from './redis-master.ts';
 import { checkToLoad } from './redis.ts';
 import type { LoadContext, LoadStream } from './source.ts';
+import { parseTargetUrl } from './target-url.ts';
 
 /** A replica connects within a second; a firewall swallows for ever. */
 const connectWaitMs = 30_000;
@@ -62,22 +63,23 @@ export async function replicate(
 
 /** Messages do not repeat the URL. */
 export function parseTarget(into: string): Server {
-  const url = URL.parse(into);
-  if (url?.protocol !== 'redis:' || !['', '/'].includes(url.pathname))
+  const parsed = parseTargetUrl(into);
+  if (parsed?.url.protocol !== 'redis:' || parsed.database !== undefined)
     throw new SealiftError('usage', 'the target must look like redis://user@host:port', {
       hint: 'for a socket: redis://?host=/run/redis/redis-server.sock&user=NAME; all databases of the dump are loaded',
     });
-  if (url.password !== '' || url.searchParams.has('password'))
+  const { url, parameters } = parsed;
+  if (url.password !== '' || parameters.has('password'))
     throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
       hint: 'use REDISCLI_AUTH, or wait to be asked',
     });
-  const unknown = [...url.searchParams.keys()].find((key) => !['host', 'user'].includes(key));
+  const unknown = [...parameters.keys()].find((key) => !['host', 'user'].includes(key));
   if (unknown !== undefined)
     throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
   return {
-    host: url.searchParams.get('host') ?? (url.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
+    host: parameters.get('host') ?? (url.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
     port: url.port === '' ? undefined : Number(url.port),
-    user: url.searchParams.get('user') ?? (decoded(url.username) || undefined),
+    user: parameters.get('user') ?? (decoded(url.username) || undefined),
   };
 }
 

@@ -261,6 +261,12 @@ suite('where a dump is loaded', () => {
     assert.equal(parseTarget('redis://a%40b@h').user, 'a@b');
   });
 
+  test('a name comes out of a URL as it was put in, or the URL is refused', () => {
+    const { host, user } = parseTarget('redis://?host=/run/a+b&user=me%2Bbackup');
+    assert.deepEqual([host, user], ['/run/a+b', 'me+backup']);
+    assert.throws(() => parseTarget('redis://host#2'), failsWith('usage', /must look like redis:/));
+  });
+
   test('a password in the URL, a database and unknown parameters are refused, and not repeated', () => {
     for (const url of [
       'redis://me:canary@host',
