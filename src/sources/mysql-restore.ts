@@ -1,5 +1,4 @@
 import type { Secret } from '../config/secrets.ts';
-import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess, ToolFailure } from '../process.ts';
 import { withEvidence } from './evidence.ts';
@@ -20,7 +19,7 @@ import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } fro
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import { failedLoad } from './load-failure.ts';
 import type { Loader, LoadStream } from './source.ts';
-import { parseTargetUrl } from './target-url.ts';
+import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
@@ -102,34 +101,22 @@ interface Target {
   readonly before: 'missing' | 'empty' | 'not empty';
 }
 
-/** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME&ca=PATH]`; messages do not repeat the URL. */
+const form: TargetForm = {
+  schemes: ['mysql', 'mariadb'],
+  example: 'mysql://user@host:port/database',
+  hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME; a # in a name is written %23',
+  parameters: ['socket', 'user', 'ca'],
+  passwordFrom: 'MYSQL_PWD or ~/.my.cnf',
+};
+
+/** `mysql://[user@][host][:port][/database][?socket=PATH&user=NAME&ca=PATH]`. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
-  const parsed = parseTargetUrl(url);
-  if (parsed === undefined || !['mysql:', 'mariadb:'].includes(parsed.url.protocol))
-    throw new SealiftError('usage', 'the URL must look like mysql://user@host:port/database', {
-      hint: 'for a socket: mysql:///database?socket=/run/mysqld/mysqld.sock&user=NAME; a # in a name is written %23',
-    });
-  const { url: target, database, parameters } = parsed;
-  if (target.password !== '' || parameters.has('password'))
-    throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
-      hint: 'use MYSQL_PWD or ~/.my.cnf, or wait to be asked',
-    });
-  const unknown = [...parameters.keys()].find((key) => !['socket', 'user', 'ca'].includes(key));
-  if (unknown !== undefined)
-    throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
+  const { port, user, database, parameters, ...target } = parseTargetUrl(url, form);
   const socket = parameters.get('socket');
-  if (socket !== null && (target.hostname !== '' || !socket.startsWith('/')))
+  if (socket !== null && (target.host !== undefined || !socket.startsWith('/')))
     throw new SealiftError('usage', 'socket=PATH takes a whole path, and no host beside it');
-  const host = socket ?? (target.hostname.replace(/^\[(.*)\]$/, '$1') || undefined);
-  return {
-    address: {
-      host,
-      port: target.port === '' ? undefined : Number(target.port),
-      user: parameters.get('user') ?? (decoded(target.username) || undefined),
-      tls: tlsOfTarget(parameters, host),
-    },
-    database,
-  };
+  const host = socket ?? target.host;
+  return { address: { host, port, user, tls: tlsOfTarget(parameters, host) }, database };
 }
 
 async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {

@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import { abortedLater } from '../concurrency.ts';
 import type { Secret } from '../config/secrets.ts';
-import { decoded } from '../config/decoded.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess, output } from '../process.ts';
 import {
@@ -24,7 +23,7 @@ import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
 import { type Loader, type LoadStream, nameOf } from './source.ts';
-import { parseTargetUrl } from './target-url.ts';
+import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
 export interface LoadOptions extends Surroundings {
@@ -124,35 +123,18 @@ interface Facts {
   readonly databases: readonly string[];
 }
 
-/** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME&ca=PATH]`; messages do not repeat the URL. */
+const form: TargetForm = {
+  schemes: ['postgres', 'postgresql'],
+  example: 'postgres://user@host:port/database',
+  hint: 'for a socket: postgres:///database?host=/run/postgresql&user=NAME; a # in a name is written %23',
+  parameters: ['host', 'port', 'user', 'ca'],
+  passwordFrom: 'PGPASSFILE, ~/.pgpass or PGPASSWORD',
+};
+
+/** `postgres://[user@][host][:port][/database][?host=DIRECTORY&port=N&user=NAME&ca=PATH]`. */
 export function parseTarget(url: string): { address: ServerAddress; database: string | undefined } {
-  const parsed = parseTargetUrl(url);
-  if (parsed === undefined || !['postgres:', 'postgresql:'].includes(parsed.url.protocol))
-    throw new SealiftError('usage', 'the URL must look like postgres://user@host:port/database', {
-      hint: 'for a socket: postgres:///database?host=/run/postgresql&user=NAME; a # in a name is written %23',
-    });
-  const { url: target, database, parameters } = parsed;
-  if (target.password !== '' || parameters.has('password'))
-    throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
-      hint: 'use PGPASSFILE, ~/.pgpass or PGPASSWORD, or wait to be asked',
-    });
-  const unknown = [...parameters.keys()].find((key) => !['host', 'port', 'user', 'ca'].includes(key));
-  if (unknown !== undefined)
-    throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
-  const part = (key: string, value: string) => parameters.get(key) ?? (decoded(value) || undefined);
-  const port = part('port', target.port);
-  if (port !== undefined && !/^\d{1,5}$/.test(port))
-    throw new SealiftError('usage', `"${port}" is not a port`);
-  const host = part('host', target.hostname.replace(/^\[(.*)\]$/, '$1'));
-  return {
-    address: {
-      host,
-      port: port === undefined ? undefined : Number(port),
-      user: part('user', target.username),
-      tls: tlsOfTarget(parameters, host),
-    },
-    database,
-  };
+  const { host, port, user, database, parameters } = parseTargetUrl(url, form);
+  return { address: { host, port, user, tls: tlsOfTarget(parameters, host) }, database };
 }
 
 /** Asks the first database that lets us in; databases are made and dropped from there. */

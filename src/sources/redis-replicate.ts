@@ -1,6 +1,5 @@
 import { connect } from 'node:net';
 import { once } from 'node:events';
-import { decoded } from '../config/decoded.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
@@ -8,7 +7,7 @@ import { command, describe, explain, info, redisCli, type Server } from './redis
 import { RedisMaster } from './redis-master.ts';
 import { checkToLoad } from './redis.ts';
 import type { LoadContext, LoadStream } from './source.ts';
-import { parseTargetUrl } from './target-url.ts';
+import { parseTargetUrl, type TargetForm } from './target-url.ts';
 
 /** A replica connects within a second; a firewall swallows for ever. */
 const connectWaitMs = 30_000;
@@ -61,26 +60,18 @@ export async function replicate(
   return { lines: [`${describe(server)} loaded: it holds ${countOf(keys, 'key')} now`, ...notes] };
 }
 
-/** Messages do not repeat the URL. */
+const form: TargetForm = {
+  schemes: ['redis'],
+  example: 'redis://user@host:port',
+  hint: 'for a socket: redis://?host=/run/redis/redis-server.sock&user=NAME; all databases of the dump are loaded',
+  parameters: ['host', 'user'],
+  passwordFrom: 'REDISCLI_AUTH',
+};
+
 export function parseTarget(into: string): Server {
-  const parsed = parseTargetUrl(into);
-  if (parsed?.url.protocol !== 'redis:' || parsed.database !== undefined)
-    throw new SealiftError('usage', 'the target must look like redis://user@host:port', {
-      hint: 'for a socket: redis://?host=/run/redis/redis-server.sock&user=NAME; all databases of the dump are loaded',
-    });
-  const { url, parameters } = parsed;
-  if (url.password !== '' || parameters.has('password'))
-    throw new SealiftError('usage', 'a password does not belong into the URL, where others can see it', {
-      hint: 'use REDISCLI_AUTH, or wait to be asked',
-    });
-  const unknown = [...parameters.keys()].find((key) => !['host', 'user'].includes(key));
-  if (unknown !== undefined)
-    throw new SealiftError('usage', `the URL's parameter "${unknown}" is not supported`);
-  return {
-    host: parameters.get('host') ?? (url.hostname.replace(/^\[(.*)\]$/, '$1') || undefined),
-    port: url.port === '' ? undefined : Number(url.port),
-    user: parameters.get('user') ?? (decoded(url.username) || undefined),
-  };
+  const { host, port, user, database } = parseTargetUrl(into, form);
+  if (database === undefined) return { host, port, user };
+  throw new SealiftError('usage', `the URL must look like ${form.example}`, { hint: form.hint });
 }
 
 const keysOf = (facts: ReadonlyMap<string, string>): number =>
