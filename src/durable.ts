@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError, systemCode } from './errors.ts';
@@ -39,17 +40,11 @@ export async function makeFolder(path: string, mode: number): Promise<void> {
   } catch (error) {
     const parent = dirname(path);
     if (systemCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    if (systemCode(error) !== 'ENOENT' || parent === path || (await isThere(parent))) throw error;
+    if (systemCode(error) !== 'ENOENT' || parent === path || existsSync(parent)) throw error;
     await makeFolder(parent, mode);
     await mkdir(path, { mode });
   }
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
 
 async function throughTemporary(
   path: string,

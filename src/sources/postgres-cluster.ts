@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SealiftError } from '../errors.ts';
@@ -58,15 +59,9 @@ async function clustersIn(root: string): Promise<string[]> {
   const found: string[] = [];
   for (const version of (await entriesOf(root)).filter((name) => /^\d+(\.\d+)?$/.test(name)).toSorted())
     for (const name of (await entriesOf(join(root, version))).toSorted())
-      if (await isThere(join(root, version, name, 'postgresql.conf'))) found.push(`${version}/${name}`);
+      if (existsSync(join(root, version, name, 'postgresql.conf'))) found.push(`${version}/${name}`);
   return found;
 }
 
 /** None where there is no such folder. */
 const entriesOf = (path: string): Promise<string[]> => readdir(path).catch(() => []);
-
-const isThere = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );

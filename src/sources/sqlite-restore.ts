@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, chown, open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { isWritten } from './processes.ts';
 import type { Loader } from './source.ts';
@@ -29,7 +31,7 @@ export async function loadSqlite(
   const target = await whereItLeads(named);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);
-  if (!force) await refuseToOverwrite(target);
+  if (!force) refuseToOverwrite(target);
 
   const directory = dirname(target);
   const written = join(directory, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
@@ -40,12 +42,12 @@ export async function loadSqlite(
       await chown(written, previous.uid, previous.gid);
       await chmod(written, previous.mode);
       await release(target, directory, signal);
-    } else if (!force) await refuseToOverwrite(target);
+    } else if (!force) refuseToOverwrite(target);
     signal.throwIfAborted();
     // Before the rename: SQLite would take an old log for a part of the new database.
     for (const leftover of leftovers(target)) await rm(leftover, { force: true });
     await rename(written, target);
-    await sync(directory);
+    await syncFolder(directory);
   } finally {
     await rm(written, { force: true });
   }
@@ -66,9 +68,9 @@ async function whereItLeads(path: string): Promise<string> {
 
 const leftovers = (target: string): string[] => ['-wal', '-shm', '-journal'].map((suffix) => target + suffix);
 
-async function refuseToOverwrite(target: string): Promise<void> {
+function refuseToOverwrite(target: string): void {
   for (const path of [target, ...leftovers(target)])
-    if (await stat(path).catch(() => undefined))
+    if (existsSync(path))
       throw new SealiftError('target-exists', `${path} exists`, {
         hint: 'give another path, or use --force',
       });
@@ -116,8 +118,3 @@ async function release(target: string, directory: string, signal: AbortSignal): 
 
 const inUse = (target: string, cause?: unknown): SealiftError =>
   new SealiftError('target-exists', `${target} is in use`, { hint: 'stop the program that uses it', cause });
-
-async function sync(directory: string): Promise<void> {
-  await using handle = await open(directory);
-  await handle.sync();
-}

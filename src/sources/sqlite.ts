@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync } from 'node:fs';
 import { open, realpath, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -66,13 +66,13 @@ async function* save(
  */
 async function copyTo(from: string, to: string, directory: string, signal: AbortSignal): Promise<Facts> {
   const before = await fingerprint(from);
-  const idle = (await isWal(from)) && !(await exists(`${from}-wal`));
+  const idle = (await isWal(from)) && !existsSync(`${from}-wal`);
   if (!idle) return sqlite({ do: 'copy', from, to, immutable: false }, from, directory, signal);
 
   const attempt = sqlite({ do: 'copy', from, to, immutable: true }, from, directory, signal);
   // If somebody wrote meanwhile, an error means as little as success.
   await Promise.allSettled([attempt]);
-  const untouched = (await fingerprint(from)) === before && !(await exists(`${from}-wal`));
+  const untouched = (await fingerprint(from)) === before && !existsSync(`${from}-wal`);
   // An immutable database has no journal; what it is by nature stands in its header.
   if (untouched) return { ...(await attempt), journalMode: 'wal' };
   signal.throwIfAborted();
@@ -114,12 +114,6 @@ async function headerOf(path: string): Promise<Buffer> {
   await using _ = file;
   return (await file.read(Buffer.alloc(20), 0, 20, 0)).buffer;
 }
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
 
 /** Runs one of the tasks of `sqlite-copy`; its temporary files, too, stay in `directory`. */
 export async function sqlite(
