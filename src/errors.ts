@@ -75,6 +75,12 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The same, and what to do about it. */
+export const sentenceOf = (error: unknown): string =>
+  error instanceof SealiftError && error.hint !== undefined
+    ? `${error.message} (${error.hint})`
+    : messageOf(error);
+
 /** What the system refuses about a path is told in its words; what else nobody expected is a fault of the program. */
 export function asSealiftError(error: unknown): SealiftError {
   if (error instanceof SealiftError) return error;

@@ -1,7 +1,7 @@
 import { formatDuration } from '../clock.ts';
 import { mapConcurrent } from '../concurrency.ts';
 import type { JobConfig, SourceConfig } from '../config/config.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { SealiftError, sentenceOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { formatSize } from '../output.ts';
 import { isPartial, type Problem } from '../problems.ts';
@@ -121,9 +121,9 @@ async function saveSource(
       return { name, source: source.name, kind: stream.kind ?? source.kind, status, written };
     } catch (error) {
       context.signal.throwIfAborted();
-      log.error({ stream: name }, `${name} failed and is not in the snapshot: ${sayingWhat(error)}`);
+      log.error({ stream: name }, `${name} failed and is not in the snapshot: ${sentenceOf(error)}`);
       log.debug({ err: error }, 'the cause');
-      telling.problem('stream-failed', `${name}: ${sayingWhat(error)}`);
+      telling.problem('stream-failed', `${name}: ${sentenceOf(error)}`);
       return undefined;
     }
   };
@@ -133,9 +133,9 @@ async function saveSource(
     .measure(() => source.streams({ signal, temporary, detail, problem: atOnce.problem }))
     .catch((error: unknown) => {
       context.signal.throwIfAborted();
-      log.error({ source: source.name }, `source ${source.name} failed: ${sayingWhat(error)}`);
+      log.error({ source: source.name }, `source ${source.name} failed: ${sentenceOf(error)}`);
       log.debug({ err: error }, 'the cause');
-      notes.add('source-failed', sayingWhat(error));
+      notes.add('source-failed', sentenceOf(error));
       return [];
     });
   const { parallel = 1 } = source;
@@ -180,12 +180,6 @@ function shrinkage(name: string, bytes: number, lastBytes: number | undefined): 
   if (lastBytes === undefined || padme(bytes) * 2 >= lastBytes) return undefined;
   return `${name} has shrunk to ${formatSize(bytes)}; in the last snapshot it had ${formatSize(lastBytes)}. Is all of it there?`;
 }
-
-/** The sentence of an error, and what to do about it. */
-const sayingWhat = (error: unknown): string =>
-  error instanceof SealiftError && error.hint !== undefined
-    ? `${error.message} (${error.hint})`
-    : messageOf(error);
 
 const describe = (name: string, { bytes, sha256, segments }: WrittenStream) =>
   ({

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import * as openpgp from 'openpgp';
-import { messageOf, SealiftError, systemCode } from '../errors.ts';
+import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { type Guard, guardFolder, readGuarded } from '../permissions.ts';
 
 /** What was found in one file: keys, or the reason why it holds none. */
@@ -9,11 +9,6 @@ export interface KeyFile {
   readonly file: string;
   readonly keys: readonly openpgp.Key[];
   readonly problem: string | undefined;
-}
-
-export interface KeyProblem {
-  readonly file: string;
-  readonly message: string;
 }
 
 const extensions = new Set(['.asc', '.gpg', '.pgp', '.key']);
@@ -32,7 +27,7 @@ export async function readKeyFiles(paths: readonly string[]): Promise<KeyFile[]>
       for (const file of filesOf(path)) found.push(await readKeyFile(file));
     } catch (error) {
       if (!(error instanceof SealiftError)) throw error;
-      found.push({ file: path, keys: [], problem: withHint(error) });
+      found.push({ file: path, keys: [], problem: sentenceOf(error) });
     }
   }
   return found;
@@ -43,8 +38,7 @@ export async function readKeyFile(file: string): Promise<KeyFile> {
   try {
     return { file, keys: await parseKeys(readGuarded(file, guard)), problem: undefined };
   } catch (error) {
-    const problem = error instanceof SealiftError ? withHint(error) : messageOf(error);
-    return { file, keys: [], problem };
+    return { file, keys: [], problem: sentenceOf(error) };
   }
 }
 
@@ -141,8 +135,4 @@ function packetAt(bytes: Uint8Array, at: number): { tag: number; next: number } 
   const next = at + start + length;
   if (next > bytes.length) throw new Error('the file is cut off, or is not an OpenPGP key');
   return { tag: (header & 0x40) === 0 ? (header >> 2) & 15 : header & 63, next };
-}
-
-function withHint(error: SealiftError): string {
-  return error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
 }

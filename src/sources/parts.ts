@@ -1,4 +1,4 @@
-import { messageOf, SealiftError } from '../errors.ts';
+import { sentenceOf } from '../errors.ts';
 import type { Source, SourceContext, SourceStream } from './source.ts';
 
 /**
@@ -25,11 +25,6 @@ export async function streamsOfParts(
   for (const error of failures) context.problem('source-failed', sentenceOf(error));
   return streams;
 }
-
-const sentenceOf = (error: unknown): string =>
-  error instanceof SealiftError && error.hint !== undefined
-    ? `${error.message} (${error.hint})`
-    : messageOf(error);
 
 /** As many at once as the part that allows the most. */
 export const parallelOfParts = (parts: readonly Source[]): number =>
