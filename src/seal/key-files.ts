@@ -3,6 +3,7 @@ import { extname, join } from 'node:path';
 import * as openpgp from 'openpgp';
 import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { type Guard, guardFolder, readGuarded } from '../permissions.ts';
+import { packetAt } from './packets.ts';
 
 /** What was found in one file: keys, or the reason why it holds none. */
 export interface KeyFile {
@@ -90,49 +91,20 @@ async function parseBinary(binaryKeys: Uint8Array): Promise<openpgp.Key[]> {
   return keys;
 }
 
-/** Walks the packet headers (RFC 9580, 4.2) and counts primary keys, public (6) and secret (5). */
+/** Walks the packets and counts primary keys, public (6) and secret (5). */
 function countPrimaryKeys(bytes: Uint8Array): number {
   let count = 0;
   const tags: number[] = [];
   for (let at = 0; at < bytes.length;) {
-    const { tag, next } = packetAt(bytes, at);
-    tags.push(tag);
-    if (tag === 5 || tag === 6) count++;
-    at = next;
+    const packet = packetAt(bytes, at);
+    if ((bytes[at]! & 0x80) === 0) throw new Error('it is not an OpenPGP key');
+    if (!packet) throw new Error('the file is cut off, or is not an OpenPGP key');
+    tags.push(packet.tag);
+    if (packet.tag === 5 || packet.tag === 6) count++;
+    at = packet.end;
   }
   if (count > 0) return count;
   if (tags.every((tag) => tag === 2))
     throw new Error('it holds a revocation certificate or signature, not a key');
   throw new Error('it holds an OpenPGP message, not a key');
-}
-
-function packetAt(bytes: Uint8Array, at: number): { tag: number; next: number } {
-  const byte = (offset: number): number => {
-    const value = bytes[at + offset];
-    if (value === undefined) throw new Error('the file is cut off');
-    return value;
-  };
-  const number = (offset: number, size: number): number => {
-    let value = 0;
-    for (let index = 0; index < size; index++) value = value * 256 + byte(offset + index);
-    return value;
-  };
-  const header = byte(0);
-  if ((header & 0x80) === 0) throw new Error('it is not an OpenPGP key');
-  let length: number;
-  let start: number;
-  if ((header & 0x40) === 0) {
-    const size = [1, 2, 4][header & 3];
-    if (size === undefined) throw new Error('it is not an OpenPGP key');
-    [length, start] = [number(1, size), 1 + size];
-  } else {
-    const first = byte(1);
-    if (first < 192) [length, start] = [first, 2];
-    else if (first < 224) [length, start] = [(first - 192) * 256 + byte(2) + 192, 3];
-    else if (first === 255) [length, start] = [number(2, 4), 6];
-    else throw new Error('it is not an OpenPGP key');
-  }
-  const next = at + start + length;
-  if (next > bytes.length) throw new Error('the file is cut off, or is not an OpenPGP key');
-  return { tag: (header & 0x40) === 0 ? (header >> 2) & 15 : header & 63, next };
 }
