@@ -14,8 +14,7 @@ import { chooseSample, readSample } from './audit-sample.ts';
 import { bucketFindings, readAllowed, readClock, strayObjects, unfinishedWrites } from './audit-store.ts';
 import { lookAtHost, type AuditedHost } from './audit-survey.ts';
 import type { Context, Outcome } from './context.ts';
-import { absentHost } from './prune.ts';
-import { openReaderSession, type ReaderSession } from './reader-session.ts';
+import { absentHost, openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface AuditOptions extends ReportOptions {
   readonly host?: string;

@@ -19,7 +19,7 @@ import type { UnfinishedWrite } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkedStoreTime } from './host-store.ts';
 import { ownKey } from './trusted.ts';
-import { openReaderSession, type ReaderSession } from './reader-session.ts';
+import { absentHost, openReaderSession, type ReaderSession } from './reader-session.ts';
 
 export interface PruneOptions {
   readonly host?: string;
@@ -165,18 +165,6 @@ export async function pruneStore(
     nextExpiryMs: earliest(work.map(({ plan }) => plan.nextExpiryMs)),
   };
 }
-
-/** Nothing of this host is in the store. */
-export const absentHost = (
-  { store }: ReaderSession,
-  host: string | undefined,
-  present: readonly string[],
-): SealiftError =>
-  new SealiftError(
-    'store-not-found',
-    `the store ${store.address} holds no backups${host === undefined ? '' : ` of host ${host}`}`,
-    { hint: present.length === 0 ? 'Was a backup made yet?' : `It holds: ${present.join(', ')}` },
-  );
 
 /** Counts objects by host and reason: there may be a million of them. */
 class Reasons {

@@ -96,18 +96,23 @@ export async function oneHost(
   const hosts = await hostsIn(session, signal);
   const [only] = hosts;
   if (named === undefined && only !== undefined && hosts.length === 1) return only;
-  if (named !== undefined || hosts.length === 0)
-    throw new SealiftError(
-      'store-not-found',
-      named === undefined
-        ? `the store ${session.store.address} holds no backups`
-        : `the store ${session.store.address} holds no backups of host ${named}`,
-      { hint: hosts.length === 0 ? 'Was a backup made yet?' : `It holds: ${hosts.join(', ')}` },
-    );
+  if (named !== undefined || hosts.length === 0) throw absentHost(session, named, hosts);
   throw new SealiftError('host-ambiguous', `the store holds several hosts: ${hosts.join(', ')}`, {
     hint: 'Choose one with --host NAME.',
   });
 }
+
+/** Nothing of this host is in the store. */
+export const absentHost = (
+  { store }: ReaderSession,
+  host: string | undefined,
+  present: readonly string[],
+): SealiftError =>
+  new SealiftError(
+    'store-not-found',
+    `the store ${store.address} holds no backups${host === undefined ? '' : ` of host ${host}`}`,
+    { hint: present.length === 0 ? 'Was a backup made yet?' : `It holds: ${present.join(', ')}` },
+  );
 
 /** The hosts that have something in the store, or the one that is asked for if it has. */
 export const hostsIn = (
