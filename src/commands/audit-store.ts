@@ -3,11 +3,10 @@ import { standingOf, type AllowedRecipient, type Finding } from '../policy/audit
 import type { AuditedWrite, StoreClock } from '../policy/audit-store.ts';
 import { judgeBucket } from '../policy/bucket-rules.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
-import type { Limits } from '../policy/prune-plan.ts';
-import { graceSeconds } from '../policy/retention.ts';
+import { ceilingSeconds, graceSeconds, limitsOf, type Limits } from '../policy/retention.ts';
 import { inspectRecipients } from '../seal/recipients.ts';
 import { parseKey } from '../snapshot/object-key.ts';
-import { limitsOf, type AuditedHost } from './audit-survey.ts';
+import type { AuditedHost } from './audit-survey.ts';
 import type { Context } from './context.ts';
 import type { ReaderSession } from './reader-session.ts';
 
@@ -57,8 +56,7 @@ export async function unfinishedWrites(
   signal: AbortSignal,
 ): Promise<AuditedWrite[]> {
   const grace = new Map(hosts.map(({ facts }) => [facts.host, standingOf(facts).graceMs]));
-  const { maxAge, reuseWindow } = limitsOf(config);
-  const longest = Math.max(...grace.values(), graceSeconds(maxAge, reuseWindow) * 1000);
+  const longest = Math.max(...grace.values(), graceSeconds(limitsOf(config)) * 1000);
   const writes: AuditedWrite[] = [];
   for await (const { key, startedAt } of store.unfinished(signal)) {
     const parsed = parseKey(key);
@@ -85,7 +83,7 @@ export async function bucketFindings(
   const findings = hosts.flatMap(({ facts }) => {
     const { live } = standingOf(facts);
     const limits = live.reduce<Limits>(
-      (a, b) => (a.maxAge + a.reuseWindow > b.maxAge + b.reuseWindow ? a : b),
+      (a, b) => (ceilingSeconds(a) > ceilingSeconds(b) ? a : b),
       live[0] ?? limitsOf(config),
     );
     const { maxAge, reuseWindow } = limits;

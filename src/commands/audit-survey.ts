@@ -1,8 +1,8 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Config } from '../config/config.ts';
 import type { AllowedRecipient, AuditedSnapshot, Finding, HostFacts } from '../policy/audit-facts.ts';
 import { judgeHost } from '../policy/audit-rules.ts';
 import { futureToleranceMs, possibleMs } from '../policy/prune-plan.ts';
+import { limitsOf } from '../policy/retention.ts';
 import { longestGapSeconds } from '../policy/schedule.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf } from '../snapshot/index.ts';
@@ -106,11 +106,6 @@ function factsOf(
     jobs: config.host === host ? new Set(config.jobs.map(({ name }) => name)) : undefined,
   };
 }
-
-export const limitsOf = ({ maxAgeSeconds, reuseWindowSeconds }: Config) => ({
-  maxAge: maxAgeSeconds,
-  reuseWindow: reuseWindowSeconds,
-});
 
 function auditedSnapshot(
   { index, object, sha256 }: Snapshot,

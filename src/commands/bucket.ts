@@ -13,6 +13,7 @@ import {
   wantedLifecycle,
   type BucketSubject,
 } from '../policy/bucket-rules.ts';
+import { ceilingSeconds, limitsOf } from '../policy/retention.ts';
 import type { Bucket, BucketRules, Reading } from '../store/bucket.ts';
 import { openStore, unattendedPatienceMs } from '../store/open.ts';
 import type { S3Options } from '../store/s3-client.ts';
@@ -76,7 +77,7 @@ export async function refuseUnsafeBucket(
     log.debug(`the lifecycle rules of ${bucket.address} were not checked: ${why}`);
     return;
   }
-  const [rule] = deletingLiveData(lifecycle.value, limitsOf(config, config.store, bucket, [host]));
+  const [rule] = deletingLiveData(lifecycle.value, subjectOf(config, config.store, bucket, [host]));
   if (!rule) return;
   throw new SealiftError(
     'bucket-unsafe',
@@ -91,7 +92,7 @@ export async function refuseUnsafeBucket(
 export async function lookAtBucket(config: Config, host: string, signal: AbortSignal): Promise<Finding[]> {
   if (config.store.kind !== 's3') return [];
   using bucket = await open(config.store);
-  return judgeBucket(await bucket.read(signal), limitsOf(config, config.store, bucket, [host]));
+  return judgeBucket(await bucket.read(signal), subjectOf(config, config.store, bucket, [host]));
 }
 
 async function bucketOf(context: Context): Promise<{ config: Config; s3: S3Config }> {
@@ -123,7 +124,7 @@ async function subjectsOf(
   const { signal, log } = context;
   await using store = await openStore(s3, log);
   const trust = await trustOf(config);
-  const own = limitsOf(config, s3, bucket, config.host === undefined ? [] : [config.host]);
+  const own = subjectOf(config, s3, bucket, config.host === undefined ? [] : [config.host]);
   const subjects: [BucketSubject, ...BucketSubject[]] = [own];
   const stored = await hostsIn({ store }, signal);
   for (const host of stored.filter((name) => name !== config.host)) {
@@ -131,7 +132,7 @@ async function subjectsOf(
     const { snapshots } = await readSnapshots(store, host, listing, trust.get(host) ?? [], { signal });
     const [longest] = snapshots
       .map(({ index: { maxAge, reuseWindow } }) => ({ maxAge, reuseWindow }))
-      .toSorted((a, b) => b.maxAge + b.reuseWindow - a.maxAge - a.reuseWindow);
+      .toSorted((a, b) => ceilingSeconds(b) - ceilingSeconds(a));
     if (longest) subjects.push({ ...own, hosts: [host], ...longest });
     else
       log.warn(
@@ -141,18 +142,12 @@ async function subjectsOf(
   return subjects;
 }
 
-const limitsOf = (
+const subjectOf = (
   config: Config,
   s3: S3Config,
   { address }: Bucket,
   hosts: readonly string[],
-): BucketSubject => ({
-  address,
-  prefix: s3.prefix,
-  hosts,
-  maxAge: config.maxAgeSeconds,
-  reuseWindow: config.reuseWindowSeconds,
-});
+): BucketSubject => ({ address, prefix: s3.prefix, hosts, ...limitsOf(config) });
 
 /**
  * The length of a default lock in days, in which S3 counts. Refuses one that would break the promise of any host in the

@@ -4,7 +4,7 @@ import type { Config } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
-import { graceSeconds } from '../policy/retention.ts';
+import { graceSeconds, limitsOf } from '../policy/retention.ts';
 import { openIndexCache } from '../snapshot/index-cache.ts';
 import { formatKey, formatSnapshotId, randomTag, segmentsFolder } from '../snapshot/object-key.ts';
 import { openStore } from '../store/open.ts';
@@ -121,7 +121,7 @@ async function checkRights(
   } finally {
     // Also if the write failed: a store may have taken in what it did not acknowledge.
     const removal = await removeProbe(store, { folder, key }).catch((error: unknown) => error);
-    const grace = formatDuration(graceSeconds(config.maxAgeSeconds, config.reuseWindowSeconds));
+    const grace = formatDuration(graceSeconds(limitsOf(config)));
     if (written === true && !context.signal.aborted)
       tellRemoval(checkup, store, removal, `the probe ${key} stays until prune finds it, ${grace} old`);
     else if (removal !== 'gone' && removal !== 'absent')

@@ -4,6 +4,7 @@ import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
+import { limitsOf } from '../policy/retention.ts';
 import { objectsOf } from '../snapshot/index.ts';
 import { parseKey, startOf } from '../snapshot/object-key.ts';
 import {
@@ -219,7 +220,7 @@ function planHost(
   const plan = planPrune({
     nowMs,
     surveyedMs: surveyed.getTime(),
-    configured: { maxAge: config.maxAgeSeconds, reuseWindow: config.reuseWindowSeconds },
+    configured: limitsOf(config),
     own,
     snapshots: survey.snapshots.map(({ index, object }) => ({
       snapshot: index.snapshot,

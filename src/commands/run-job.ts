@@ -5,7 +5,7 @@ import type { JobConfig } from '../config/config.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import type { Log } from '../log.ts';
-import { runLimitSeconds } from '../policy/retention.ts';
+import { limitsOf, runLimitSeconds } from '../policy/retention.ts';
 import { isPartial, type Problem } from '../problems.ts';
 import type { Progress } from '../progress.ts';
 import { loadRecipients, type Recipients } from '../seal/recipients.ts';
@@ -108,7 +108,7 @@ async function saveJob(
   const startedAt = await checkedStoreTime(session, context);
   await refuseUnsafeBucket(config, host, context);
   const run = new AbortController();
-  const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
+  const limitSeconds = runLimitSeconds(limitsOf(config));
   const overtime = setTimeout(
     () => run.abort(tooLong(job, limitSeconds)),
     Math.min(limitSeconds * 1000, longestTimerMs),
@@ -255,8 +255,7 @@ function composeIndex(
     previous: run.previous,
     startedAt: rfc3339(run.startedAt),
     finishedAt: rfc3339(run.finishedAt),
-    maxAge: config.maxAgeSeconds,
-    reuseWindow: config.reuseWindowSeconds,
+    ...limitsOf(config),
     expiresAt: rfc3339(new Date(run.startedAt.getTime() + config.maxAgeSeconds * 1000)),
     schedule: job.schedule,
     timezone: job.timezone,

@@ -1,6 +1,6 @@
 import { rfc3339 } from '../clock.ts';
-import { futureToleranceMs, type Limits } from './prune-plan.ts';
-import { graceSeconds } from './retention.ts';
+import { futureToleranceMs } from './prune-plan.ts';
+import { largestOf, type Limits, type LimitsMs } from './retention.ts';
 
 /**
  * What the audit rules are given: plain data of one host's folder, gathered without any private key. Times are
@@ -147,18 +147,14 @@ export const lateToleranceMs = 120 * minuteMs;
 export const startToleranceMs = 15 * minuteMs;
 
 /** What follows from the facts, and several rules need. */
-export interface Standing {
+export interface Standing extends LimitsMs {
   /** Without what is dated in the future. */
   readonly counted: readonly AuditedSnapshot[];
   readonly live: readonly AuditedSnapshot[];
   /** Live, or ended so lately that no pruner need have come. */
   readonly kept: readonly AuditedSnapshot[];
-  readonly maxAgeMs: number;
-  readonly graceMs: number;
   /** Of the newest live snapshot, and on the host its configuration: a host that lowered maxAge has pruned by it. */
   readonly currentMaxAgeMs: number | undefined;
-  /** Older than this no object is, whatever names it (rule R5). */
-  readonly ceilingMs: number;
 }
 
 /** When a snapshot ends (rules R2 and R9). */
@@ -178,16 +174,12 @@ export function standingOf({ nowMs, snapshots, configured, jobs }: HostFacts): S
     ...(kept.length > 0 ? kept : counted),
     ...(kept.length === 0 || jobs !== undefined ? [configured] : []),
   ];
-  const largest = (of: (limits: Limits) => number): number =>
-    1000 * binding.reduce((most, limits) => Math.max(most, of(limits)), 0);
   return {
     counted,
     live,
     kept,
     currentMaxAgeMs: least(maxAgeOf(live), jobs === undefined ? undefined : configured.maxAge * 1000),
-    maxAgeMs: largest(({ maxAge }) => maxAge),
-    graceMs: largest(({ maxAge, reuseWindow }) => graceSeconds(maxAge, reuseWindow)),
-    ceilingMs: largest(({ maxAge, reuseWindow }) => maxAge + reuseWindow),
+    ...largestOf(binding),
   };
 }
 

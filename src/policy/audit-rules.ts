@@ -14,7 +14,8 @@ import {
 } from './audit-facts.ts';
 import { judgeFreshness } from './audit-freshness.ts';
 import { judgeRetention } from './audit-retention.ts';
-import { futureToleranceMs, type Limits } from './prune-plan.ts';
+import { futureToleranceMs } from './prune-plan.ts';
+import { ceilingSeconds, type Limits } from './retention.ts';
 
 /**
  * What an auditor says: the promises of docs/format.md as pure functions of what was found in the store, the limits and
@@ -57,7 +58,7 @@ const inWords = ({ maxAge, reuseWindow }: Limits): string =>
 function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
   const [longest] = live
     .filter(({ maxAge, reuseWindow }) => maxAge > configured.maxAge || reuseWindow > configured.reuseWindow)
-    .toSorted((a, b) => b.maxAge + b.reuseWindow - (a.maxAge + a.reuseWindow));
+    .toSorted((a, b) => ceilingSeconds(b) - ceilingSeconds(a));
   if (!longest) return [];
   const message =
     `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +

@@ -2,8 +2,7 @@ import type { DefaultRetention, LifecycleRule } from '@aws-sdk/client-s3';
 import { day, formatDuration } from '../clock.ts';
 import { countOf } from '../count-of.ts';
 import type { Finding } from './audit-facts.ts';
-import type { Limits } from './prune-plan.ts';
-import { runLimitSeconds } from './retention.ts';
+import { ceilingSeconds, runLimitSeconds, type Limits } from './retention.ts';
 
 /**
  * The rules that a bucket itself should have, and what is to be said of those that it has: pure functions of the hosts,
@@ -35,19 +34,15 @@ const pruneToleranceSeconds = 2 * 3600;
 /** No object is larger: it is written by one PutObject. */
 const longestObjectBytes = 5 * 2 ** 30;
 
-/** Objects of sealift live this long at most (rule R5). */
-const longestLifeSeconds = ({ maxAge, reuseWindow }: Limits): number => maxAge + reuseWindow;
-
 /**
  * After how many days the bucket deletes what no pruner did. A day more than the longest life, because lifecycle rules
  * run once a day.
  */
-export const backstopDays = (limits: Limits): number =>
-  Math.ceil(longestLifeSeconds(limits) / daySeconds) + 1;
+export const backstopDays = (limits: Limits): number => Math.ceil(ceilingSeconds(limits) / daySeconds) + 1;
 
 /** The longest default lock with which all objects of a snapshot can be deleted when it expires. */
-export const longestLockSeconds = ({ maxAge, reuseWindow }: Limits): number =>
-  maxAge - runLimitSeconds(maxAge, reuseWindow) - pruneToleranceSeconds;
+export const longestLockSeconds = (limits: Limits): number =>
+  limits.maxAge - runLimitSeconds(limits) - pruneToleranceSeconds;
 
 /**
  * All rules that the bucket should have: ours for the hosts of the subject, and every other one as it is, those of other
@@ -153,7 +148,7 @@ export function deletingLiveData(
   rules: readonly LifecycleRule[],
   subject: BucketSubject,
 ): { readonly id: string; readonly reason: string }[] {
-  const neededSeconds = longestLifeSeconds(subject);
+  const neededSeconds = ceilingSeconds(subject);
   return rules.flatMap((rule) => {
     const { Days, Date: date } = rule.Expiration ?? {};
     const tooEarly = date !== undefined || (Days !== undefined && Days * daySeconds < neededSeconds);
@@ -220,7 +215,7 @@ const lockDays = (lock: DefaultRetention | undefined): number =>
 export function lockTooLong(lockSeconds: number, limits: Limits): string | undefined {
   const longest = longestLockSeconds(limits);
   if (lockSeconds <= longest) return undefined;
-  const runLimit = formatDuration(runLimitSeconds(limits.maxAge, limits.reuseWindow));
+  const runLimit = formatDuration(runLimitSeconds(limits));
   return (
     `a lock of ${formatDuration(lockSeconds)} keeps objects when their snapshot has expired; at most ` +
     `${formatDuration(longest)} are possible: retention.maxAge (${formatDuration(limits.maxAge)}) less the longest run (${runLimit}) and 2h`

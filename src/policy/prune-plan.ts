@@ -1,16 +1,10 @@
 import { wasSetBack } from '../clock.ts';
-import { graceSeconds } from './retention.ts';
+import { largestOf, type Limits, type LimitsMs } from './retention.ts';
 
 /**
  * What a pruner deletes of one host, and why: rules R2 to R6, R8 and R9 of docs/format.md as one pure function of what
  * a listing showed, the indexes that could be verified, the limits and the time.
  */
-
-/** Retention in seconds. */
-export interface Limits {
-  readonly maxAge: number;
-  readonly reuseWindow: number;
-}
 
 export interface NamedObject {
   /** The snapshot in whose folder it lies. */
@@ -140,12 +134,6 @@ function endOf(
   return { ms: born + maxAge * 1000, reason: 'expired' };
 }
 
-interface LimitsMs {
-  readonly maxAgeMs: number;
-  readonly graceMs: number;
-  readonly ceilingMs: number;
-}
-
 /**
  * The largest limits that anybody who may be at work on this host has: its live snapshots, and its own configuration.
  * Where the pruner is somebody else and nothing is live, those of the last snapshots, and the pruner's own.
@@ -155,17 +143,11 @@ function limitsOf(
   ended: readonly Limits[],
   { own, configured }: Pick<PruneSubject<never>, 'own' | 'configured'>,
 ): LimitsMs {
-  const binding = [
+  return largestOf([
     ...live,
     ...(own || live.length === 0 ? [configured] : []),
     ...(live.length === 0 ? ended : []),
-  ];
-  const largest = (of: (limits: Limits) => number): number => 1000 * Math.max(...binding.map(of));
-  return {
-    maxAgeMs: largest(({ maxAge }) => maxAge),
-    graceMs: largest(({ maxAge, reuseWindow }) => graceSeconds(maxAge, reuseWindow)),
-    ceilingMs: largest(({ maxAge, reuseWindow }) => maxAge + reuseWindow),
-  };
+  ]);
 }
 
 /** Rule R6: what should be live and cannot be read, or is missing by the chain. */

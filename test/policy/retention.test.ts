@@ -7,8 +7,8 @@ const hour = 3600;
 const day = 24 * hour;
 
 test('the limits of the defaults are those that are documented: 70 h and 97 h', () => {
-  assert.equal(runLimitSeconds(7 * day, 26 * hour) / hour, 70);
-  assert.equal(graceSeconds(7 * day, 26 * hour) / hour, 97);
+  assert.equal(runLimitSeconds({ maxAge: 7 * day, reuseWindow: 26 * hour }) / hour, 70);
+  assert.equal(graceSeconds({ maxAge: 7 * day, reuseWindow: 26 * hour }) / hour, 97);
 });
 
 test('for every allowed pair of ages the limits keep what the rules of the format need', () => {
@@ -17,8 +17,8 @@ test('for every allowed pair of ages the limits keep what the rules of the forma
   fc.assert(
     fc.property(reuseWindow, more, (window, extra) => {
       const maxAge = window + extra;
-      const limit = runLimitSeconds(maxAge, window);
-      const grace = graceSeconds(maxAge, window);
+      const limit = runLimitSeconds({ maxAge, reuseWindow: window });
+      const grace = graceSeconds({ maxAge, reuseWindow: window });
       assert.ok(limit >= 11 * hour, 'a run has time');
       // An object named again is at most W old when the run starts; it must outlive the longest run unreferenced.
       assert.ok(window + limit < grace, 'nothing that a running backup names is taken for unreferenced');

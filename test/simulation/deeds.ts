@@ -1,5 +1,5 @@
 import { SealiftError } from '../../src/errors.ts';
-import { runLimitSeconds } from '../../src/policy/retention.ts';
+import { limitsOf, runLimitSeconds } from '../../src/policy/retention.ts';
 import type { Bucket } from './bucket.ts';
 import { jobs, type Deed, type Limits } from './history.ts';
 import { inSeconds, type Machine, type Mood, type Pruner } from './machine.ts';
@@ -117,8 +117,7 @@ function jump(
 }
 
 function slow({ sim }: Machine, parts: number): Mood {
-  const { maxAgeSeconds, reuseWindowSeconds } = sim.settings;
-  const limitMs = runLimitSeconds(maxAgeSeconds, reuseWindowSeconds) * 1000;
+  const limitMs = runLimitSeconds(limitsOf(sim.settings)) * 1000;
   // Every run puts three objects at least: the host's key, what changed, and the details.
   let left = 3;
   const putMs = (parts * limitMs) / left;

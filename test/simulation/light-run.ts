@@ -8,7 +8,7 @@ import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from '../../s
 import type { RunContext } from '../../src/commands/run-job.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { takeLock } from '../../src/lock.ts';
-import { runLimitSeconds } from '../../src/policy/retention.ts';
+import { limitsOf, runLimitSeconds } from '../../src/policy/retention.ts';
 import { sealBytes } from '../../src/seal/message.ts';
 import { loadRecipients } from '../../src/seal/recipients.ts';
 import { createSeal } from '../../src/seal/seal.ts';
@@ -35,7 +35,7 @@ export async function lightRun(
   const { store, host, state, config, hostKey } = session;
   using _lock = await takeLock(join(state.dir, 'lock', job.name), `job ${job.name} on this host`);
   const startedAt = await checkedStoreTime(session, { signal, log, clock });
-  const limitSeconds = runLimitSeconds(config.maxAgeSeconds, config.reuseWindowSeconds);
+  const limitSeconds = runLimitSeconds(limitsOf(config));
   const recipients = await loadRecipients(config.recipients, startedAt);
   const before = await readOwnHost(session, { signal, now: startedAt });
   const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });

@@ -6,7 +6,7 @@ import type { Config } from '../../src/config/config.ts';
 import { messageOf, SealiftError } from '../../src/errors.ts';
 import type { AuditRule } from '../../src/policy/audit-facts.ts';
 import { scheduleOf } from '../../src/policy/cron.ts';
-import { runLimitSeconds } from '../../src/policy/retention.ts';
+import { limitsOf, runLimitSeconds } from '../../src/policy/retention.ts';
 import { decideRun } from '../../src/policy/schedule.ts';
 import { openBytes } from '../../src/seal/open.ts';
 import { sealPackets } from '../../src/seal/packets.ts';
@@ -212,8 +212,7 @@ class World {
     running.add(job);
     // The product's own timer runs in real time; this one stands for it.
     const overtime = new AbortController();
-    const { maxAgeSeconds, reuseWindowSeconds } = sim.settings;
-    const limitMs = runLimitSeconds(maxAgeSeconds, reuseWindowSeconds) * 1000;
+    const limitMs = runLimitSeconds(limitsOf(sim.settings)) * 1000;
     this.#timeline.at(this.#timeline.elapsedMs + limitMs, () =>
       overtime.abort(new SealiftError('run-limit', `${by} ran too long`)),
     );
