@@ -1,12 +1,12 @@
 import { SealiftError } from '../errors.ts';
 import { standingOf, type AllowedRecipient, type Finding } from '../policy/audit-facts.ts';
 import type { AuditedWrite, StoreClock } from '../policy/audit-store.ts';
-import { judgeBucket } from '../policy/bucket-rules.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { ceilingSeconds, graceSeconds, limitsOf, type Limits } from '../policy/retention.ts';
 import { inspectRecipients } from '../seal/recipients.ts';
 import { parseKey } from '../snapshot/object-key.ts';
 import type { AuditedHost } from './audit-survey.ts';
+import { lookAtBucket } from './bucket.ts';
 import type { Context } from './context.ts';
 import type { ReaderSession } from './reader-session.ts';
 
@@ -69,29 +69,23 @@ export async function unfinishedWrites(
 }
 
 /** What the bucket does by itself, held against the longest life that each host signed. A directory does nothing. */
-export async function bucketFindings(
-  { store, config }: ReaderSession,
+export const bucketFindings = (
+  { config }: ReaderSession,
   hosts: readonly AuditedHost[],
   signal: AbortSignal,
-): Promise<Finding[]> {
-  if (config.store.kind !== 's3') return [];
-  // The SDK is large, and a directory does without it.
-  const { readBucketRules } = await import('../store/bucket.ts');
-  const rules = await readBucketRules(config.store, signal);
-  if (!rules) return [];
-  const { prefix } = config.store;
-  const findings = hosts.flatMap(({ facts }) => {
-    const { live } = standingOf(facts);
-    const limits = live.reduce<Limits>(
-      (a, b) => (ceilingSeconds(a) > ceilingSeconds(b) ? a : b),
-      live[0] ?? limitsOf(config),
-    );
-    const { maxAge, reuseWindow } = limits;
-    return judgeBucket(rules, { address: store.address, prefix, hosts: [facts.host], maxAge, reuseWindow });
-  });
-  // What is said of the bucket as a whole is said once.
-  return [...new Map(findings.map((one) => [`${one.subject} ${one.message}`, one])).values()];
-}
+): Promise<Finding[]> =>
+  lookAtBucket(
+    config,
+    hosts.map(({ facts }) => {
+      const { live } = standingOf(facts);
+      const longest = live.reduce<Limits>(
+        (a, b) => (ceilingSeconds(a) > ceilingSeconds(b) ? a : b),
+        live[0] ?? limitsOf(config),
+      );
+      return { ...longest, host: facts.host };
+    }),
+    signal,
+  );
 
 /** Objects that lie outside of the folders that were looked at. */
 export async function strayObjects(

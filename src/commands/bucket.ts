@@ -13,7 +13,7 @@ import {
   wantedLifecycle,
   type BucketSubject,
 } from '../policy/bucket-rules.ts';
-import { ceilingSeconds, limitsOf } from '../policy/retention.ts';
+import { ceilingSeconds, limitsOf, type Limits } from '../policy/retention.ts';
 import type { Bucket, BucketRules, Reading } from '../store/bucket.ts';
 import { openStore, unattendedPatienceMs } from '../store/open.ts';
 import type { S3Options } from '../store/s3-client.ts';
@@ -88,11 +88,23 @@ export async function refuseUnsafeBucket(
   );
 }
 
-/** What is to be said of the bucket with regard to one host; nothing of a directory. Asks, and changes nothing. */
-export async function lookAtBucket(config: Config, host: string, signal: AbortSignal): Promise<Finding[]> {
-  if (config.store.kind !== 's3') return [];
-  using bucket = await open(config.store);
-  return judgeBucket(await bucket.read(signal), subjectOf(config, config.store, bucket, [host]));
+/** What is to be said of the bucket with regard to these hosts; nothing of a directory. Asks, and changes nothing. */
+export async function lookAtBucket(
+  { store }: Config,
+  hosts: readonly (Limits & { readonly host: string })[],
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  if (store.kind !== 's3') return [];
+  using bucket = await open(store);
+  const { address } = bucket;
+  const subjects = hosts.map(({ host, maxAge, reuseWindow }) => ({
+    address,
+    prefix: store.prefix,
+    hosts: [host],
+    maxAge,
+    reuseWindow,
+  }));
+  return judgeBucket(await bucket.read(signal), ...subjects);
 }
 
 async function bucketOf(context: Context): Promise<{ config: Config; s3: S3Config }> {
@@ -182,12 +194,7 @@ function report(
   changed?: boolean,
 ): { broken: boolean } {
   const [subject] = subjects;
-  // What is said of the bucket as a whole is said once.
-  const findings = [
-    ...new Map(
-      subjects.flatMap((one) => judgeBucket(rules, one)).map((one) => [`${one.subject} ${one.message}`, one]),
-    ).values(),
-  ];
+  const findings = judgeBucket(rules, ...subjects);
   const broken = findings.some(({ severity }) => severity === 'broken');
   if (json) {
     output.json({

@@ -246,7 +246,9 @@ async function checkBucket(
   { signal }: Context,
 ): Promise<void> {
   const place = config.store.kind === 's3' ? config.store.bucket : config.store.path;
-  const findings = await checkup.attempt('bucket', place, () => lookAtBucket(config, host, signal));
+  const findings = await checkup.attempt('bucket', place, () =>
+    lookAtBucket(config, [{ host, ...limitsOf(config) }], signal),
+  );
   if (findings?.length === 0)
     checkup.add('bucket', place, 'good', 'its rules delete in time and not too early, and it is not public');
   for (const { severity, subject, message } of findings ?? [])

@@ -89,13 +89,14 @@ function hostOfRule({ ID = '' }: LifecycleRule, prefix: string): string | undefi
 
 const snapshotsOf = (host: string, { prefix }: BucketSubject): string => `${prefix}${host}/snap/`;
 
-/** What is to be said of the bucket; nothing if all is as it should be. */
-export function judgeBucket(facts: BucketFacts, subject: BucketSubject): Finding[] {
-  return [
+/** What is to be said of the bucket; nothing if all is as it should be. What concerns several subjects is said once. */
+export function judgeBucket(facts: BucketFacts, ...subjects: readonly BucketSubject[]): Finding[] {
+  const findings = subjects.flatMap((subject) => [
     ...judgeLifecycle(facts, subject),
     ...judgeLock(facts.lock, subject),
     ...judgePublic(facts.publicBy, subject),
-  ];
+  ]);
+  return [...new Map(findings.map((one) => [`${one.subject} ${one.message}`, one])).values()];
 }
 
 const warning = (subject: string, message: string): Finding => ({

@@ -12,7 +12,7 @@ import {
   type GetBucketAclCommandOutput,
   type LifecycleRule,
 } from '@aws-sdk/client-s3';
-import type { S3Config, StoreConfig } from '../config/config.ts';
+import type { S3Config } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { connect, isAbsent, isUnknown, nameOf, statusOf, type S3Options } from './s3-client.ts';
 
@@ -45,16 +45,6 @@ export interface Bucket extends Disposable {
   ): Promise<{ changed: boolean; rules: readonly LifecycleRule[] }>;
   /** New objects get this retention, which a holder of the right can lift; objects that are there keep theirs. */
   lockByDefault(days: number, signal?: AbortSignal): Promise<void>;
-}
-
-/** The rules of a store's bucket; undefined for a directory, which has none. */
-export async function readBucketRules(
-  config: StoreConfig,
-  signal?: AbortSignal,
-): Promise<BucketRules | undefined> {
-  if (config.kind !== 's3') return undefined;
-  using bucket = openBucket(config);
-  return await bucket.read(signal);
 }
 
 export function openBucket(config: S3Config, options?: S3Options): Bucket {
