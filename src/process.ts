@@ -143,7 +143,7 @@ export async function perform(
  */
 export async function feedProcess(
   command: Omit<Command, 'input'>,
-  body: AsyncIterable<Uint8Array>,
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   signal: AbortSignal,
   { mayStopReading = false }: { mayStopReading?: boolean } = {},
 ): Promise<{ stdout: string; stderr: string }> {
@@ -455,7 +455,11 @@ class Tail {
 }
 
 /** Whether the program took it all. With `holdBack` it gets the last chunk only once the body has ended. */
-async function feed(stdin: Writable, body: AsyncIterable<Uint8Array>, holdBack: boolean): Promise<boolean> {
+async function feed(
+  stdin: Writable,
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  holdBack: boolean,
+): Promise<boolean> {
   const write = (chunk: Uint8Array) =>
     new Promise<boolean>((resolve) => stdin.write(chunk, (error) => resolve(!error)));
   let held: Uint8Array | undefined;

@@ -15,6 +15,7 @@ import {
 } from './ldap-server.ts';
 import { hasOpenIn, isSame, type Process, processesNamed } from './processes.ts';
 import type { LoadContext, Loader, LoadStream } from './source.ts';
+import { readSmall } from './small-body.ts';
 import { targetPath } from './target-url.ts';
 
 export const ldapLoader: Loader = {
@@ -49,7 +50,7 @@ export async function loadLdap(
       `${configFile} is not among the streams, and without it no database can be made`,
       { hint: 'choose the whole source; for one database: --to DIR, then slapadd -b SUFFIX -l FILE' },
     );
-  const text = await readConfig(config, signal);
+  const text = await readConfig(config);
   const databases = databasesOf(text).map((database) => ({
     database,
     data: streams.find(({ file }) => file === database.file),
@@ -69,7 +70,7 @@ export async function loadLdap(
     if (aside !== undefined) lines.push(`what was in ${folder} is in ${aside}`);
   }
 
-  await add(slapd, ['-n', '0'], once(text), 'the configuration', signal);
+  await add(slapd, ['-n', '0'], [Buffer.from(text)], 'the configuration', signal);
   lines.push(`${target} made`);
   for (const { database, data } of databases) {
     const what = describe(database);
@@ -95,20 +96,9 @@ function targetFolder(into: string): string {
 }
 
 /** The schema makes it large, not the server. */
-const configLimitBytes = 64 * 1024 * 1024;
-
-async function readConfig(stream: LoadStream, signal: AbortSignal): Promise<string> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of stream.open()) {
-    signal.throwIfAborted();
-    sizeBytes += chunk.length;
-    if (sizeBytes > configLimitBytes) break;
-    chunks.push(Buffer.from(chunk));
-  }
-  const text = Buffer.concat(chunks).toString('utf8');
-  if (sizeBytes <= configLimitBytes && text.startsWith('dn: cn=config\n') && wholeLdif.ends.test(text))
-    return text;
+async function readConfig(stream: LoadStream): Promise<string> {
+  const text = (await readSmall(stream.open()))?.toString('utf8');
+  if (text?.startsWith('dn: cn=config\n') && wholeLdif.ends.test(text)) return text;
   throw new SealiftError('restore-failed', `${stream.file} is no configuration of slapd`);
 }
 
@@ -213,14 +203,10 @@ async function empty(folder: string): Promise<void> {
  */
 const entirely = ['-g', '-q', '-s'];
 
-async function* once(text: string): AsyncGenerator<Uint8Array, void, void> {
-  yield Buffer.from(text);
-}
-
 async function add(
   { slapadd, folder, runAs }: Slapd,
   which: readonly string[],
-  body: AsyncIterable<Uint8Array>,
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   what: string,
   signal: AbortSignal,
 ): Promise<void> {

@@ -51,7 +51,12 @@ async function streams(
   await context.detail({ type: 'server', source, version: await version(directories, signal) });
   for (const database of databases) await context.detail({ type: 'database', source, ...database });
   return [
-    { file: configFile, open: () => once(text) },
+    {
+      file: configFile,
+      async *open() {
+        yield Buffer.from(text);
+      },
+    },
     ...databases.map((database) => ({
       file: database.file,
       open: ({ signal }: SourceContext) => dump(slapd, database, signal),
@@ -106,10 +111,6 @@ async function readConfig(
     'source-damaged',
     `the configuration ${path} is not what it should be, although slapcat reported success`,
   );
-}
-
-async function* once(text: string): AsyncGenerator<Uint8Array, void, void> {
-  yield Buffer.from(text);
 }
 
 /** Without `-g`, a database would bring along those that are subordinate to it, which have streams of their own. */

@@ -12,6 +12,7 @@ import {
   type Server,
   sqlCommand,
 } from './mysql-connection.ts';
+import { readSmall, smallBodyBytes } from './small-body.ts';
 
 /**
  * Users, roles and grants as SQL, which both makers' servers give by SHOW CREATE USER and SHOW GRANTS: mariadb-dump can
@@ -141,7 +142,9 @@ export interface SavedUsers {
  * and give rights, so that a snapshot cannot pass off other SQL as its users.
  */
 export async function readUsers(body: AsyncIterable<Uint8Array>): Promise<SavedUsers> {
-  const sql = await text(body);
+  const bytes = await readSmall(body);
+  if (bytes === undefined) throw refused(`more than ${smallBodyBytes} bytes`);
+  const sql = bytes.toString('utf8');
   const statements = sqlStatements(sql).map(allowed);
   const accounts: string[] = [];
   for (const one of statements)
@@ -419,11 +422,8 @@ async function whatCanBeGiven(
 
 async function run(server: Server, statements: readonly string[], signal: AbortSignal): Promise<void> {
   const sql = plainSession + statements.map((statement) => `${statement};\n`).join('');
-  const body = (async function* () {
-    yield Buffer.from(sql);
-  })();
   try {
-    await feedProcess(sqlCommand(server), body, signal);
+    await feedProcess(sqlCommand(server), [Buffer.from(sql)], signal);
   } catch (error) {
     throw withoutStatement(explain(error, server));
   }
@@ -437,17 +437,4 @@ function withoutStatement(error: unknown): unknown {
   const { message, status, signal, stderr } = error.cause;
   const cause = new ToolFailure(message.split(' ', 1)[0]!, status, signal, cut(stderr));
   return new SealiftError(error.code, cut(error.message), { hint: error.hint, cause });
-}
-
-const limitBytes = 64 * 1024 * 1024;
-
-async function text(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of body) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw refused(`more than ${limitBytes} bytes`);
-    chunks.push(Buffer.from(chunk));
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }

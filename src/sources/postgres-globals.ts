@@ -9,6 +9,7 @@ import {
   psqlScript,
   type Server,
 } from './postgres-connection.ts';
+import { readSmall, smallBodyBytes } from './small-body.ts';
 
 /**
  * Loads roles and tablespaces. psql would carry out commands for this machine (`\!`) that stand in its input, and a
@@ -24,7 +25,9 @@ export async function loadGlobals(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const saved = sqlStatements(await text(body)).map(allowed);
+  const text = await readSmall(body);
+  if (text === undefined) throw refused(`more than ${smallBodyBytes} bytes`);
+  const saved = sqlStatements(text.toString('latin1')).map(allowed);
   const there = (await ask(server, database, existing, signal)) as Existing;
   const lines: string[] = [];
   const wanted = saved.filter((statement) => {
@@ -43,7 +46,7 @@ export async function loadGlobals(
     : ['--single-transaction'];
   // Terse: an error does not quote the statement, which may hold the hash of a password.
   const argv = [path, ...psqlOptions(server, database), ...atOnce, '--set=VERBOSITY=terse', '--file=-'];
-  await feedProcess(command(server, argv, psqlEncoding), bytes(psqlScript(wanted)), signal);
+  await feedProcess(command(server, argv, psqlEncoding), [Buffer.from(psqlScript(wanted), 'latin1')], signal);
   lines.push(`roles and tablespaces loaded (${wanted.length} of ${saved.length} statements)`);
   return [...new Set(lines)];
 }
@@ -132,21 +135,4 @@ export function sqlStatements(sql: string): string[] {
 /** The name that an identifier of such a text stands for. */
 export function unquote(identifier: string): string {
   return identifier.startsWith('"') ? identifier.slice(1, -1).replaceAll('""', '"') : identifier;
-}
-
-const limitBytes = 64 * 1024 * 1024;
-
-async function text(body: AsyncIterable<Uint8Array>): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of body) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > limitBytes) throw refused(`more than ${limitBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('latin1');
-}
-
-async function* bytes(text: string): AsyncGenerator<Uint8Array, void, void> {
-  yield Buffer.from(text, 'latin1');
 }

@@ -252,11 +252,7 @@ async function run(
 ): Promise<void> {
   const path = await anyProgram(server, 'psql');
   const argv = [path, ...psqlOptions(server, database), '--file=-'];
-  await feedProcess(command(server, argv, psqlEncoding), one(Buffer.from(psqlScript(statements))), signal);
-}
-
-async function* one(body: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
-  yield body;
+  await feedProcess(command(server, argv, psqlEncoding), [Buffer.from(psqlScript(statements))], signal);
 }
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
