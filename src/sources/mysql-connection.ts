@@ -1,5 +1,4 @@
-import { chmod, chown, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
 import {
@@ -11,6 +10,8 @@ import {
   systemUser,
   ToolFailure,
 } from '../process.ts';
+import { writeSecretFile } from './secret-file.ts';
+import type { Surroundings } from './source.ts';
 import { type Tls, withTls } from './tls.ts';
 
 /** How the programs of MariaDB or MySQL reach one server. */
@@ -41,11 +42,6 @@ export interface ServerAddress {
   readonly runAs?: string | undefined;
 }
 
-export interface Surroundings {
-  readonly signal: AbortSignal;
-  temporary(): Promise<string>;
-}
-
 /**
  * Lays down the password where only the programs can read it. Without one they log in as they would by hand: by the
  * `~/.my.cnf` of the user they run as, or by the socket, where Debian's server knows root.
@@ -59,7 +55,7 @@ export async function reach(
   const secretDir =
     password === undefined
       ? undefined
-      : await writeOptionFile(password, await around.temporary(), runAs, around.signal);
+      : dirname(await writeSecretFile(optionFile, optionFileText(password), runAs, around));
   // Authorities that an option file names a folder of would count beside ours.
   const noOthersDir = tls === undefined ? '' : await around.temporary();
   const isSocket = host?.startsWith('/') === true;
@@ -81,31 +77,12 @@ export async function reach(
 const optionFile = 'password.cnf';
 
 /** https://mariadb.com/kb/en/configuring-mariadb-with-option-files/ */
-async function writeOptionFile(
-  password: Secret,
-  directory: string,
-  runAs: SystemUser | undefined,
-  signal: AbortSignal,
-): Promise<string> {
+function optionFileText(password: Secret): string {
   const text = password.reveal();
   if (/[\r\n\0]/.test(text))
     throw new SealiftError('config-invalid', 'a password for MariaDB or MySQL cannot hold a line break');
-  const path = join(directory, optionFile);
   // In quotes, because a bare # begins a comment.
-  const quoted = `"${text.replace(/[\\"]/g, '\\$&')}"`;
-  await writeFile(path, `[client]\npassword=${quoted}\n`, { mode: 0o600, flag: 'wx' });
-  if (runAs === undefined || runAs.uid === process.geteuid?.()) return directory;
-  await chown(path, runAs.uid, runAs.gid);
-  await chown(directory, runAs.uid, runAs.gid);
-  await chmod(directory, 0o700);
-  await output({ argv: ['test', '-r', path], runAs }, signal).catch((cause: unknown) => {
-    signal.throwIfAborted();
-    throw new SealiftError('config-invalid', `the user ${runAs.name} cannot enter ${directory}`, {
-      hint: 'leave out runAs where a password is given, or let that user pass through the folders above it',
-      cause,
-    });
-  });
-  return directory;
+  return `[client]\npassword="${text.replace(/[\\"]/g, '\\$&')}"\n`;
 }
 
 /** Whose server or program it is. They drift apart: neither maker's programs know all of the other's server. */

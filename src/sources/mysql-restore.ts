@@ -13,12 +13,11 @@ import {
   type Server,
   type ServerAddress,
   sqlCommand,
-  type Surroundings,
 } from './mysql-connection.ts';
 import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
 import { failedLoad } from './load-failure.ts';
-import type { Loader, LoadStream } from './source.ts';
+import type { Loader, LoadStream, Surroundings } from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 

@@ -1,4 +1,4 @@
-import { chmod, chown, readdir, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
@@ -12,6 +12,8 @@ import {
   ToolFailure,
 } from '../process.ts';
 import { type Cluster, debianClusters, findCluster } from './postgres-cluster.ts';
+import { writeSecretFile } from './secret-file.ts';
+import type { Surroundings } from './source.ts';
 import { type Tls, withTls } from './tls.ts';
 
 /** How PostgreSQL's own programs reach one server. */
@@ -42,11 +44,6 @@ export interface ServerAddress {
   readonly runAs?: string | undefined;
 }
 
-export interface Surroundings {
-  readonly signal: AbortSignal;
-  temporary(): Promise<string>;
-}
-
 /** Decides as whom to connect, and lays down the password where only the programs can read it. */
 export async function reach(
   address: ServerAddress,
@@ -63,7 +60,7 @@ export async function reach(
   const passFile =
     password === undefined
       ? address.passFile
-      : await writePassFile(password, await around.temporary(), runAs, signal);
+      : await writeSecretFile('pgpass', passFileText(password), runAs, around);
   const programs = directories ?? (await programDirectories());
   return { host, port, user, passFile, tls, runAs, cluster, directories: programs };
 }
@@ -91,30 +88,11 @@ async function runAsUser(
 }
 
 /** https://www.postgresql.org/docs/current/libpq-pgpass.html */
-async function writePassFile(
-  password: Secret,
-  directory: string,
-  runAs: SystemUser | undefined,
-  signal: AbortSignal,
-): Promise<string> {
+function passFileText(password: Secret): string {
   const text = password.reveal();
   if (/[\r\n]/.test(text))
     throw new SealiftError('config-invalid', 'a password for PostgreSQL cannot hold a line break');
-  const path = join(directory, 'pgpass');
-  await writeFile(path, `*:*:*:*:${text.replace(/[\\:]/g, '\\$&')}\n`, { mode: 0o600, flag: 'wx' });
-  if (runAs === undefined || runAs.uid === process.geteuid?.()) return path;
-  await chown(path, runAs.uid, runAs.gid);
-  await chown(directory, runAs.uid, runAs.gid);
-  await chmod(directory, 0o700);
-  // libpq passes over a file that it cannot see, and the server would then complain of a missing password.
-  await output({ argv: ['test', '-r', path], runAs }, signal).catch((cause: unknown) => {
-    signal.throwIfAborted();
-    throw new SealiftError('config-invalid', `the user ${runAs.name} cannot enter ${directory}`, {
-      hint: 'leave out runAs where a password is given, or let that user pass through the folders above it',
-      cause,
-    });
-  });
-  return path;
+  return `*:*:*:*:${text.replace(/[\\:]/g, '\\$&')}\n`;
 }
 
 /** Debian keeps each version's programs in a folder of its own: newest first, then what is on the PATH. */

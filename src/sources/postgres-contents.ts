@@ -2,9 +2,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess } from '../process.ts';
-import { program, type Server, type Surroundings } from './postgres-connection.ts';
+import { program, type Server } from './postgres-connection.ts';
 import { sqlStatements, unquote } from './postgres-globals.ts';
-import type { LoadStream } from './source.ts';
+import type { LoadStream, Surroundings } from './source.ts';
 
 /** What the head of a dump tells of it. */
 export interface Contents {

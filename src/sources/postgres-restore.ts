@@ -16,13 +16,12 @@ import {
   reach,
   type Server,
   type ServerAddress,
-  type Surroundings,
 } from './postgres-connection.ts';
 import { failedLoad } from './load-failure.ts';
 import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
-import { type Loader, type LoadStream, nameOf } from './source.ts';
+import { type Loader, type LoadStream, nameOf, type Surroundings } from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 

@@ -70,6 +70,9 @@ export interface LoadContext {
   temporary(): Promise<string>;
 }
 
+/** What is needed to reach a server, be it to save it or to load it. */
+export type Surroundings = Pick<LoadContext, 'signal' | 'temporary'>;
+
 /**
  * How one kind of server is loaded. Refuses a target that is not empty with `target-exists`, unless forced, before it
  * changes anything; a load that fails leaves the target as it was, or its error says what it is now.
