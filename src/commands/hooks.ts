@@ -5,6 +5,7 @@ import { findStartable } from '../interpreter.ts';
 import type { Log } from '../log.ts';
 import type { Problem } from '../problems.ts';
 import { perform } from '../process.ts';
+import { TimeLimit } from '../time-limit.ts';
 
 /**
  * The programs of the operator's that run around a job. They see the small environment of every child and what is said
@@ -31,8 +32,6 @@ export type RunOutcome =
 
 /** After an interruption somebody waits for the end: a person, or systemd, which kills after 90 s. */
 const afterInterruptionMs = 30_000;
-/** Node fires longer timers at once. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /** Throws `hook-failed`, or the reason of `signal`. */
 export async function runBefore(hooks: Hooks, signal: AbortSignal): Promise<void> {
@@ -40,7 +39,7 @@ export async function runBefore(hooks: Hooks, signal: AbortSignal): Promise<void
   if (before === undefined) return;
   using limit = limitOf(hooks.job, 'before');
   try {
-    await run(hooks, 'before', before, {}, AbortSignal.any([signal, limit.signal]));
+    await limit.measure(() => run(hooks, 'before', before, {}, AbortSignal.any([signal, limit.signal])));
   } catch (cause) {
     signal.throwIfAborted();
     throw new SealiftError('hook-failed', `nothing was saved: ${describe('before', hooks.job, cause)}`, {
@@ -53,12 +52,13 @@ export async function runBefore(hooks: Hooks, signal: AbortSignal): Promise<void
 /** What went wrong, which by then has been logged; nothing can be thrown that the run would be lost for. */
 export async function runAfter(hooks: Hooks, outcome: RunOutcome): Promise<Problem | undefined> {
   const { job, log } = hooks;
-  if (job.after === undefined) return undefined;
+  const { after } = job;
+  if (after === undefined) return undefined;
   using limit = limitOf(job, 'after');
   using patience = patienceAfter(hooks);
   try {
     const ends = AbortSignal.any([limit.signal, patience.signal]);
-    await run(hooks, 'after', job.after, variablesOf(outcome), ends);
+    await limit.measure(() => run(hooks, 'after', after, variablesOf(outcome), ends));
     return undefined;
   } catch (cause) {
     const text = describe('after', job, cause);
@@ -95,26 +95,13 @@ const describe = (hook: string, { name }: JobConfig, cause: unknown): string =>
 const hintOf = (cause: unknown): string | undefined =>
   cause instanceof SealiftError ? cause.hint : undefined;
 
-/** A signal that aborts by itself, until it is disposed of. */
-interface Limit extends Disposable {
-  readonly signal: AbortSignal;
-}
-
-function limitOf({ hookTimeLimitSeconds }: JobConfig, hook: string): Limit {
+function limitOf({ hookTimeLimitSeconds }: JobConfig, hook: string): TimeLimit {
   const reason = `\`${hook}\` took longer than the hookTimeLimit of ${formatDuration(hookTimeLimitSeconds)}`;
-  const abort = new AbortController();
-  const timer =
-    hookTimeLimitSeconds === Infinity
-      ? undefined
-      : setTimeout(
-          () => abort.abort(new SealiftError('hook-failed', reason)),
-          Math.min(hookTimeLimitSeconds * 1000, longestTimerMs),
-        );
-  return { signal: abort.signal, [Symbol.dispose]: () => clearTimeout(timer) };
+  return new TimeLimit(hookTimeLimitSeconds * 1000, () => new SealiftError('hook-failed', reason));
 }
 
-/** Begins to count when the run is interrupted, before this or from now on. */
-function patienceAfter({ signal }: Hooks): Limit {
+/** Aborts by itself, until it is disposed of. Begins to count when the run is interrupted, before this or from now on. */
+function patienceAfter({ signal }: Hooks): Disposable & { readonly signal: AbortSignal } {
   const reason = `it was given ${afterInterruptionMs / 1000} s after the interruption, and took longer`;
   const abort = new AbortController();
   let timer: NodeJS.Timeout | undefined;
