@@ -5,7 +5,7 @@ import * as z from 'zod';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
 import type { Config } from './config.ts';
-import { type Environment, environment } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { explain } from './explain.ts';
 import { parseYaml, type ParsedYaml, type Path } from './positions.ts';
 import { toConfig } from './resolve.ts';
@@ -13,7 +13,7 @@ import { checkRules } from './rules.ts';
 import { type ConfigFile, schema } from './schema.ts';
 
 /** Where a configuration is looked for, in order. A path that was asked for is the only place. */
-export function configPlaces(path: string | undefined, env: Environment = environment()): string[] {
+export function configPlaces(path: string | undefined, env: Environment): string[] {
   const asked = path ?? env.configFile;
   if (asked !== undefined) return [resolve(env.cwd, asked)];
   return [
@@ -24,7 +24,7 @@ export function configPlaces(path: string | undefined, env: Environment = enviro
 }
 
 /** The first place that exists, or undefined. A place that cannot be looked at is an error, not an absence. */
-export function findConfig(path: string | undefined, env: Environment = environment()): string | undefined {
+export function findConfig(path: string | undefined, env: Environment): string | undefined {
   return configPlaces(path, env).find((place) => {
     try {
       return statSync(place) !== undefined;
@@ -42,7 +42,7 @@ export function findConfig(path: string | undefined, env: Environment = environm
  * Reads the configuration. Throws `config-not-found`, or `config-invalid` with every problem of the file at once, each
  * as `file:line:column: setting: what is wrong`.
  */
-export function loadConfig(path: string | undefined, env: Environment = environment()): Config {
+export function loadConfig(path: string | undefined, env: Environment): Config {
   const file = findConfig(path, env);
   if (file === undefined) throw notFound(path, env);
   const bytes = readGuarded(file, {
@@ -65,7 +65,7 @@ function refuseOtherEncodings(file: string, bytes: Buffer, env: Environment): vo
 }
 
 /** Checks the text of a configuration that stands, or is going to stand, in `file`. Throws `config-invalid`. */
-export function parseConfig(file: string, text: string, env: Environment = environment()): Config {
+export function parseConfig(file: string, text: string, env: Environment): Config {
   return toConfig(file, validate(file, text, env), env);
 }
 
