@@ -22,6 +22,10 @@ export function day(date: Date): string {
   return date.toISOString().slice(0, 10);
 }
 
+/** Whole days that are left; negative once it is past. */
+export const daysUntil = (date: Date, now: Date): number =>
+  Math.floor((date.getTime() - now.getTime()) / 86_400_000);
+
 const units = [
   ['d', 86_400],
   ['h', 3_600],

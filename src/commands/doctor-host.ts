@@ -1,4 +1,4 @@
-import { day } from '../clock.ts';
+import { day, daysUntil } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { inspectRecipients } from '../seal/recipients.ts';
@@ -62,7 +62,7 @@ export async function checkKeys(checkup: Checkup, config: Config, now: Date): Pr
     const ends =
       expiresAt === undefined
         ? 'it does not expire'
-        : `it expires in ${Math.floor((expiresAt.getTime() - now.getTime()) / 86_400_000)} days, on ${day(expiresAt)}`;
+        : `it expires in ${daysUntil(expiresAt, now)} days, on ${day(expiresAt)}`;
     checkup.add('keys', file, 'good', `recipient ${userId ?? fingerprint ?? ''}; ${ends}`);
   }
 

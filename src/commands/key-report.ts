@@ -1,4 +1,4 @@
-import { rfc3339 } from '../clock.ts';
+import { daysUntil, rfc3339 } from '../clock.ts';
 import { printable } from '../output.ts';
 import { hostFingerprint } from '../seal/host-key.ts';
 import { inspectRecipients, type RecipientReport } from '../seal/recipients.ts';
@@ -43,7 +43,7 @@ export function keysDocument({ recipients, hosts }: Keys, now: Date): object {
       userId: report.userId ?? null,
       algorithm: report.algorithm ?? null,
       expiresAt: expiresAt === undefined ? null : rfc3339(expiresAt),
-      daysToExpiry: daysTo(expiresAt, now) ?? null,
+      daysToExpiry: expiresAt === undefined ? null : daysUntil(expiresAt, now),
       usable: report.problems.length === 0,
       problems: report.problems,
       warnings: report.warnings,
@@ -108,11 +108,7 @@ export function printKeys({ output, clock }: Context, { recipients, hosts }: Key
 }
 
 function expiry(expiresAt: Date | undefined, now: Date): string {
-  const days = daysTo(expiresAt, now);
-  if (days === undefined) return 'never';
+  if (expiresAt === undefined) return 'never';
+  const days = daysUntil(expiresAt, now);
   return days < 0 ? 'past' : `in ${days} days`;
-}
-
-function daysTo(expiresAt: Date | undefined, now: Date): number | undefined {
-  return expiresAt === undefined ? undefined : Math.floor((expiresAt.getTime() - now.getTime()) / 86_400_000);
 }

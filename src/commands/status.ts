@@ -1,4 +1,4 @@
-import { formatDuration, rfc3339 } from '../clock.ts';
+import { daysUntil, formatDuration, rfc3339 } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
@@ -7,7 +7,7 @@ import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
 import { decideRun, lateSince } from '../policy/schedule.ts';
 import { isPartial } from '../problems.ts';
-import { expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
+import { earliest, expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
@@ -177,20 +177,15 @@ const readOne = (
 async function lookAtKeys({ clock }: Context, { config }: ReaderSession) {
   const now = clock();
   const reports = await inspectRecipients(config.recipients, now);
-  const times = reports.flatMap(({ expiresAt }) => (expiresAt ? [expiresAt.getTime()] : []));
-  const firstMs = times.length === 0 ? undefined : Math.min(...times);
-  const days = firstMs === undefined ? undefined : Math.floor((firstMs - now.getTime()) / dayMs);
+  const first = earliest(reports.map(({ expiresAt }) => expiresAt));
+  const days = first && daysUntil(first, now);
   const problems = reports.flatMap((report) => report.problems.map((text) => `${report.file}: ${text}`));
   if (reports.length === 0) problems.push('there are no recipients: no backup can be made');
   if (problems.length === 0 && days !== undefined && days < expiryWarningDays)
     problems.push(
       `a recipient's key expires in ${days} days; after that no backup is made (sealift keys check)`,
     );
-  return {
-    expiresAt: firstMs === undefined ? null : rfc3339(new Date(firstMs)),
-    daysToExpiry: days ?? null,
-    problems,
-  };
+  return { expiresAt: first ? rfc3339(first) : null, daysToExpiry: days ?? null, problems };
 }
 
 function lookAtClock({ clock }: Context, { now }: ReaderSession): string[] {

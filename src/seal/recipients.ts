@@ -1,5 +1,5 @@
 import type * as openpgp from 'openpgp';
-import { day, rfc3339 } from '../clock.ts';
+import { day, daysUntil, rfc3339 } from '../clock.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { readKeyFiles } from './key-files.ts';
 
@@ -37,7 +37,6 @@ export interface RecipientReport {
   readonly warnings: readonly string[];
 }
 
-const daySeconds = 86_400;
 export const expiryWarningDays = 30;
 
 /**
@@ -205,7 +204,7 @@ async function whyNot(key: openpgp.Key, error: unknown): Promise<string> {
 
 function soon(expiresAt: Date | undefined, now: Date): string[] {
   if (expiresAt === undefined) return [];
-  const days = Math.floor((expiresAt.getTime() - now.getTime()) / 1000 / daySeconds);
+  const days = daysUntil(expiresAt, now);
   return days < expiryWarningDays
     ? [`expires in ${days} days, on ${day(expiresAt)}: no backup runs after that`]
     : [];
@@ -253,7 +252,7 @@ function dateOf(time: Date | typeof Infinity | null): Date | undefined {
   return time instanceof Date ? time : undefined;
 }
 
-function earliest(dates: readonly (Date | undefined)[]): Date | undefined {
+export function earliest(dates: readonly (Date | undefined)[]): Date | undefined {
   return dates
     .filter((date) => date !== undefined)
     .toSorted((a, b) => a.getTime() - b.getTime())
