@@ -28,7 +28,7 @@ for (let i = 0; i < 84; i++) {
     for (let j = 0; j < perSnapshot; j++)
       yield { folder, id: text((i * perSnapshot + j).toString(16).padStart(32, '0')) };
   };
-  const common = { job: 'databases', sequence: 84 - i, previous: undefined, ...limits };
+  const common = { sequence: 84 - i, previous: undefined, ...limits };
   snapshots.push({ snapshot: folder, startedMs: modifiedMs, modifiedMs, names: names(), ...common });
 }
 const started = performance.now();

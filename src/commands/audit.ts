@@ -34,7 +34,7 @@ export async function audit(context: Context, options: AuditOptions): Promise<Ou
 }
 
 /** Looks at every host of the store, or one, and at the store itself; remembers what was seen for the next time. */
-export async function auditStore(
+async function auditStore(
   session: ReaderSession,
   context: Context,
   options: { readonly host?: string },

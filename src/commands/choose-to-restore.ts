@@ -42,7 +42,7 @@ export function chooseToRestore(
 }
 
 /** A tree of files, whatever kind of source it is of. */
-export const isTree = ({ role, kind }: IndexStream): boolean => role === 'data' && kind === 'files';
+const isTree = ({ role, kind }: IndexStream): boolean => role === 'data' && kind === 'files';
 
 function treesOf(choices: readonly Choice[], { source = [] }: RestoreOptions): Choice[] {
   const trees = choices.map(({ snapshot, streams }) => ({ snapshot, streams: streams.filter(isTree) }));

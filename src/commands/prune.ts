@@ -224,7 +224,6 @@ function planHost(
     own,
     snapshots: survey.snapshots.map(({ index, object }) => ({
       snapshot: index.snapshot,
-      job: index.job,
       sequence: index.sequence,
       startedMs: Date.parse(index.startedAt),
       modifiedMs: possibleMs(object.lastModified.getTime(), startOf(index.snapshot)),

@@ -52,7 +52,7 @@ export function explain(issue: Issue, data: unknown, schema: JsonSchema): Config
 }
 
 /** `did you mean "store"?`, if one of the candidates is close. */
-export function suggestion(value: unknown, candidates: readonly string[]): string {
+function suggestion(value: unknown, candidates: readonly string[]): string {
   if (typeof value !== 'string') return '';
   const near = candidates
     .map((candidate) => ({ candidate, distance: editDistance(value.toLowerCase(), candidate.toLowerCase()) }))

@@ -64,7 +64,7 @@ type Surroundings = OwnFiles & StoreAside & SqliteAside;
 type ToPath = (path: string) => string;
 type ToSecret = (value: RawSecret | undefined) => Secret | undefined;
 
-export function defaultStateDir(env: Environment): string {
+function defaultStateDir(env: Environment): string {
   return env.isRoot ? '/var/lib/sealift' : join(env.stateHome, 'sealift');
 }
 

@@ -15,7 +15,6 @@ export interface NamedObject {
 /** A snapshot whose index was verified. Times in milliseconds since 1970. */
 export interface PlannedSnapshot extends Limits {
   readonly snapshot: string;
-  readonly job: string;
   readonly sequence: number;
   readonly startedMs: number;
   /** When the store took the index in. */

@@ -1,6 +1,6 @@
 import { SealiftError } from '../errors.ts';
 
-export const pkeskTag = 1;
+const pkeskTag = 1;
 export const signatureTag = 2;
 export const onePassTag = 4;
 export const compressedTag = 8;

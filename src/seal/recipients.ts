@@ -242,7 +242,7 @@ const algorithmNames: Record<string, string> = {
 };
 
 /** `RSA 4096`, `ECDH curve25519`, `x25519`. */
-export function algorithmName(key: openpgp.Key | openpgp.Subkey): string {
+function algorithmName(key: openpgp.Key | openpgp.Subkey): string {
   const { algorithm, bits, curve } = key.getAlgorithmInfo();
   const detail = bits ?? curve?.replace('Legacy', '');
   return [algorithmNames[algorithm] ?? algorithm, ...(detail === undefined ? [] : [detail])].join(' ');

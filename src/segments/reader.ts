@@ -90,5 +90,3 @@ export function createSegmentReader({ pool, fetch, findSessionKey }: SegmentRead
     },
   };
 }
-
-export type SegmentReader = ReturnType<typeof createSegmentReader>;

@@ -8,7 +8,7 @@ import type { TarEntry } from './tar-records.ts';
  * the files one after the other, in blocks that are transferred. The reader may be `aheadBlocks` ahead; the memory of each
  * message, or the word that it had none, is sent back when it is done with, which grants one more.
  */
-export const aheadBlocks = 4;
+const aheadBlocks = 4;
 /** Items without content (a folder of a million sockets) are sent from this number on. */
 const crowdItems = 1000;
 

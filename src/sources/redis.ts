@@ -107,7 +107,7 @@ interface Counts {
  * Has redis-check-rdb, where there is one, read the whole dump (a file, or its bytes): structure and checksum. Throws
  * `source-damaged`. Undefined if it is missing; `too-new` if the dump is of a newer format than it knows.
  */
-export async function checkRdb(
+async function checkRdb(
   dump: string | AsyncIterable<Uint8Array>,
   directories: readonly string[],
   signal: AbortSignal,

@@ -51,7 +51,7 @@ export class TreePart {
  * A part cannot be compared with the SHA-256 of its stream. So every entry is held against what the details say of it,
  * and against where it must begin and end. Throws `verify-failed`.
  */
-export class Gate {
+class Gate {
   readonly #entries: readonly ChosenEntry[];
   #next = 0;
   /** Where the next entry begins in the smaller tar. */

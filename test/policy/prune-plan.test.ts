@@ -17,7 +17,6 @@ const ceiling = 7 * day + 26 * hour;
 
 const snapshot = (name: string, startedMs: number, more: Partial<PlannedSnapshot> = {}): PlannedSnapshot => ({
   snapshot: name,
-  job: 'databases',
   sequence: 1,
   startedMs,
   modifiedMs: startedMs + 1000,
@@ -260,7 +259,7 @@ describe('R6: with something live that is missing or cannot be read, nothing but
         previous: { snapshot: 'b', startedMs: before.startedMs, expiresMs: now + 3 * day },
       });
       // Whoever lowered maxAge has pruned by it: the newest snapshot tells.
-      const newest = snapshot('d', now - hour, { job: 'web', maxAge: 3 * 86_400 });
+      const newest = snapshot('d', now - hour, { maxAge: 3 * 86_400 });
       const problems = plan({ own: false, snapshots: [before, after, newest] }).problems;
       assert.equal(problems.length, closed ? 1 : 0);
     });
