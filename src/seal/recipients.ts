@@ -16,8 +16,6 @@ export interface Recipients {
   readonly ids: readonly RecipientId[];
   /** The time at which they were looked at: to seal to these very subkeys, it has to be that. */
   readonly at: Date;
-  /** When the first of them expires; undefined if none does. */
-  readonly expiresAt: Date | undefined;
   /** Sentences for the log: a key that expires soon, a key that stock GnuPG 2.2 cannot use. */
   readonly warnings: readonly string[];
 }
@@ -65,7 +63,6 @@ export async function loadRecipients(paths: readonly string[], now: Date): Promi
     keys: usable.map(({ key }) => key),
     ids: usable.map(({ id }) => id),
     at,
-    expiresAt: earliest(reports.map(({ expiresAt }) => expiresAt)),
     warnings: reports.flatMap(({ file, warnings }) => warnings.map((text) => `${file}: ${text}`)),
   };
 }
