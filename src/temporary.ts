@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ const toolLimitMs = 60_000;
  * so the caller must hold the lock that makes it the only one.
  */
 export async function openTemporary(owner: string): Promise<Temporary> {
-  const prefix = `sealift-${createHash('sha256').update(owner).digest('hex').slice(0, 12)}-`;
+  const prefix = `sealift-${hash('sha256', owner).slice(0, 12)}-`;
   const all = await readdir(tmpdir()).catch((cause: unknown) => {
     throw new SealiftError('failed', `the folder for temporary files cannot be read: ${messageOf(cause)}`, {
       hint: 'make it, or set TMPDIR to one that is there',

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
@@ -34,7 +34,7 @@ export function memoryFile({ stateDir, store }: Config, { stateHome }: Environme
     store.kind === 's3'
       ? `${store.endpoint ?? ''} ${store.bucket}/${store.prefix}`
       : `directory ${store.path}`;
-  const name = createHash('sha256').update(place).digest('hex').slice(0, 16);
+  const name = hash('sha256', place).slice(0, 16);
   const folder = existsSync(stateDir) ? stateDir : join(stateHome, 'sealift');
   return join(folder, `audit-${name}.json`);
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { extname, resolve } from 'node:path';
 import type { PrivateKey, PublicKey } from 'openpgp';
@@ -85,7 +85,7 @@ async function writeReport(
   const json = `${JSON.stringify(document, null, 2)}\n`;
   const html = auditPage(document, {
     jsonFile: files.json,
-    jsonSha256: sha256(json),
+    jsonSha256: hash('sha256', json),
     isSigned: key !== undefined,
   });
   const put = force ? replaceFile : writeNew;
@@ -104,8 +104,6 @@ async function writeReport(
   return written;
 }
 
-const sha256 = (text: string | Uint8Array): string => createHash('sha256').update(text).digest('hex');
-
 /**
  * Checks a report later: both files are signed by the auditor, whose public key is given, the page belongs to the JSON,
  * and that agrees with itself. What the report says does not change the exit code; whether it is genuine does.
@@ -119,7 +117,7 @@ export async function verifyReport(context: Context, file: string, options: Repo
   const json = await verifyFile(files.json, signers);
   const html = await verifyFile(files.html, signers);
   const document = parseDocument(json.content, files.json);
-  if (!html.content.toString('utf8').includes(sha256(json.content)))
+  if (!html.content.toString('utf8').includes(hash('sha256', json.content)))
     throw new SealiftError(
       'verify-failed',
       `the page ${files.html} belongs to another report than ${files.json}`,

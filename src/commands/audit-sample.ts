@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import type { SampledObject } from '../policy/audit-rules.ts';
@@ -64,7 +64,7 @@ export async function readSample(
     const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
     let newest: SampledObject | undefined;
     for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
-      const signed = createHash('sha256').update(bytes).digest('hex') === segment.sha256;
+      const signed = hash('sha256', bytes) === segment.sha256;
       const found = { key, signed, problem: sealProblem(bytes, keyIds) };
       if (signed) return [found];
       newest ??= found;

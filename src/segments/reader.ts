@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { mapAhead } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import { sealPackets } from '../seal/packets.ts';
@@ -24,7 +24,7 @@ export async function fetchVerified(fetch: FetchSegment, segment: StoredSegment)
   for await (const object of fetch(segment)) {
     found = true;
     if (object.length !== segment.storedBytes) continue;
-    if (createHash('sha256').update(object).digest('hex') === segment.sha256) return object;
+    if (hash('sha256', object) === segment.sha256) return object;
   }
   throw new SealiftError(
     'verify-failed',
@@ -44,7 +44,7 @@ export function createSegmentReader({ pool, fetch, findSessionKey }: SegmentRead
 
   const sessionKeyOf = (object: Uint8Array): Promise<Uint8Array> => {
     const packets = sealPackets(object);
-    const name = createHash('sha256').update(packets).digest('hex');
+    const name = hash('sha256', packets);
     let key = sessionKeys.get(name);
     if (!key) sessionKeys.set(name, (key = findSessionKey(packets)));
     return key;

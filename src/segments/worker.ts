@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { SealiftError, messageOf, type ErrorCode } from '../errors.ts';
@@ -73,7 +73,7 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
       const frame = compress(filled(task.slab));
       const object = sealBytes(task.seal, frame, paddingFor(frame.length));
       release(frame, frameRoom(task.slab.length));
-      return { object, sha256: createHash('sha256').update(object).digest('hex'), slab: task.slab };
+      return { object, sha256: hash('sha256', object), slab: task.slab };
     }
     case 'open': {
       const content = await openBytes(task.object, task.sessionKey);

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { PrivateKey, PublicKey } from 'openpgp';
 import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
@@ -122,7 +122,7 @@ async function readOnce(
           'verify-failed',
           `the index of ${host}/${snapshot} names another signer than it has`,
         );
-      const sha256 = createHash('sha256').update(bytes).digest('hex');
+      const sha256 = hash('sha256', bytes);
       await cache?.write(host, snapshot, object, { content, signer: index.signer, sha256 });
       return { index, object, sha256 };
     } catch (error) {
@@ -153,7 +153,7 @@ export async function commitSnapshot(
   await demandNamed(store, index, signal);
   await store.put(formatKey({ type: 'index', host: index.host, snapshot: index.snapshot }), signed, signal);
   await store.settle();
-  return { sha256: createHash('sha256').update(signed).digest('hex'), storedBytes: signed.length };
+  return { sha256: hash('sha256', signed), storedBytes: signed.length };
 }
 
 /** No grace is shorter: (A + W)/2 with W = 0 and A = 24 h. Nobody's prune takes what is younger, named or not. */

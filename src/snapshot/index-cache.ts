@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
@@ -34,14 +34,12 @@ const headSchema = z.object({
   content: z.string(),
 });
 
-const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
 const etagOf = ({ etag, sizeBytes, lastModified }: StoredObject): string =>
   `${etag} ${sizeBytes} ${lastModified.getTime()}`;
 
 /** A cache in `dir`, which is made when it is first needed; `address` tells stores apart. */
 export function openIndexCache(dir: string, address: string): IndexCache {
-  const root = join(dir, createHash('sha256').update(address).digest('hex').slice(0, 16));
+  const root = join(dir, hash('sha256', address).slice(0, 16));
   const made = new Set<string>();
 
   async function makeFolder(folder: string): Promise<void> {
@@ -60,7 +58,7 @@ export function openIndexCache(dir: string, address: string): IndexCache {
         const end = bytes.indexOf(0x0a);
         const head = headSchema.parse(JSON.parse(bytes.subarray(0, end).toString('utf8')));
         const content = bytes.subarray(end + 1);
-        if (head.etag !== etagOf(object) || head.content !== sha256Of(content)) return undefined;
+        if (head.etag !== etagOf(object) || head.content !== hash('sha256', content)) return undefined;
         return { content, signer: head.signer, sha256: head.sha256 };
       } catch {
         return undefined;
@@ -69,7 +67,7 @@ export function openIndexCache(dir: string, address: string): IndexCache {
     async write(host, snapshot, object, { content, signer, sha256 }) {
       const file = join(root, host, snapshot);
       const draft = `${file}.${randomBytes(6).toString('hex')}`;
-      const head = JSON.stringify({ etag: etagOf(object), signer, sha256, content: sha256Of(content) });
+      const head = JSON.stringify({ etag: etagOf(object), signer, sha256, content: hash('sha256', content) });
       try {
         await makeFolder(join(root, host));
         await writeFile(draft, Buffer.concat([Buffer.from(`${head}\n`), content]), {

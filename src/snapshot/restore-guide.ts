@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { S3Config, StoreConfig } from '../config/config.ts';
 import { inQuotes } from '../shell.ts';
 
@@ -132,7 +132,7 @@ list_snapshots() { (cd "$STORE/$HOST/snap" && ls -d */index.json.gpg | sed 's,/.
 : "\${S3_KEY:?}" "\${S3_SECRET:?}"
 BUCKET_URL=${inQuotes(bucketUrl(store))}
 PREFIX=${inQuotes(store.prefix)}
-NO_BODY='x-amz-content-sha256: ${createHash('sha256').digest('hex')}'
+NO_BODY='x-amz-content-sha256: ${hash('sha256', '')}'
 s3() {
   curl --silent --show-error --fail --path-as-is --aws-sigv4 ${inQuotes(`aws:amz:${store.region}:s3`)} --user "$S3_KEY:$S3_SECRET" --header "$NO_BODY" "$@"
 }
