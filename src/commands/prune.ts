@@ -1,4 +1,4 @@
-import { runningFrom } from '../clock.ts';
+import { runningFrom, type Clock } from '../clock.ts';
 import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
@@ -75,6 +75,32 @@ export async function pruneStore(
   const hosts = await surveyedHosts(session.store, signal, options.host);
   if (options.host !== undefined && hosts.length === 0)
     throw absentHost(session, options.host, await surveyedHosts(session.store, signal));
+  const { work, problems } = await planHosts(session, context, hosts, { now, time });
+  const deleting = new Deleting(context, options.dryRun === true);
+  for (const one of work) await deletePlanned(session, context, one, deleting);
+  problems.push(...(await abandonStranded(session, work, now, deleting, signal)));
+  for (const problem of problems) context.log.warn(problem);
+
+  return {
+    snapshots: work.flatMap(({ host, plan }) => plan.snapshots.map((ending) => ({ host, ...ending }))),
+    reasons: deleting.reasons(),
+    objects: deleting.objects,
+    bytes: deleting.bytes,
+    kept: work.reduce((sum, { survey, plan }) => sum + survey.objects.length - plan.objects.length, 0),
+    failed: deleting.failed,
+    problems,
+    dryRun: deleting.dryRun,
+    nextExpiryMs: earliest(work.map(({ plan }) => plan.nextExpiryMs)),
+  };
+}
+
+/** What is to be done of each host whose key is known, and why nothing of the others. */
+async function planHosts(
+  session: ReaderSession,
+  context: Context,
+  hosts: readonly string[],
+  { now, time }: { now: Date; time: Clock },
+): Promise<{ work: HostWork[]; problems: string[] }> {
   const key = await ownKey(session.config);
   const work: HostWork[] = [];
   const problems: string[] = [];
@@ -87,7 +113,7 @@ export async function pruneStore(
       continue;
     }
     try {
-      const options = { signal, cache: session.cache, tolerant: true };
+      const options = { signal: context.signal, cache: session.cache, tolerant: true };
       const survey = await surveyHost(session.store, host, trusted, options);
       reportForeign(context, survey);
       if (isStrange(survey)) problems.push(strange(host));
@@ -98,87 +124,101 @@ export async function pruneStore(
       problems.push(`host ${host} is left alone: ${error.message}`);
     }
   }
-  for (const { problems: ofHost } of work) problems.push(...ofHost);
+  return { work, problems: [...problems, ...work.flatMap(({ problems }) => problems)] };
+}
 
-  const failed: { key: string; reason: string }[] = [];
-  let objects = 0;
-  let bytes = 0;
-  let silent = 0;
-  const attempt = async (key: string, sizeBytes: number, act: () => Promise<void>): Promise<void> => {
+/** Indexes first: a reader must not meet one whose segments are going. */
+async function deletePlanned(
+  { store }: ReaderSession,
+  { log, signal }: Context,
+  { host, plan }: HostWork,
+  deleting: Deleting,
+): Promise<void> {
+  for (const { reason } of plan.objects) deleting.count(host, reason);
+  for (const { snapshot, reason } of plan.snapshots) log.info({ host, snapshot }, `ends: ${reason}`);
+  const indexes = plan.objects.filter(({ object }) => object.segment === undefined);
+  const segments = plan.objects.filter(({ object }) => object.segment !== undefined);
+  for (const deletions of [indexes, segments]) {
+    await mapConcurrent(deletions, deletesAtOnce, async ({ object, reason }) => {
+      const key = keyOf(host, object);
+      log.debug({ key, version: object.version }, reason);
+      await deleting.attempt(key, object.sizeBytes, () =>
+        store.remove({ key, version: object.version }, signal),
+      );
+    });
+    // A directory makes deletions durable here: no crash may bring an index back whose segments have gone.
+    if (!deleting.dryRun && deletions.length > 0) await store.settle();
+  }
+}
+
+/** Ends the writes that no run can still be at; what was not done and why. */
+async function abandonStranded(
+  session: ReaderSession,
+  work: readonly HostWork[],
+  now: Date,
+  deleting: Deleting,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { store } = session;
+  try {
+    const { stranded, undated } = await strandedWrites(session, work, now, signal);
+    for (const write of stranded) {
+      deleting.count(parseKey(write.key)?.host ?? '', 'write: begun and never ended');
+      await deleting.attempt(write.key, 0, () => store.abandon(write, signal));
+    }
+    return undated.map(
+      (key) => `the write of ${key} was begun, and the store does not say when: it is left alone`,
+    );
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+    return [`unfinished writes are left alone: ${error.message}`];
+  }
+}
+
+/** Deletes, or in a dry run only counts, and goes on when something cannot be deleted. */
+class Deleting {
+  readonly dryRun: boolean;
+  readonly #context: Context;
+  /** By host and reason: there may be a million objects. */
+  readonly #reasons = new Map<string, { host: string; reason: string; objects: number }>();
+  readonly failed: { key: string; reason: string }[] = [];
+  objects = 0;
+  bytes = 0;
+  #silent = 0;
+
+  constructor(context: Context, dryRun: boolean) {
+    this.#context = context;
+    this.dryRun = dryRun;
+  }
+
+  count(host: string, reason: string): void {
+    const known = this.#reasons.get(`${host} ${reason}`);
+    if (known) known.objects += 1;
+    else this.#reasons.set(`${host} ${reason}`, { host, reason, objects: 1 });
+  }
+
+  reasons(): PruneSummary['reasons'] {
+    return [...this.#reasons.values()];
+  }
+
+  async attempt(key: string, sizeBytes: number, act: () => Promise<void>): Promise<void> {
+    const { signal, log } = this.#context;
     signal.throwIfAborted();
     try {
-      if (options.dryRun !== true) await act();
-      objects += 1;
-      bytes += sizeBytes;
-      silent = 0;
+      if (!this.dryRun) await act();
+      this.objects += 1;
+      this.bytes += sizeBytes;
+      this.#silent = 0;
     } catch (error) {
       signal.throwIfAborted();
       // One object that always fails must not shield the others; a store that is gone is not asked a thousand times.
-      silent = error instanceof SealiftError && error.code === 'store-unavailable' ? silent + 1 : 0;
-      if (silent > 2 * deletesAtOnce) throw error;
+      const isSilent = error instanceof SealiftError && error.code === 'store-unavailable';
+      this.#silent = isSilent ? this.#silent + 1 : 0;
+      if (this.#silent > 2 * deletesAtOnce) throw error;
       const reason = messageOf(error);
-      failed.push({ key, reason });
-      context.log.error({ key }, reason);
+      this.failed.push({ key, reason });
+      log.error({ key }, reason);
     }
-  };
-  const { store } = session;
-  const reasons = new Reasons();
-  for (const { host, plan } of work) {
-    for (const { reason } of plan.objects) reasons.count(host, reason);
-    for (const { snapshot, reason } of plan.snapshots)
-      context.log.info({ host, snapshot }, `ends: ${reason}`);
-    // Indexes first: a reader must not meet one whose segments are going.
-    const indexes = plan.objects.filter(({ object }) => object.segment === undefined);
-    const segments = plan.objects.filter(({ object }) => object.segment !== undefined);
-    for (const deletions of [indexes, segments]) {
-      await mapConcurrent(deletions, deletesAtOnce, async ({ object, reason }) => {
-        const key = keyOf(host, object);
-        context.log.debug({ key, version: object.version }, reason);
-        await attempt(key, object.sizeBytes, () => store.remove({ key, version: object.version }, signal));
-      });
-      // A directory makes deletions durable here: no crash may bring an index back whose segments have gone.
-      if (options.dryRun !== true && deletions.length > 0) await store.settle();
-    }
-  }
-  try {
-    const { stranded, undated } = await strandedWrites(session, work, now, signal);
-    for (const key of undated)
-      problems.push(`the write of ${key} was begun, and the store does not say when: it is left alone`);
-    for (const write of stranded) {
-      reasons.count(parseKey(write.key)?.host ?? '', 'write: begun and never ended');
-      await attempt(write.key, 0, () => store.abandon(write, signal));
-    }
-  } catch (error) {
-    if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
-    problems.push(`unfinished writes are left alone: ${error.message}`);
-  }
-  for (const problem of problems) context.log.warn(problem);
-
-  return {
-    snapshots: work.flatMap(({ host, plan }) => plan.snapshots.map((ending) => ({ host, ...ending }))),
-    reasons: reasons.list(),
-    objects,
-    bytes,
-    kept: work.reduce((sum, { survey, plan }) => sum + survey.objects.length - plan.objects.length, 0),
-    failed,
-    problems,
-    dryRun: options.dryRun === true,
-    nextExpiryMs: earliest(work.map(({ plan }) => plan.nextExpiryMs)),
-  };
-}
-
-/** Counts objects by host and reason: there may be a million of them. */
-class Reasons {
-  readonly #counts = new Map<string, { host: string; reason: string; objects: number }>();
-
-  count(host: string, reason: string): void {
-    const known = this.#counts.get(`${host} ${reason}`);
-    if (known) known.objects += 1;
-    else this.#counts.set(`${host} ${reason}`, { host, reason, objects: 1 });
-  }
-
-  list(): PruneSummary['reasons'] {
-    return [...this.#counts.values()];
   }
 }
 
