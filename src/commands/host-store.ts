@@ -10,16 +10,11 @@ import {
   type UnreadableSnapshot,
 } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
-import {
-  formatKey,
-  isPast,
-  parseSnapshotId,
-  snapshotFolder,
-  snapshotsFolder,
-} from '../snapshot/object-key.ts';
+import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
 import type { Store } from '../store/store.ts';
 import type { HostSession } from './host-session.ts';
+import { snapshotIds, storedIndex } from './newest-run.ts';
 
 /** The store's time in whole seconds, after holding it against the local clock (rule R9). */
 export async function checkedStoreTime(
@@ -107,7 +102,7 @@ export async function nextInChain(
   { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<Pick<Index, 'sequence' | 'previous'>> {
   const { store, host, state, trusted, cache } = session;
-  const ids = await store.folders(snapshotsFolder(host), signal);
+  const ids = await snapshotIds(store, host, signal);
   // The index of a run that was broken off may have arrived since.
   const added = ids.filter(
     (id) => id !== snapshot && known.listing.get(id)?.index === undefined && parseSnapshotId(id)?.job === job,
@@ -115,9 +110,8 @@ export async function nextInChain(
   const fresh: HostListing = new Map(
     await Promise.all(
       added.map(async (id) => {
-        const key = formatKey({ type: 'index', host, snapshot: id });
-        const objects = await Array.fromAsync(store.list(snapshotFolder(host, id), signal));
-        return [id, { index: objects.find((object) => object.key === key), segments: new Map() }] as const;
+        const index = await storedIndex(store, host, id, signal);
+        return [id, { index, segments: new Map() }] as const;
       }),
     ),
   );

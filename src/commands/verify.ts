@@ -9,8 +9,9 @@ import type { Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey, parseSnapshotId, snapshotFolder } from '../snapshot/object-key.ts';
+import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
+import { storedIndex } from './newest-run.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
   oneHost,
@@ -53,7 +54,7 @@ export async function verify(
   const look = noteAbsences(session);
   const found: Found[] = [];
   if (options.readData === true) found.push(...(await readAll(context, look, view, objects)));
-  else found.push(...(await presentInSomeVersion(context, look, view, snapshots)));
+  else found.push(...(await presentInSomeVersion(context, look, view, snapshots, objects)));
   if (findSessionKey) found.push(...(await openAll(context, look, view, snapshots, findSessionKey)));
 
   const pruned = await prunedMeanwhile(session, snapshots, signal);
@@ -146,10 +147,9 @@ async function prunedMeanwhile(
 ): Promise<ReadonlySet<string>> {
   const later = time();
   const ended = snapshots.filter((snapshot) => !isExpired(snapshot, now) && isExpired(snapshot, later));
-  const gone = await mapConcurrent(ended, readsAtOnce, async ({ index: { host, snapshot }, object }) => {
-    const there = await Array.fromAsync(store.list(snapshotFolder(host, snapshot), signal), ({ key }) => key);
-    return there.includes(object.key) ? [] : [snapshot];
-  });
+  const gone = await mapConcurrent(ended, readsAtOnce, async ({ index: { host, snapshot } }) =>
+    (await storedIndex(store, host, snapshot, signal)) ? [] : [snapshot],
+  );
   return new Set(gone.flat());
 }
 
@@ -177,11 +177,10 @@ async function presentInSomeVersion(
   look: Look,
   view: HostView,
   snapshots: readonly Snapshot[],
+  objects: ReadonlyMap<string, Named>,
 ): Promise<Found[]> {
   const suspects = snapshots.flatMap((snapshot) => missingObjects(snapshot, view.listing));
-  const wanted = new Map(
-    [...distinctObjects(snapshots).values()].map(({ segment }) => [keyOf(view.host, segment), segment]),
-  );
+  const wanted = new Map([...objects.values()].map(({ segment }) => [keyOf(view.host, segment), segment]));
   const failures = await mapConcurrent(suspects, readsAtOnce, async (failure) => {
     const segment = wanted.get(failure.key);
     const reason = segment && (await whyUnreadable(context, look, view.host, segment));
