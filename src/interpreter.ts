@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { SealiftError } from './errors.ts';
-import { findCommand, searchPath } from './process.ts';
+import { findProgram, searchPath } from './process.ts';
 
 /** The kernel reads no more of a first line. */
 const firstLineBytes = 256;
@@ -36,6 +36,16 @@ export async function findStartable(
   }
   return path;
 }
+
+/** The program that a command starts: a path, from the folder that it stands in, or a name on the PATH. */
+const findCommand = (
+  program: string,
+  cwd: string,
+  directories: readonly string[],
+): Promise<string | undefined> =>
+  program.includes('/')
+    ? findProgram(basename(program), [resolve(cwd, dirname(program))])
+    : findProgram(program, directories);
 
 /** The words of a `#!` line; none where there is none, or it cannot be read: the user that it runs as may well. */
 async function firstLine(path: string): Promise<string[]> {

@@ -2,7 +2,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants, existsSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBlocks } from './blocks.ts';
@@ -173,16 +173,6 @@ const canBeStarted = (path: string): Promise<boolean> =>
     ([, stats]) => stats.isFile(),
     () => false,
   );
-
-/** The program that a command starts: a path, from the folder that it stands in, or a name on the PATH. */
-export const findCommand = (
-  program: string,
-  cwd = '/',
-  directories: readonly string[] = searchPath(),
-): Promise<string | undefined> =>
-  program.includes('/')
-    ? findProgram(basename(program), [resolve(cwd, dirname(program))])
-    : findProgram(program, directories);
 
 /** The directories of the PATH, or the usual ones if there is none. */
 export function searchPath(): string[] {

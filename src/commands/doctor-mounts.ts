@@ -1,8 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
 import { excluder } from '../sources/files-exclude.ts';
-import { isWithin } from '../sources/within.ts';
+import { foldersTo, isWithin } from '../sources/within.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** Warns of file systems that are mounted below the paths of trees, which are not gone into unless that is asked for. */
@@ -51,19 +50,17 @@ export function mountsBelow(
       .filter(
         ({ path, type, device }) => isBelow(path, from) && !virtual.has(type) && device !== deviceOf(from),
       )
-      .filter(({ path }) => !paths.includes(path) && !waysTo(path, from).some(excluded))
+      .filter(
+        ({ path }) =>
+          !paths.includes(path) &&
+          !foldersTo(path).some((folder) => isBelow(folder, from) && excluded(folder)),
+      )
       .map(({ path }) => path),
   );
   return [...new Set(found)];
 }
 
 const isBelow = (path: string, folder: string): boolean => path !== folder && isWithin(path, folder);
-
-/** The folders on the way down to a path, and itself. */
-function waysTo(path: string, from: string): string[] {
-  const names = path.slice(from.length).split('/').filter(Boolean);
-  return names.map((_, index) => join(from, ...names.slice(0, index + 1)));
-}
 
 /** What nobody keeps data in, or what is only another view of it. */
 const virtual = new Set(

@@ -2,6 +2,7 @@ import { SealiftError } from '../errors.ts';
 import { findProgram, readProcess, ToolFailure } from '../process.ts';
 import { type ByteName, textOf } from './byte-name.ts';
 import { excluder } from './files-exclude.ts';
+import { foldersTo } from './within.ts';
 
 /** Not labels of SELinux, which the policy of the new machine sets, and not what file systems keep for themselves. */
 const kept = '^(user\\.|security\\.capability$|system\\.posix_acl_)';
@@ -51,7 +52,3 @@ const pathOf = (text: ByteName): string =>
       String.fromCharCode(parseInt(digits, 8)),
     ),
   );
-
-/** `/a/b` as `/a`, `/a/b`. */
-const foldersTo = (path: string): string[] =>
-  path.split('/').flatMap((_, at, names) => (at === 0 ? [] : names.slice(0, at + 1).join('/')));
