@@ -1,6 +1,7 @@
 /**
  * The closed list of things that can go wrong in a run without ending it. Only these codes stand in the public
- * index; the text, which may name files or databases, goes into the sealed details.
+ * index; the text, which may name files or databases, goes into the sealed details. `hook-failed` is found out after the
+ * commit, so it is told of the run and stands in no index.
  *
  * `partial`: data that the configuration asked for is not in the snapshot. `note`: worth knowing, nothing lost.
  */

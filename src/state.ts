@@ -5,7 +5,8 @@ import { SealiftError } from './errors.ts';
 import { type Guard, guardFolder, readGuarded } from './permissions.ts';
 
 /**
- * What a host keeps between runs. Everything but the cache is worth backing up.
+ * What a host keeps between runs. The first three are worth backing up; others have files of their own beside these (locks,
+ * `tries/`, the memory of audits).
  *
  *     host-secret        32 random bytes in hex; names of segments hang on it, losing it costs one full upload
  *     host-key.asc       the private half of the host key; losing it means that a new one must be pinned

@@ -59,8 +59,8 @@ export async function listHost(store: Store, host: string, signal?: AbortSignal)
 }
 
 /**
- * Reads and verifies the indexes of these snapshots of a listing (all that have one, by default), oldest first. One
- * that cannot be verified is reported beside the others; one that was pruned meanwhile is left out.
+ * Reads and verifies the indexes of a listing, oldest first. One that cannot be verified is reported beside the others; one
+ * that was pruned meanwhile is left out.
  */
 export async function readSnapshots(
   store: Store,
