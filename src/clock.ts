@@ -12,9 +12,9 @@ export function runningFrom(answer: Date, clock: Clock): Clock {
   return () => new Date(answer.getTime() + 1000 + Math.max(0, clock().getTime() - askedMs));
 }
 
-/** RFC 3339 in UTC with whole seconds: `2026-11-22T12:00:00Z`. A fraction is cut off. */
-export function rfc3339(date: Date): string {
-  return `${date.toISOString().slice(0, 19)}Z`;
+/** RFC 3339 in UTC with whole seconds: `2026-11-22T12:00:00Z`, of a Date or of milliseconds since 1970. A fraction is cut off. */
+export function rfc3339(time: Date | number): string {
+  return `${new Date(time).toISOString().slice(0, 19)}Z`;
 }
 
 /** The day alone, for people: `2026-11-22`. */

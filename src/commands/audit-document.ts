@@ -1,5 +1,6 @@
 import * as z from 'zod';
-import { standingOf, timeOf } from '../policy/audit-facts.ts';
+import { rfc3339 } from '../clock.ts';
+import { standingOf } from '../policy/audit-facts.ts';
 import type { AuditedHost } from './audit-survey.ts';
 
 /** What `audit --json` prints and `--report` keeps (docs/cli.md). Times in RFC 3339, sizes in bytes. */
@@ -83,7 +84,7 @@ export function describeHost(
         job,
         snapshots: snapshots.length,
         newest: newest.snapshot,
-        newestAt: timeOf(newest.startedMs),
+        newestAt: rfc3339(newest.startedMs),
         schedule: newest.schedule,
         recipients: newest.recipients.map(({ primary, subkey }) => ({ primary, subkey })),
       };
@@ -99,4 +100,4 @@ export function describeHost(
 }
 
 const oldest = (times: readonly number[]): string | null =>
-  times.length === 0 ? null : timeOf(times.reduce((a, b) => Math.min(a, b)));
+  times.length === 0 ? null : rfc3339(times.reduce((a, b) => Math.min(a, b)));

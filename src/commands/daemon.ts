@@ -65,7 +65,7 @@ async function untilStopped(context: Context): Promise<Outcome> {
   using ticks = new Ticks(context, tick);
   const begin = (): void => {
     for (const { job, nextMs } of duty.nextRuns()) {
-      const next = nextMs === undefined ? 'never' : rfc3339(new Date(nextMs));
+      const next = nextMs === undefined ? 'never' : rfc3339(nextMs);
       log.info({ job: job.name }, `job ${job.name}: "${job.schedule}" ${job.timezone}, next at ${next}`);
     }
     if (duty.config.jobs.length === 0) log.warn(`${duty.config.file} has no jobs; only prune runs`);

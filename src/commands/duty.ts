@@ -258,7 +258,7 @@ export class Duty implements AsyncDisposable {
 
   #whenNext(track: Track): string {
     const { nextMs } = this.#decide(track, this.#nowMs());
-    return nextMs === undefined ? 'never again by its schedule' : `next at ${rfc3339(new Date(nextMs))}`;
+    return nextMs === undefined ? 'never again by its schedule' : `next at ${rfc3339(nextMs)}`;
   }
 
   async #prune(): Promise<void> {
@@ -287,7 +287,7 @@ export class Duty implements AsyncDisposable {
       const nextMs = nextExpiryMs === undefined ? undefined : nextExpiryMs - aheadMs;
       await end(nextMs, failed.length > 0, incompleteness(summary));
       const what = `${countOf(snapshots.length, 'snapshot')} ended, ${countOf(objects, 'object')} (${formatSize(bytes)}) deleted`;
-      const next = `next prune at ${rfc3339(new Date(this.#pruneDueMs))}`;
+      const next = `next prune at ${rfc3339(this.#pruneDueMs)}`;
       if (failed.length > 0) log.error(`prune: ${what}, ${failed.length} could not be deleted; ${next}`);
       else log.info(`prune: ${what}; ${next}`);
     } catch (thrown) {
@@ -299,7 +299,7 @@ export class Duty implements AsyncDisposable {
       }
       this.#fail(null, error);
       await end(undefined, true, { code: error.code, message: error.message });
-      const next = `again at ${rfc3339(new Date(this.#pruneDueMs))}`;
+      const next = `again at ${rfc3339(this.#pruneDueMs)}`;
       log.error({ code: error.code, hint: error.hint }, `prune failed: ${error.message}; ${next}`);
       log.debug({ err: thrown }, 'the cause');
     }

@@ -256,7 +256,7 @@ function composeIndex(
     startedAt: rfc3339(run.startedAt),
     finishedAt: rfc3339(run.finishedAt),
     ...limitsOf(config),
-    expiresAt: rfc3339(new Date(run.startedAt.getTime() + config.maxAgeSeconds * 1000)),
+    expiresAt: rfc3339(run.startedAt.getTime() + config.maxAgeSeconds * 1000),
     schedule: job.schedule,
     timezone: job.timezone,
     tool: `sealift ${toolVersion()}`,

@@ -94,8 +94,7 @@ async function lookAtJob(
   const decision = decideRun({ schedule, newestMs, lastTry, maxAgeMs, nowMs });
   const late = newestMs === undefined || lateSince(schedule, newestMs, nowMs) !== undefined;
   if (newestMs === undefined) problems.unshift('there is no snapshot yet');
-  else if (late)
-    problems.unshift(`late: nothing since ${rfc3339(new Date(newestMs))}. Does \`sealift daemon\` run?`);
+  else if (late) problems.unshift(`late: nothing since ${rfc3339(newestMs)}. Does \`sealift daemon\` run?`);
   const lost = lostSnapshots(job.name, committed, sequence);
   if (lost !== undefined) problems.push(lost);
   if (newest?.status === 'partial') {
@@ -105,7 +104,7 @@ async function lookAtJob(
   // Snapshots are dated in whole seconds; what failed after the newest was made was the hook `after` of that run.
   const sinceMs = (newestMs ?? 0) + (lastTry?.failures === 0 ? 0 : 1000);
   if (lastTry?.error && lastTry.endedMs >= sinceMs)
-    problems.push(`failed at ${rfc3339(new Date(lastTry.endedMs))}: ${lastTry.error.message}`);
+    problems.push(`failed at ${rfc3339(lastTry.endedMs)}: ${lastTry.error.message}`);
   const nextMs = decision.due ? nowMs : decision.nextMs;
   return {
     job: job.name,
@@ -115,7 +114,7 @@ async function lookAtJob(
     lastSuccessAt: success?.startedAt ?? null,
     ageSeconds: successMs === undefined ? null : Math.max(0, Math.floor((nowMs - successMs) / 1000)),
     status: newest?.status ?? null,
-    nextRunAt: nextMs === undefined ? null : rfc3339(new Date(nextMs)),
+    nextRunAt: nextMs === undefined ? null : rfc3339(nextMs),
     late,
     problems,
   };

@@ -1,5 +1,5 @@
-import { wasSetBack } from '../clock.ts';
-import { timeOf, type AuditedSnapshot, type Finding, type HostFacts, type Standing } from './audit-facts.ts';
+import { wasSetBack, rfc3339 } from '../clock.ts';
+import { type AuditedSnapshot, type Finding, type HostFacts, type Standing } from './audit-facts.ts';
 
 /**
  * Whether history is whole: each snapshot of a job names the one before it by the hash of its index, numbers leave no
@@ -49,7 +49,7 @@ export function judgeChain(
     if (!before && mayBeGoneMs > nowMs && !wasSetBack(previous.startedMs, startedMs)) {
       missing = true;
       broken(
-        `its predecessor ${previous.snapshot} is gone before its time, ${timeOf(mayBeGoneMs)}. ` +
+        `its predecessor ${previous.snapshot} is gone before its time, ${rfc3339(mayBeGoneMs)}. ` +
           'Find out who deleted it. Sealift does that only where maxAge was lowered since: then the next snapshot settles it.',
       );
     } else if (before && before.sha256 !== previous.sha256)
@@ -85,7 +85,7 @@ export function judgeRollback(
         severity: 'broken',
         subject: `${host}/${job}`,
         message:
-          `this auditor has seen snapshot ${last.sequence}, ${last.snapshot}, which ends on ${timeOf(endsMs)}; now the store ` +
+          `this auditor has seen snapshot ${last.sequence}, ${last.snapshot}, which ends on ${rfc3339(endsMs)}; now the store ` +
           `${what}. It was set back or emptied: find out by whom, and make a backup now.`,
       },
     ];

@@ -1,4 +1,3 @@
-import { rfc3339 } from '../clock.ts';
 import { futureToleranceMs } from './prune-plan.ts';
 import { largestOf, type Limits, type LimitsMs } from './retention.ts';
 
@@ -199,6 +198,3 @@ export const unreadableEnd = (
   { startedMs, modifiedMs }: Pick<AuditedUnreadable, 'startedMs' | 'modifiedMs'>,
   maxAgeMs: number,
 ): number => Math.max(startedMs, modifiedMs) + maxAgeMs;
-
-/** RFC 3339 in whole seconds. */
-export const timeOf = (ms: number): string => rfc3339(new Date(ms));

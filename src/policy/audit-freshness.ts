@@ -1,6 +1,6 @@
+import { rfc3339 } from '../clock.ts';
 import {
   startToleranceMs,
-  timeOf,
   type AuditedSnapshot,
   type Finding,
   type HostFacts,
@@ -70,7 +70,7 @@ function judgeJob(
         subject: `${host}/snap/${later.snapshot}/`,
         message:
           `there is no backup of job ${job} in the ${spanOf(gapMs)} before it; its schedule "${later.schedule}" allows ` +
-          `${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${timeOf(earlier.startedMs + earlier.maxAge * 1000)}.`,
+          `${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${rfc3339(earlier.startedMs + earlier.maxAge * 1000)}.`,
       });
   }
   const [oldest] = snapshots;
@@ -108,7 +108,7 @@ function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number): Find
   if (gapMs <= limitMs) return [];
   const endedMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
   const isSure = endedMs + startToleranceMs < startedMs;
-  const nothing = isSure ? `, and from ${timeOf(endedMs)} on nothing could be restored` : '';
+  const nothing = isSure ? `, and from ${rfc3339(endedMs)} on nothing could be restored` : '';
   return [
     {
       rule: 'gap',
@@ -116,7 +116,7 @@ function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number): Find
       subject: `${host}/snap/${snapshot}/`,
       message:
         `there is no backup of job ${job} in the ${spanOf(gapMs)} before it${nothing}; its schedule "${oldest.schedule}" ` +
-        `allows ${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${timeOf(startedMs + maxAge * 1000)}.`,
+        `allows ${spanOf(limitMs)}. Find out why the host made none; this finding ends on ${rfc3339(startedMs + maxAge * 1000)}.`,
     },
   ];
 }
@@ -128,8 +128,8 @@ function stale(
   limitMs: number,
   jobs: ReadonlySet<string> | undefined,
 ): Finding {
-  const ends = timeOf(newest.startedMs + newest.maxAge * 1000);
-  const since = `the newest snapshot is of ${timeOf(newest.startedMs)}`;
+  const ends = rfc3339(newest.startedMs + newest.maxAge * 1000);
+  const since = `the newest snapshot is of ${rfc3339(newest.startedMs)}`;
   if (jobs !== undefined && !jobs.has(job))
     return {
       rule: 'stale',

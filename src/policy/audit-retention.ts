@@ -1,8 +1,8 @@
+import { rfc3339 } from '../clock.ts';
 import { countOf } from '../count-of.ts';
 import {
   endOf,
   lateToleranceMs,
-  timeOf,
   unreadableEnd,
   type AuditedObject,
   type Finding,
@@ -43,7 +43,7 @@ function expiredSnapshots(
       rule: 'expired-snapshot',
       severity: 'broken',
       subject: `${host}/snap/${folder}/index.json.gpg`,
-      message: `this snapshot ended on ${timeOf(endMs)} and is still there${copies}. ${pruneAdvice}`,
+      message: `this snapshot ended on ${rfc3339(endMs)} and is still there${copies}. ${pruneAdvice}`,
     };
   });
 }
@@ -210,8 +210,8 @@ function byFolder(
     const oldest = found.reduce((a, b) => (a.modifiedMs <= b.modifiedMs ? a : b));
     const what =
       found.length === 1
-        ? `written on ${timeOf(oldest.modifiedMs)}`
-        : `${found.length} objects, the oldest written on ${timeOf(oldest.modifiedMs)}`;
+        ? `written on ${rfc3339(oldest.modifiedMs)}`
+        : `${found.length} objects, the oldest written on ${rfc3339(oldest.modifiedMs)}`;
     return { ...finding(what), subject: found.length === 1 ? oldest.key : `${host}/snap/${folder}/` };
   });
 }

@@ -1,10 +1,9 @@
-import { formatDuration } from '../clock.ts';
+import { formatDuration, rfc3339 } from '../clock.ts';
 import { countOf } from '../count-of.ts';
 import { judgeChain, judgeRollback } from './audit-chain.ts';
 import {
   endOf,
   standingOf,
-  timeOf,
   unreadableEnd,
   type AuditedRecipient,
   type AuditedSnapshot,
@@ -126,7 +125,7 @@ function judgeFuture({ host, nowMs, objects }: HostFacts): Finding[] {
     severity: 'broken',
     subject: `${host}/snap/${folder}/`,
     message:
-      `is dated in the future (${timeOf(ms)}), so it does not count and would outlive its time. ` +
+      `is dated in the future (${rfc3339(ms)}), so it does not count and would outlive its time. ` +
       'Set the clock of the host and of the store right, and remove this folder.',
   }));
 }
@@ -160,7 +159,7 @@ function judgeRecipients({ host, allowed }: HostFacts, { live }: Standing): Find
       misdirected(
         host,
         `${countOf(snapshots.length, 'live snapshot')} can be opened by ${id}, which is not among the recipients here; the newest is ` +
-          `${snapshots.at(-1)!.snapshot}, the last ends on ${timeOf(Math.max(...snapshots.map(endOf)))}. If the key is ` +
+          `${snapshots.at(-1)!.snapshot}, the last ends on ${rfc3339(Math.max(...snapshots.map(endOf)))}. If the key is ` +
           'allowed, copy it to the recipients here; else remove it on the host and ask how it came there.',
       ),
     ),

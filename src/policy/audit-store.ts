@@ -1,4 +1,5 @@
-import { lateToleranceMs, timeOf, type Finding } from './audit-facts.ts';
+import { rfc3339 } from '../clock.ts';
+import { lateToleranceMs, type Finding } from './audit-facts.ts';
 import type { ClockVerdict } from './clock-check.ts';
 
 /** What an auditor says of the store as a whole. Times are milliseconds since 1970. */
@@ -49,7 +50,7 @@ function judgeWrite({ key, startedMs, graceMs }: AuditedWrite): Finding {
   const what =
     startedMs === undefined
       ? 'a write was begun and not ended, the store does not say when, and it keeps its bytes.'
-      : `a write that began on ${timeOf(startedMs)} was never ended, and keeps its bytes.`;
+      : `a write that began on ${rfc3339(startedMs)} was never ended, and keeps its bytes.`;
   const finding = (rule: Finding['rule'], severity: Finding['severity'], advice: string): Finding => ({
     rule,
     severity,
@@ -84,7 +85,7 @@ function judgeClock({ address, clock }: StoreFacts): Finding[] {
       );
     case 'warn':
     case 'refuse': {
-      const apart = `the store says ${timeOf(clock.storeMs)}, this machine ${timeOf(clock.localMs)}`;
+      const apart = `the store says ${rfc3339(clock.storeMs)}, this machine ${rfc3339(clock.localMs)}`;
       return clock.verdict === 'warn'
         ? finding(
             'warning',

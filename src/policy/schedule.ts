@@ -50,25 +50,24 @@ export function decideRun({ schedule, newestMs, lastTry, maxAgeMs, nowMs }: RunQ
   if (latest === undefined) return wait('its schedule names no day that ever was');
   const end = next ?? Infinity;
   if (newestMs !== undefined && newestMs >= latest && newestMs < end)
-    return wait(`backed up since ${time(latest)}`);
+    return wait(`backed up since ${rfc3339(latest)}`);
   if (lastTry && lastTry.endedMs >= latest && lastTry.startedMs < end) {
     const { endedMs, failures } = lastTry;
     // A success counts for what it left: in an empty store for nothing, unless what it left has ended since.
     if (failures === 0 && newestMs === undefined && nowMs < lastTry.startedMs + maxAgeMs)
       return { due: true, reason: 'there is no snapshot any more', nextMs: next, failures };
-    if (failures === 0) return wait(`a run was under way at ${time(latest)} or later`);
-    const reason = `tried ${times(failures)} in vain since ${time(latest)}`;
+    if (failures === 0) return wait(`a run was under way at ${rfc3339(latest)} or later`);
+    const reason = `tried ${times(failures)} in vain since ${rfc3339(latest)}`;
     const retryMs = endedMs + retryDelayMs(failures, end - latest);
     // A try that ended in the future was made before the clock was set back.
     if (nowMs < retryMs && nowMs >= endedMs) return wait(reason, Math.min(retryMs, end), failures);
     return { due: true, reason, nextMs: next, failures };
   }
   const reason =
-    newestMs === undefined ? 'there is no snapshot yet' : `the run of ${time(latest)} is to be made`;
+    newestMs === undefined ? 'there is no snapshot yet' : `the run of ${rfc3339(latest)} is to be made`;
   return { due: true, reason, nextMs: next, failures: 0 };
 }
 
-const time = (ms: number): string => rfc3339(new Date(ms));
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`);
 
 /** 1, 2, 4, ... minutes up to an hour; in step with the interval where that is shorter than an hour. */

@@ -90,5 +90,5 @@ export function entryIn(record: { readonly [key: string]: unknown }): TreeEntry 
 function timeOf(timeNs: bigint): string {
   const latestMs = 253_402_300_799_000; // the end of 9999, after which the form has no room
   const ms = Math.min(Math.max(Number(timeNs / 1_000_000n), -62_135_596_800_000), latestMs);
-  return rfc3339(new Date(ms));
+  return rfc3339(ms);
 }
