@@ -10,6 +10,7 @@ import {
   systemUser,
   ToolFailure,
 } from '../process.ts';
+import { isAtLeast } from './at-least.ts';
 import { writeSecretFile } from './secret-file.ts';
 import type { Surroundings } from './source.ts';
 import { type Tls, withTls } from './tls.ts';
@@ -152,16 +153,11 @@ export async function dumpProgram(
   return program;
 }
 
-const knowsSequences = (major: number, minor: number): boolean => major > 10 || (major === 10 && minor >= 3);
+const knowsSequences = (version: string): boolean => isAtLeast(version, 10, 3);
 
 /** By more than one major version (5 and 8 are neighbours by name only), or from before MariaDB's sequences (10.3). */
-function isMuchOlder(program: string, server: string): boolean {
-  const [major = 0, minor = 0] = program.split('.').map(Number);
-  const [serverMajor = 0, serverMinor = 0] = server.split('.', 2).map((part) => parseInt(part, 10));
-  return (
-    major + 1 < serverMajor || (knowsSequences(serverMajor, serverMinor) && !knowsSequences(major, minor))
-  );
-}
+const isMuchOlder = (program: string, server: string): boolean =>
+  parseInt(program, 10) + 1 < parseInt(server, 10) || (knowsSequences(server) && !knowsSequences(program));
 
 /** Encrypted, by a certificate of the server's that is for its host name. */
 const checked: Readonly<Record<Maker, readonly string[]>> = {

@@ -1,6 +1,7 @@
 import type { MysqlConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { readProcess } from '../process.ts';
+import { isAtLeast } from './at-least.ts';
 import { withEvidence } from './evidence.ts';
 import {
   ask,
@@ -119,8 +120,7 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
       { hint: 'SET GLOBAL sql_select_limit = DEFAULT, and take it out of init_connect' },
     );
   const maker = makerOf(`${version} ${comment}`);
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const hasComments = maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 5));
+  const hasComments = maker === 'MariaDB' && isAtLeast(version, 10, 5);
   const columns = `schema_name, default_character_set_name, default_collation_name, ${hasComments ? 'schema_comment' : "''"}`;
   const query = `SELECT ${columns} FROM information_schema.schemata ORDER BY HEX(schema_name)`;
   const rows = await ask(server, query, signal);
@@ -218,10 +218,8 @@ function naming(tables: readonly UnusualTable[]): string {
   return names.join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
-function dumpsHistory({ maker, version }: Program): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return maker === 'MariaDB' && (major > 10 || (major === 10 && minor >= 11));
-}
+const dumpsHistory = ({ maker, version }: Program): boolean =>
+  maker === 'MariaDB' && isAtLeast(version, 10, 11);
 
 /** What the dump program cannot see, it leaves out without a word. */
 function noteWhatIsNotSeen(

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
+import { isAtLeast } from './at-least.ts';
 import { command, describe, explain, info, redisCli, type Server } from './redis-connection.ts';
 import { RedisMaster } from './redis-master.ts';
 import { checkToLoad } from './redis.ts';
@@ -114,8 +115,7 @@ async function refuseNewer(
   const dumped = /redis-ver.(\d+\.\d+)/.exec(head)?.[1] ?? '0.0';
   const version = facts.get('redis_version') ?? '0.0';
   const [major = 0, minor = 0] = dumped.split('.').map(Number);
-  const [hasMajor = 0, hasMinor = 0] = version.split('.').map(Number);
-  if (major < hasMajor || (major === hasMajor && minor <= hasMinor)) return;
+  if (isAtLeast(version, major, minor)) return;
   throw new SealiftError(
     'restore-failed',
     `the dump is of Redis ${dumped}, and ${describe(server)} is the older ${version}, which may not read it`,
