@@ -41,9 +41,6 @@ const guard = (what: string): Guard => ({
   secret: true,
 });
 
-/** What `readSequence` says, also where the state is not whole. */
-export const lastSequence = (dir: string, job: string): number => readSequence(sequenceFile(dir, job));
-
 const sequenceFile = (dir: string, job: string): string => join(dir, 'sequence', job);
 
 /** Opens the state that `init` made. Throws `config-not-found` if there is none, `config-invalid` if others can get at it. */
@@ -86,7 +83,9 @@ function state(dir: string, hostSecret: Uint8Array): State {
   };
 }
 
-function readSequence(path: string): number {
+/** What `State.readSequence` says, also where the state is not whole. */
+export function lastSequence(dir: string, job: string): number {
+  const path = sequenceFile(dir, job);
   let text: string;
   try {
     text = readGuarded(path, guard('sequence file')).toString('utf8').trim();

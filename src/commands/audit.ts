@@ -7,7 +7,7 @@ import { judgeStore, type StoreClock } from '../policy/audit-store.ts';
 import { surveyedHosts, type HostSurvey } from '../snapshot/survey.ts';
 import { toolVersion } from '../version.ts';
 import { memoryFile, readMemory, remember, writeMemory, type Memory } from './audit-memory.ts';
-import { describeHost, type AuditDocument } from './audit-document.ts';
+import { describeHost, type AuditDocument, type HostDocument } from './audit-document.ts';
 import { printAudit } from './audit-print.ts';
 import { prepareReport, verifyReport, type ReportOptions } from './audit-report.ts';
 import { chooseSample, readSample } from './audit-sample.ts';
@@ -50,7 +50,7 @@ async function auditStore(
 
   const hosts: AuditedHost[] = [];
   const findings: Finding[] = [];
-  const described: AuditDocument['hosts'][number][] = [];
+  const described: HostDocument[] = [];
   const names = await hostsToAudit(session, memory, options.host, signal);
   for (const host of names) {
     const looked = await lookAtHost(session, host, { time, memory, allowed: recipients.allowed, signal });
@@ -132,10 +132,10 @@ function documentOf(
   { store }: ReaderSession,
   now: Date,
   clock: StoreClock,
-  hosts: AuditDocument['hosts'],
+  hosts: readonly HostDocument[],
   findings: readonly Finding[],
 ): AuditDocument {
-  const sum = (of: (host: AuditDocument['hosts'][number]) => number): number =>
+  const sum = (of: (host: HostDocument) => number): number =>
     hosts.reduce((total, host) => total + of(host), 0);
   return {
     format: 'sealift-audit/1',
@@ -153,7 +153,7 @@ function documentOf(
     objects: sum(({ objects }) => objects),
     bytes: sum(({ bytes }) => bytes),
     sampled: sum(({ sampled }) => sampled),
-    hosts,
+    hosts: [...hosts],
   };
 }
 

@@ -7,7 +7,7 @@ import { readGuarded } from '../permissions.ts';
 import type { Config } from './config.ts';
 import type { Environment } from './environment.ts';
 import { explain } from './explain.ts';
-import { parseYaml, type ParsedYaml, type Path } from './positions.ts';
+import { type ConfigProblem, parseYaml, type ParsedYaml, type Path } from './positions.ts';
 import { toConfig } from './resolve.ts';
 import { checkRules } from './rules.ts';
 import { type ConfigFile, schema } from './schema.ts';
@@ -76,7 +76,7 @@ export function configJsonSchema(): Record<string, unknown> {
 
 function validate(file: string, text: string, env: Environment): ConfigFile {
   const yaml = parseYaml(text);
-  const lines = yaml.problems.map((problem) => ({ ...problem }));
+  const lines = [...yaml.problems];
   const result = schema.safeParse(yaml.data);
   if (!yaml.fatal) {
     const found = result.success ? [] : describe(result.error, yaml);
@@ -97,10 +97,7 @@ function validate(file: string, text: string, env: Environment): ConfigFile {
   throw new SealiftError('config-invalid', `the configuration has ${count}:\n${unique.join('\n')}`);
 }
 
-function describe(
-  error: z.ZodError,
-  yaml: ParsedYaml,
-): { path: Path; at: 'key' | 'value'; message: string }[] {
+function describe(error: z.ZodError, yaml: ParsedYaml): ConfigProblem[] {
   if (yaml.data === null || yaml.data === undefined) {
     return [{ path: [], at: 'value', message: 'the file is empty: at least `store` is needed' }];
   }

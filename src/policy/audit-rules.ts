@@ -24,10 +24,11 @@ import { ceilingSeconds, type Limits } from './retention.ts';
 /** Everything that can be said of one host. Nothing found means that the promises are kept. */
 export function judgeHost(facts: HostFacts): Finding[] {
   const standing = standingOf(facts);
+  const foreign = foreignObjects(`${facts.host}/`, facts.foreign);
   if (!facts.pinned) {
     // A folder that holds nothing of ours is no host, unless one was there.
     const isHost = facts.objects.length + facts.offered.length > 0;
-    return [...(isHost ? [unpinned(facts)] : judgeRollback(facts, standing)), ...judgeForeign(facts)];
+    return [...(isHost ? [unpinned(facts)] : judgeRollback(facts, standing)), ...foreign];
   }
   const chain = judgeChain(facts, standing);
   const failsClosed =
@@ -42,7 +43,7 @@ export function judgeHost(facts: HostFacts): Finding[] {
     ...chain.findings,
     ...judgeRollback(facts, standing),
     ...judgeRetention(facts, standing, failsClosed),
-    ...judgeForeign(facts),
+    ...foreign,
     ...judgeFuture(facts),
     ...judgeMisdated(facts),
     ...judgeFreshness(facts, standing),
@@ -75,29 +76,19 @@ function unpinned({ host, offered }: HostFacts): Finding {
   return { rule: 'signature', severity: 'broken', subject: host, message };
 }
 
-function judgeForeign({ host, foreign }: HostFacts): Finding[] {
-  return foreignObjects(`${host}/`, foreign);
-}
-
-const foreign = (subject: string, message: string): Finding => ({
-  rule: 'foreign-object',
-  severity: 'warning',
-  subject,
-  message,
-});
-
 /** Objects that are not ours are named, at most this many one by one. */
 const shownKeys = 20;
 
 export function foreignObjects(folder: string, keys: readonly string[]): Finding[] {
   const advice = 'sealift did not write it and never touches it: look at it, and remove it yourself';
   const more = keys.length - shownKeys;
-  return [
-    ...keys.slice(0, shownKeys).map((key) => foreign(key, advice)),
+  const found = [
+    ...keys.slice(0, shownKeys).map((key) => ({ subject: key, message: advice })),
     ...(more > 0
-      ? [foreign(folder === '' ? '/' : folder, `${more} more objects that are not of sealift`)]
+      ? [{ subject: folder === '' ? '/' : folder, message: `${more} more objects that are not of sealift` }]
       : []),
   ];
+  return found.map((one) => ({ rule: 'foreign-object', severity: 'warning', ...one }));
 }
 
 function judgeSignatures({ host, nowMs, unreadable }: HostFacts, { maxAgeMs }: Standing): Finding[] {
