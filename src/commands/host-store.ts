@@ -5,6 +5,8 @@ import { judgeClocks } from '../policy/clock-check.ts';
 import {
   listHost,
   readSnapshots,
+  snapshotIds,
+  storedIndex,
   type HostListing,
   type Snapshot,
   type UnreadableSnapshot,
@@ -14,7 +16,6 @@ import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
 import type { Store } from '../store/store.ts';
 import type { HostSession } from './host-session.ts';
-import { snapshotIds, storedIndex } from './newest-run.ts';
 
 /** The store's time in whole seconds, after holding it against the local clock (rule R9). */
 export async function checkedStoreTime(

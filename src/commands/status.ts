@@ -8,14 +8,13 @@ import { scheduleOf } from '../policy/cron.ts';
 import { decideRun, lateSince } from '../policy/schedule.ts';
 import { isPartial } from '../problems.ts';
 import { earliest, expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
-import { readSnapshots } from '../snapshot/catalog.ts';
+import { readSnapshots, snapshotIds, storedIndex } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
 import { lastSequence } from '../state.ts';
 import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { lostSnapshots } from './host-store.ts';
-import { snapshotIds, storedIndex } from './newest-run.ts';
 import { openReaderSession, type ReaderSession } from './reader-session.ts';
 import { pruneTry, readTry } from './tries.ts';
 

@@ -5,13 +5,12 @@ import { formatSize, printable } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { fetchVerified } from '../segments/reader.ts';
-import type { Snapshot } from '../snapshot/catalog.ts';
+import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
-import { storedIndex } from './newest-run.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
   oneHost,

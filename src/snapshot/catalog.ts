@@ -6,7 +6,14 @@ import { openSigned, signBytes } from '../seal/sign.ts';
 import { largestObjectBytes, type Store, type StoredObject } from '../store/store.ts';
 import type { IndexCache } from './index-cache.ts';
 import { compareAge, formatIndex, objectsOf, parseIndex, type Index } from './index.ts';
-import { formatKey, parseKey, segmentsFolder, snapshotsFolder } from './object-key.ts';
+import {
+  formatKey,
+  parseKey,
+  parseSnapshotId,
+  segmentsFolder,
+  snapshotFolder,
+  snapshotsFolder,
+} from './object-key.ts';
 
 /** What lies in one host's part of a store: folders by snapshot id, as a listing showed them. */
 export type HostListing = ReadonlyMap<string, SnapshotFolder>;
@@ -56,6 +63,41 @@ export async function listHost(store: Store, host: string, signal?: AbortSignal)
     else folder.segments.set(key.id, object);
   }
   return folders;
+}
+
+/** The ids of a host's folders in the store, oldest first, by the times in their names. */
+export async function snapshotIds(store: Store, host: string, signal: AbortSignal): Promise<string[]> {
+  const names = await store.folders(snapshotsFolder(host), signal);
+  return names.filter((name) => parseSnapshotId(name) !== undefined);
+}
+
+/** A folder without an index is a run that did not finish (rule R1). The index sorts before the segments. */
+export async function storedIndex(
+  store: Store,
+  host: string,
+  snapshot: string,
+  signal: AbortSignal,
+): Promise<StoredObject | undefined> {
+  const index = formatKey({ type: 'index', host, snapshot });
+  for await (const object of store.list(snapshotFolder(host, snapshot), signal))
+    if (object.key >= index) return object.key === index ? object : undefined;
+  return undefined;
+}
+
+/**
+ * The id of a job's newest snapshot, from names alone: cheap enough to ask before every run, however many segments
+ * there are. Nothing is verified here; a run that is suppressed by a forged name is made at the next instant.
+ */
+export async function newestRun(
+  store: Store,
+  host: string,
+  job: string,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const ids = await snapshotIds(store, host, signal);
+  for (const id of ids.toReversed())
+    if (parseSnapshotId(id)?.job === job && (await storedIndex(store, host, id, signal))) return id;
+  return undefined;
 }
 
 /**
