@@ -7,7 +7,6 @@ const exitStatusOf = {
   usage: 2,
   'config-invalid': 2,
   'config-not-found': 2,
-  'node-too-old': 2,
   'target-exists': 2,
   'snapshot-ambiguous': 2,
   'snapshot-expired': 2,
