@@ -12,7 +12,7 @@ export const configFile = 'config.ldif';
 
 /** A database of slapd that keeps entries of its own. */
 export interface LdapDatabase {
-  /** Its place in the configuration, which is what slapcat and slapadd know it by. */
+  /** Its place among the databases, which is what slapcat and slapadd know it by. */
   readonly number: number;
   readonly backend: string;
   readonly suffix: string | undefined;
@@ -23,25 +23,30 @@ export interface LdapDatabase {
 }
 
 /** Backends that have no entries, or hand on those of another server. */
-const keepsNothing = new Set(
-  'frontend config monitor ldap meta asyncmeta relay null dnssrv passwd perl sock sql'.split(' '),
-);
+const keepsNothing = new Set('monitor ldap meta asyncmeta relay null dnssrv passwd perl sock sql'.split(' '));
 
-/** The databases of a configuration in LDIF, which begins with the entry `cn=config`. */
+/**
+ * The databases of a configuration in LDIF, which begins with the entry `cn=config`. They are counted, as slapd does it:
+ * the numbers in their names have a gap where one was deleted by hand.
+ */
 export function databasesOf(config: string): LdapDatabase[] {
-  return ldifEntries(config).flatMap((entry) => {
-    const [, index, backend = ''] = /^\{(\d+)\}(.*)$/.exec(entry.get('olcdatabase')?.[0] ?? '') ?? [];
-    if (index === undefined || keepsNothing.has(backend)) return [];
+  const entries = ldifEntries(config).flatMap((entry) => {
+    const [, backend] = /^olcDatabase=\{\d+\}([^,]+), *cn=config$/i.exec(entry.get('dn')?.[0] ?? '') ?? [];
+    return backend === undefined || backend === 'config' ? [] : [{ entry, backend }];
+  });
+  return entries.flatMap(({ entry, backend }, at) => {
+    if (keepsNothing.has(backend)) return [];
+    const number = at + 1;
     const suffix = entry.get('olcsuffix')?.[0] || undefined;
     const directory = entry.get('olcdbdirectory')?.[0];
     return [
       {
-        number: Number(index),
+        number,
         backend,
         suffix,
         directory: directory && resolve('/', directory),
         // A suffix has a "=" in it, so none becomes this.
-        file: suffix === undefined ? `database-${index}.ldif` : fileName(suffix, '.ldif'),
+        file: suffix === undefined ? `database-${number}.ldif` : fileName(suffix, '.ldif'),
       },
     ];
   });

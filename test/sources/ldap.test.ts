@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs';
 import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -308,6 +309,22 @@ suite('ldap', { skip: withoutServices }, () => {
       const { lines } = await loadLdap(`ldap:${slapd.config}`, saved, loading({ force: true }));
       assert.ok(lines.some((line) => line.startsWith(`what was in ${folder} is in ${elsewhere}.before-`)));
       assert.ok(lstatSync(folder).isSymbolicLink());
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+    });
+  });
+
+  test('a database that was deleted by hand, which leaves a gap in the numbers, puts none in the place of another', async () => {
+    const config = join(await newFolder(), 'slapd.d');
+    execFileSync('cp', ['-a', slapd.config, config]);
+    await rm(join(config, 'cn=config/olcDatabase={2}monitor.ldif'));
+    const streams = await save(sourceOf({ config }));
+    assert.deepEqual(
+      streams.slice(1).map(({ file, bytes }) => [file, bytes.toString()]),
+      saved.slice(1).map(({ file, bytes }) => [file, bytes.toString()]),
+    );
+    await destroyed(async () => {
+      await loadLdap(`ldap:${slapd.config}`, streams, loading());
       await using server = await slapd.start();
       assert.deepEqual(contentOf(server), content);
     });
