@@ -8,6 +8,7 @@ import {
   databasesOf,
   describe,
   explain,
+  foldersOf,
   type LdapDatabase,
   slapdUser,
   slapProgram,
@@ -57,15 +58,17 @@ export async function loadLdap(
   }));
   const slapadd = await slapProgram('slapadd');
   const slapd: Slapd = { slapadd, folder: target, runAs: await slapdUser(target, undefined, signal) };
-  const foldersOf = (some: typeof databases) => some.flatMap(({ database }) => database.directory ?? []);
-  const filled = new Set([target, ...foldersOf(databases.filter(({ data }) => data))]);
+  const filled = new Set([
+    target,
+    ...databases.flatMap(({ database, data }) => (data && database.directory) ?? []),
+  ]);
   await refuseWhileRunning(target, [...filled]);
   if (!force) for (const folder of filled) await refuseFull(folder);
 
   const lines: string[] = [];
   await using undo = new AsyncDisposableStack();
   // A folder that lies in another comes after it, and is gone by then if that was set aside.
-  for (const folder of new Set([target, ...foldersOf(databases).toSorted()])) {
+  for (const folder of new Set([target, ...foldersOf(text).toSorted()])) {
     const aside = await (filled.has(folder) ? prepare : makeOwn)(folder, slapd, undo);
     if (aside !== undefined) lines.push(`what was in ${folder} is in ${aside}`);
   }

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
 import { findProgram, searchPath, type SystemUser, systemUser, ToolFailure } from '../process.ts';
-import { ldifEntries } from './ldif.ts';
+import { ldifEntries, type LdifEntry } from './ldif.ts';
 import { fileName } from './source.ts';
 
 /** What an LDIF text of whole entries looks like. */
@@ -27,7 +27,8 @@ const keepsNothing = new Set('monitor ldap meta asyncmeta relay null dnssrv pass
 
 /**
  * The databases of a configuration in LDIF, which begins with the entry `cn=config`. They are counted, as slapd does it:
- * the numbers in their names have a gap where one was deleted by hand.
+ * the numbers in their names have a gap where one was deleted by hand. Those below an overlay (pcache) do not count:
+ * they keep for a while what is another server's.
  */
 export function databasesOf(config: string): LdapDatabase[] {
   const entries = ldifEntries(config).flatMap((entry) => {
@@ -38,19 +39,24 @@ export function databasesOf(config: string): LdapDatabase[] {
     if (keepsNothing.has(backend)) return [];
     const number = at + 1;
     const suffix = entry.get('olcsuffix')?.[0] || undefined;
-    const directory = entry.get('olcdbdirectory')?.[0];
     return [
       {
         number,
         backend,
         suffix,
-        directory: directory && resolve('/', directory),
+        directory: directoriesOf(entry)[0],
         // A suffix has a "=" in it, so none becomes this.
         file: suffix === undefined ? `database-${number}.ldif` : fileName(suffix, '.ldif'),
       },
     ];
   });
 }
+
+/** The folders without which slapd does not start: of its databases, and of those below overlays. */
+export const foldersOf = (config: string): string[] => ldifEntries(config).flatMap(directoriesOf);
+
+const directoriesOf = (entry: LdifEntry): string[] =>
+  (entry.get('olcdbdirectory') ?? []).map((directory) => resolve('/', directory));
 
 export const describe = ({ suffix, number }: LdapDatabase): string =>
   `database ${suffix === undefined ? `number ${number}` : JSON.stringify(suffix)}`;

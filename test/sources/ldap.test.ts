@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs';
-import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -311,6 +311,52 @@ suite('ldap', { skip: withoutServices }, () => {
       assert.ok(lstatSync(folder).isSymbolicLink());
       await using server = await slapd.start();
       assert.deepEqual(contentOf(server), content);
+    });
+  });
+
+  test('the cache of a proxy is no database to save, and slapd finds its folder after the restore', async () => {
+    const [config, cache] = [await newFolder(), join(await newFolder(), 'cache')];
+    await mkdir(cache);
+    if (isRoot) execFileSync('chown', ['openldap', config, cache]);
+    const proxy = `dn: cn=module{1},cn=config
+objectClass: olcModuleList
+cn: module{1}
+olcModulePath: /usr/lib/ldap
+olcModuleLoad: back_ldap
+olcModuleLoad: pcache
+
+dn: olcDatabase={6}ldap,cn=config
+objectClass: olcLDAPConfig
+olcDatabase: {6}ldap
+olcSuffix: dc=remote
+olcRootDN: cn=root,dc=remote
+olcDbURI: ldap://127.0.0.1:1
+
+dn: olcOverlay={0}pcache,olcDatabase={6}ldap,cn=config
+objectClass: olcPcacheConfig
+olcOverlay: {0}pcache
+olcPcache: mdb 1000 1 50 100
+olcPcacheAttrset: 0 mail
+olcPcacheTemplate: (mail=) 0 3600 0 0 0
+
+dn: olcDatabase={0}mdb,olcOverlay={0}pcache,olcDatabase={6}ldap,cn=config
+objectClass: olcMdbConfig
+objectClass: olcPcacheDatabase
+olcDatabase: {0}mdb
+olcDbDirectory: ${cache}
+`;
+    slapTool('slapadd', ['-F', config, '-n', '0'], saved[0]!.bytes.toString() + proxy);
+    const streams = await save(sourceOf({ config }));
+    assert.deepEqual(
+      streams.map(({ file }) => file),
+      saved.map(({ file }) => file),
+    );
+    await rm(cache, { recursive: true });
+    await destroyed(async () => {
+      await loadLdap(`ldap:${slapd.config}`, streams, loading());
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+      assert.ok(existsSync(cache));
     });
   });
 
