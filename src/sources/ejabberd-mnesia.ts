@@ -1,7 +1,8 @@
-import { stat } from 'node:fs/promises';
+import { readdir, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EjabberdConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
+import { formatSize } from '../output.ts';
 import {
   findProgram,
   output,
@@ -103,6 +104,7 @@ async function* save(
 ): AsyncGenerator<Uint8Array, void, void> {
   const { signal } = context;
   const { place } = server;
+  await refuseWithoutRoom(place.within);
   const folder = await context.temporary(place).catch((cause: unknown) => {
     throw new SealiftError('source-denied', `ejabberd's user cannot make a folder in ${place.within}`, {
       cause,
@@ -127,6 +129,28 @@ async function* save(
     // Early, to give the room back. The run removes it too, so a failure here shall not hide another error.
     await removePlaced(folder, place).catch(() => {});
   }
+}
+
+/** For what the server itself has to write meanwhile. */
+const reserveBytes = 16 * 1024 * 1024;
+
+/** A disk that is full ends a server that keeps its log there, so it is not the backup that fills it. */
+async function refuseWithoutRoom(data: string): Promise<void> {
+  const files = (await readdir(data).catch(() => [])).filter((name) => /\.(DCD|DCL|DAT|LOG)$/.test(name));
+  const sizes = files.map((name) =>
+    stat(join(data, name)).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+  );
+  const neededBytes = (await Promise.all(sizes)).reduce((sum, size) => sum + size, reserveBytes);
+  const { bavail, bsize } = await statfs(data);
+  if (bavail * bsize >= neededBytes) return;
+  throw new SealiftError(
+    'failed',
+    `${data} has ${formatSize(bavail * bsize)} free, and a copy of the database may take ${formatSize(neededBytes)}`,
+    { hint: 'make room there: ejabberd, which writes the copy itself, ends when its disk is full' },
+  );
 }
 
 /** Runs ejabberdctl and tells what its messages mean. It says on standard output what went wrong. */

@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +109,18 @@ suite('an ejabberdctl that misbehaves', () => {
   test('a binary backup that was not closed is refused', async (t) => {
     const config = misbehaving(t, `printf '\\1\\2\\3\\4\\6\\7\\10\\11 log_header backup_log' >"$FILE"`);
     await assert.rejects(bytesOf(config, 'mnesia.backup'), failsWith('source-damaged', /does not begin/));
+  });
+
+  test('where there is no room for a copy of the database, the server, which would end with it, is not asked for one', async (t) => {
+    const config = misbehaving(t, 'echo asked >"$(dirname "$0")/asked"; exit 1');
+    const { bavail, bsize } = statfsSync(config.data);
+    truncateSync(put(join(config.data, 'archive_msg.DAT'), ''), bavail * bsize);
+    for (const file of ['mnesia.backup', 'mnesia.txt'])
+      await assert.rejects(
+        bytesOf(config, file),
+        failsWith('failed', /data has .* free, and a copy of the database may take/, /make room there/),
+      );
+    assert.ok(!existsSync(join(config.config, 'asked')));
   });
 
   test('one that hangs is ended by an abort, and its folder is gone', async (t) => {
