@@ -1,9 +1,9 @@
-import { constants } from 'node:fs';
+import { constants, type Dirent, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { FilesConfig } from '../config/config.ts';
 import { systemCode } from '../errors.ts';
-import { literalPattern } from './files-exclude.ts';
+import { excluder, literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
 import { writtenBelow } from './processes.ts';
 import type { Source, SourceContext } from './source.ts';
@@ -16,6 +16,7 @@ export interface ServerTree {
   readonly file: string;
   /** What its symlinks lead to is saved with it: certificates, a shared file of settings. */
   readonly config: string;
+  /** What links right in it, or in a folder right in it, lead to is saved too, if the server's user has it: uploads. */
   readonly data: string;
   /** Globs below `data` for what is saved in another way, or not worth it. */
   readonly exclude: readonly string[];
@@ -33,21 +34,27 @@ export function serverTree(tree: ServerTree): Source {
     name: tree.name,
     kind: 'files',
     async streams(context) {
-      const data = await real(tree.data);
+      const [config, data] = await Promise.all([throughLinks(tree.config), throughLinks(tree.data)]);
+      const realData = await real(data.path);
+      const excluded = tree.exclude.map((glob) => `${literalPattern(data.path)}/${glob}`);
+      const led = new LedOut([config.path, data.path, await real(config.path), realData]);
+      await followConfig(config.path, led, context.signal);
+      const moved = await followData(data.path, excluder(excluded), led, context.signal);
       const saved = await Promise.all(tree.sqlitePaths.map(real));
-      const live = await databasesIn(data, context);
+      const live = (
+        await Promise.all([realData, ...moved].map((folder) => databasesIn(folder, context)))
+      ).flat();
       for (const path of live.filter((path) => !saved.includes(path)))
         context.problem('unreadable', unnamedDatabase(path));
       const asWalked = (path: string) =>
-        isWithin(path, data) ? join(tree.data, path.slice(data.length)) : path;
-      const led = await ledOutOf(tree, context.signal);
+        isWithin(path, realData) ? join(data.path, path.slice(realData.length)) : path;
       const files: FilesConfig = {
         name: tree.name,
         kind: 'files',
-        paths: [tree.config, tree.data, ...led.paths],
-        links: led.links,
+        paths: [config.path, data.path, ...led.paths],
+        links: [...config.links, ...data.links, ...led.links],
         exclude: [
-          ...tree.exclude.map((glob) => `${literalPattern(tree.data)}/${glob}`),
+          ...excluded,
           ...[...live, ...saved].flatMap((path) =>
             ['', '-wal', '-shm', '-journal'].map((end) => literalPattern(asWalked(path) + end)),
           ),
@@ -57,6 +64,13 @@ export function serverTree(tree: ServerTree): Source {
       return filesSource(files, tree.file).streams(context);
     },
   };
+}
+
+/** Where a folder is that may be named by a link, and the links on the way. */
+async function throughLinks(path: string): Promise<{ path: string; links: string[] }> {
+  const isLink = (await lstat(path).catch(() => undefined))?.isSymbolicLink() === true;
+  const way = isLink ? await wayOf(path).catch(() => undefined) : undefined;
+  return way === undefined ? { path, links: [] } : { path: way.end, links: [path, ...way.links] };
 }
 
 const unnamedDatabase = (path: string): string =>
@@ -88,34 +102,70 @@ async function begins(path: string, magic: string): Promise<boolean> {
 }
 
 /**
- * What the symlinks of the configuration need to lead where they do, if it is not in the tree: the links on the way, and
- * the files and folders, which may have more links.
+ * What symlinks need to lead where they do, if it is not in the tree: the links on the way, and the files and folders,
+ * which may have more links.
  */
-async function ledOutOf(
-  { config, data }: ServerTree,
-  signal: AbortSignal,
-): Promise<{ links: string[]; paths: string[] }> {
-  const saved = [config, data, await real(config), await real(data)];
-  const links = new Set<string>();
-  const paths: string[] = [];
+class LedOut {
+  readonly links = new Set<string>();
+  readonly paths: string[] = [];
+  readonly #saved: readonly string[];
+
+  constructor(saved: readonly string[]) {
+    this.#saved = saved;
+  }
+
+  /** Returns the folder that it leads to, if that was not known. */
+  async add(link: string, isWanted: (end: Stats) => boolean = () => true): Promise<string | undefined> {
+    const way = await wayOf(link).catch(() => undefined);
+    const end = way && (await stat(way.end).catch(() => undefined));
+    if (way === undefined || end === undefined || !isWanted(end)) return undefined;
+    for (const link of way.links)
+      // What the tree itself is reached through cannot be a link in it.
+      if (!this.#saved.some((path) => isWithin(link, path) || isWithin(path, link))) this.links.add(link);
+    if ([...this.#saved, ...this.paths].some((known) => isWithin(way.end, known))) return undefined;
+    if (!end.isFile() && !end.isDirectory()) return undefined;
+    this.paths.push(way.end);
+    return end.isDirectory() ? way.end : undefined;
+  }
+}
+
+async function followConfig(config: string, led: LedOut, signal: AbortSignal): Promise<void> {
   const folders = [config];
   for (const folder of folders) {
     for (const entry of await entriesOf(folder, { recursive: true })) {
       signal.throwIfAborted();
       if (!entry.isSymbolicLink()) continue;
-      const way = await wayOf(join(entry.parentPath, entry.name)).catch(() => undefined);
-      if (way === undefined) continue;
-      for (const link of way.links)
-        // What the tree itself is reached through cannot be a link in it.
-        if (!saved.some((path) => isWithin(link, path) || isWithin(path, link))) links.add(link);
-      if ([...saved, ...paths].some((known) => isWithin(way.end, known))) continue;
-      const info = await stat(way.end);
-      if (info.isFile() || info.isDirectory()) paths.push(way.end);
-      if (info.isDirectory()) folders.push(way.end);
+      const next = await led.add(pathOf(entry));
+      if (next !== undefined) folders.push(next);
     }
   }
-  return { links: [...links], paths };
 }
+
+/**
+ * Of folders that were moved to where there is more room. Only those whose owner is that of `data`: it is in the hands
+ * of the server's user, who shall not lead root to what is somebody else's. Returns them.
+ */
+async function followData(
+  data: string,
+  excluded: (path: string) => boolean,
+  led: LedOut,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const moved: string[] = [];
+  const owner = (await stat(data).catch(() => undefined))?.uid;
+  const top = await entriesOf(data);
+  const folders = top.filter((entry) => entry.isDirectory()).map(pathOf);
+  const below = await Promise.all(folders.map((folder) => entriesOf(folder)));
+  for (const entry of [...top, ...below.flat()]) {
+    signal.throwIfAborted();
+    if (!entry.isSymbolicLink() || excluded(pathOf(entry))) continue;
+    const folder = await led.add(pathOf(entry), (end) => end.isDirectory() && end.uid === owner);
+    if (folder !== undefined) moved.push(folder);
+  }
+  return moved;
+}
+
+const pathOf = (entry: Dirent): string => join(entry.parentPath, entry.name);
 
 /** Linux follows no more in one path. */
 const linksLimit = 40;

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
@@ -120,6 +128,51 @@ test('every link of the configuration leads where it did, however many it goes t
     [],
   );
 });
+
+test('uploads and hosts that were moved to a larger disk, with links in `data` that lead there, come back', async (t) => {
+  const { root, config } = makeServer(t);
+  const moves = [
+    ['var/lib/prosody/http_file_share', 'srv/large/uploads'],
+    ['var/lib/prosody/localhost', 'srv/large/localhost'],
+    ['var/lib/prosody', 'srv/data'],
+  ] as const;
+  for (const [from, to] of moves) {
+    mkdirSync(dirname(join(root, to)), { recursive: true });
+    renameSync(join(root, from), join(root, to));
+    symlinkSync(join(root, to), join(root, from));
+  }
+  const live = join(root, 'srv/large/uploads/live.sqlite');
+  using db = new DatabaseSync(live);
+  db.exec('CREATE TABLE a (b)');
+  const run = newRun();
+  const [stream] = await prosodySource(config, never).streams(run);
+  assert.deepEqual(stream!.lacks, []);
+  const tar = await collect(stream!.open(run));
+  assert.deepEqual(
+    run.problems.filter((problem) => problem.startsWith('unreadable')).map((problem) => problem.slice(0, 80)),
+    [`unreadable: "${live}" is an SQLite`.slice(0, 80)],
+  );
+  renameSync(root, `${root} moved`);
+  mkdirSync(config.data, { recursive: true }); // as the package lays it down
+  execFileSync('tar', ['-xC', '/'], { input: tar });
+  const contentOf = (path: string) => readFileSync(join(config.data, path), 'utf8');
+  assert.equal(contentOf('http_file_share/cat.jpg'), 'a picture');
+  assert.equal(contentOf('localhost/accounts/alice.dat'), 'return {}');
+  assert.ok(!existsSync(live));
+});
+
+test(
+  'a link in `data` to what belongs to somebody else stays a link',
+  { skip: process.getuid?.() !== 0 },
+  async (t) => {
+    const { root, config } = makeServer(t);
+    chownSync(config.data, 65534, 65534);
+    symlinkSync(join(root, 'srv/acme/store/x2'), join(config.data, 'plugins'));
+    const members = await membersOf(prosodySource(config, never), root);
+    assert.ok(members.includes('var/lib/prosody/plugins'));
+    assert.ok(!members.includes('srv/acme/store/x2/key.pem'));
+  },
+);
 
 test('a live SQLite database is never copied: named it is saved as what it is, unnamed it is a problem', async (t) => {
   const { root, config } = makeServer(t);
