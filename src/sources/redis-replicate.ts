@@ -34,6 +34,10 @@ export async function replicate(
   refuse(server, facts, { force, keys: before });
   await refuseNewer(server, stream, facts);
   const ask = (words: readonly string[], how = signal) => say(cli, server, words, how);
+  if ((await ask(['CONFIG', 'GET', 'tls-replication'])).endsWith('yes'))
+    throw new SealiftError('usage', `${describe(server)} replicates over TLS, which sealift does not speak`, {
+      hint: `CONFIG SET tls-replication no for as long as the load takes; or ${byFile}`,
+    });
   const has = Number((await ask(['CONFIG', 'GET', 'databases'])).split('\n')[1]);
   const notes = await refuseLarger(server, stream, has, signal);
 
@@ -174,8 +178,9 @@ async function say(
     },
   );
   const answer = stdout.replace(/\n$/, '');
-  // Errors are printed like answers.
-  if (words[1] === 'GET' ? answer.startsWith(words[2] ?? '') : answer.startsWith('OK')) return answer;
+  // Errors are printed like answers. A setting that this server does not have has none.
+  if (words[1] === 'GET' ? answer === '' || answer.startsWith(words[2]!) : answer.startsWith('OK'))
+    return answer;
   throw new SealiftError(
     /^(NOAUTH|NOPERM|WRONGPASS)/.test(answer) ? 'source-denied' : 'restore-failed',
     `${describe(server)} refuses ${words.slice(0, 2).join(' ')}: ${answer.split('\n')[0]}`,

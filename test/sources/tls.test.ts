@@ -17,6 +17,7 @@ import {
 import { loadPostgres } from '../../src/sources/postgres-restore.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
 import { explain as explainRedis } from '../../src/sources/redis-connection.ts';
+import { replicate } from '../../src/sources/redis-replicate.ts';
 import { redisSource } from '../../src/sources/redis.ts';
 import type { LoadStream, Source } from '../../src/sources/source.ts';
 import { type MariadbService, startMariadb } from '../services/mariadb.ts';
@@ -278,6 +279,19 @@ suite('a connection with tls', { skip: withoutServices }, () => {
     } finally {
       redis.cli(['CONFIG', 'SET', 'tls-auth-clients', 'no']);
     }
+  });
+
+  test('a Redis that replicates over TLS, and would never come for a dump, is refused, and as it says it is loaded', async () => {
+    const [body] = await save(kinds.redis({ host: 'localhost', ca }));
+    const load = () =>
+      replicate(`redis://127.0.0.1:${redis.port}`, body!, { ...loading(redis.password), force: true });
+    redis.cli(['CONFIG', 'SET', 'tls-replication', 'yes']);
+    try {
+      await assert.rejects(load(), { code: 'usage', hint: /^CONFIG SET tls-replication no.*--into redis:/ });
+    } finally {
+      redis.cli(['CONFIG', 'SET', 'tls-replication', 'no']);
+    }
+    assert.match((await load()).lines[0] ?? '', /holds 1 key now/);
   });
 
   test('an option file adds no authority', async () => {
