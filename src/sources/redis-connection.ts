@@ -105,6 +105,11 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
     hint: 'ACL SETUSER name +info +sync +replconf, and ACL SAVE or the same in redis.conf',
   },
   {
+    says: /unknown command/,
+    code: 'source-denied',
+    hint: 'a dump needs INFO and SYNC, which rename-command in redis.conf has taken away, or this is no Redis',
+  },
+  {
     says: /NOAUTH|WRONGPASS|invalid (username|password)|AUTH failed/,
     code: 'source-denied',
     hint: 'check user and password: requirepass in redis.conf, or ACL LIST',

@@ -251,6 +251,16 @@ suite('redis', { skip: withoutServices }, () => {
     );
   });
 
+  test('a command that was taken away is told, and not that the server may be down', async () => {
+    for (const name of ['INFO', 'SYNC']) {
+      await using other = await startRedis(await newFolder(), { settings: [`rename-command ${name} ""`] });
+      await assert.rejects(
+        save(overTcp({ port: other.port, password: new Secret(() => other.password) })),
+        failsWith('source-denied', new RegExp(`unknown command '${name}'`), /rename-command/),
+      );
+    }
+  });
+
   test('a server that is down, a wrong password and a missing one are told apart', async () => {
     await assert.rejects(
       save(overTcp({ port: 1 })),
