@@ -64,7 +64,10 @@ async function streams(
   ];
 }
 
-/** slapd.d itself; slapd.conf is translated into one, in the way that a move to slapd.d does it. */
+/**
+ * slapd.d itself; slapd.conf is translated into one, in the way that a move to slapd.d does it. No database but the
+ * configuration (0) is opened for that: one that is lost would take its siblings along.
+ */
 async function configFolder(
   path: string,
   runAs: SystemUser | undefined,
@@ -84,7 +87,7 @@ async function configFolder(
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
   await chmod(folder, 0o700);
   const slaptest = await slapProgram('slaptest', directories);
-  await output({ argv: [slaptest, '-f', path, '-F', folder], runAs }, context.signal).catch(
+  await output({ argv: [slaptest, '-n', '0', '-f', path, '-F', folder], runAs }, context.signal).catch(
     (error: unknown) => {
       throw explain(error, path);
     },

@@ -121,6 +121,19 @@ async function destroyed(act: () => Promise<void>): Promise<void> {
   }
 }
 
+/** A slapd.conf with databases, by suffix and folder. */
+async function slapdConf(...databases: readonly (readonly [string, string])[]): Promise<string> {
+  const file = join(await newFolder(), 'slapd.conf');
+  const lines = [
+    ...['core', 'cosine', 'inetorgperson'].map((name) => `include /etc/ldap/schema/${name}.schema`),
+    'modulepath /usr/lib/ldap',
+    'moduleload back_mdb',
+    ...databases.flatMap(([suffix, folder]) => ['database mdb', `suffix "${suffix}"`, `directory ${folder}`]),
+  ];
+  await writeFile(file, `${lines.join('\n')}\n`);
+  return file;
+}
+
 suite('ldap', { skip: withoutServices }, () => {
   let content: string[] = [];
   let saved: Saved[] = [];
@@ -450,22 +463,25 @@ olcDbDirectory: ${cache}
   });
 
   test('slapd.conf is saved as the slapd.d that it becomes', async () => {
-    const folder = await newFolder();
-    const file = join(folder, 'slapd.conf');
-    const directory = slapd.directories['o=Köln'];
-    await writeFile(
-      file,
-      `${['core', 'cosine', 'inetorgperson'].map((name) => `include /etc/ldap/schema/${name}.schema\n`).join('')}modulepath /usr/lib/ldap
-moduleload back_mdb
-database mdb
-suffix "o=Köln"
-directory ${directory}
-`,
-    );
+    const file = await slapdConf(['o=Köln', slapd.directories['o=Köln'] ?? '']);
     const [config, database, ...more] = await save(sourceOf({ config: file }));
     assert.deepEqual(more, []);
     assert.match(config?.bytes.toString() ?? '', /^dn: olcDatabase=\{1\}mdb,cn=config$/m);
     assert.ok(database?.bytes.equals(saved.at(-1)!.bytes));
+  });
+
+  test('of a slapd.conf, too, a database whose files are gone fails alone', async () => {
+    const empty = await newFolder();
+    if (isRoot) execFileSync('chown', ['openldap', empty]);
+    const file = await slapdConf(['dc=gone', empty], ['o=Köln', slapd.directories['o=Köln'] ?? '']);
+    const run = newRun();
+    const [, gone, other, ...more] = await ldapSource(sourceOf({ config: file })).streams(run);
+    assert.deepEqual(more, []);
+    await assert.rejects(
+      Array.fromAsync(gone!.open(run)),
+      failsWith('source-unavailable', /database "dc=gone".*cannot be opened: No such file/),
+    );
+    assert.ok((await Array.fromAsync(other!.open(run))).length > 0);
   });
 
   test('a configuration that is missing or broken is told', async () => {
