@@ -2,8 +2,9 @@ import type { DatabaseConfig, ProsodyConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { findProgram, output, searchPath } from '../process.ts';
 import { parallelOfParts, streamsOfParts } from './parts.ts';
-import { serverTree } from './server-tree.ts';
+import { real, serverTree } from './server-tree.ts';
 import type { Source, SourceContext } from './source.ts';
+import { isWithin } from './within.ts';
 
 /**
  * A Prosody server: `prosody.tar` with its configuration, certificates and data directory, and its SQL database, if it
@@ -33,27 +34,44 @@ export function prosodySource(
     parallel: parallelOfParts(parts),
     async streams(context) {
       const streams = await streamsOfParts(parts, context);
-      await tellVersion(name, context);
+      const about = await askProsody(context);
+      await tellVersion(name, about, context);
+      await tellOtherData(config, about, context);
       return streams;
     },
   };
 }
 
-/** Only a fact for the details, so whatever is wrong with the program is no more than a note. */
-async function tellVersion(name: string, { detail, problem, signal }: SourceContext): Promise<void> {
+/** What Prosody says of itself. Whatever is wrong with the program is no more than a note, so then it is nothing. */
+async function askProsody({ signal }: SourceContext): Promise<string> {
   const prosodyctl = await findProgram('prosodyctl', [...searchPath(), '/usr/bin', '/usr/local/bin']);
-  const about =
-    prosodyctl === undefined
-      ? ''
-      : await output({ argv: [prosodyctl, 'about'] }, signal).then(
-          ({ stdout }) => stdout,
-          (error: unknown) => {
-            if (!(error instanceof SealiftError)) throw error;
-            return '';
-          },
-        );
+  if (prosodyctl === undefined) return '';
+  return output({ argv: [prosodyctl, 'about'] }, signal).then(
+    ({ stdout }) => stdout,
+    (error: unknown) => {
+      if (!(error instanceof SealiftError)) throw error;
+      return '';
+    },
+  );
+}
+
+async function tellVersion(source: string, about: string, { detail, problem }: SourceContext): Promise<void> {
   const version = /^Prosody (\S.*)$/m.exec(about)?.[1];
   if (version === undefined)
     return problem('tool-missing', 'prosodyctl does not tell the version of Prosody');
-  await detail({ type: 'server', source: name, software: 'Prosody', version });
+  await detail({ type: 'server', source, software: 'Prosody', version });
+}
+
+/** The folder in the configuration of Prosody (`data_path`) and that in ours are two statements about one thing. */
+async function tellOtherData(
+  { config, data }: ProsodyConfig,
+  about: string,
+  { problem }: SourceContext,
+): Promise<void> {
+  const folderOf = (what: string) =>
+    real(new RegExp(`^${what} directory: +(/.*)$`, 'm').exec(about)?.[1] ?? '');
+  const [itsConfig, itsData] = await Promise.all([folderOf('Config'), folderOf('Data')]);
+  // That of another Prosody on this machine is none of ours.
+  if (itsConfig !== (await real(config)) || isWithin(itsData, await real(data))) return;
+  problem('unreadable', `Prosody keeps its data in "${itsData}", which is not saved: \`data\` is "${data}"`);
 }

@@ -88,7 +88,8 @@ async function databasesIn(folder: string, { signal }: SourceContext): Promise<s
   return found;
 }
 
-const real = (path: string): Promise<string> => realpath(path).catch(() => path);
+/** Of a path that is not there, the path. */
+export const real = (path: string): Promise<string> => realpath(path).catch(() => path);
 
 async function begins(path: string, magic: string): Promise<boolean> {
   // The folder is in the server's hands, which may put something else there meanwhile.

@@ -18,6 +18,7 @@ import { ejabberdSource } from '../../src/sources/ejabberd.ts';
 import { openSource } from '../../src/sources/open.ts';
 import { prosodySource } from '../../src/sources/prosody.ts';
 import type { Source } from '../../src/sources/source.ts';
+import { installProsody, prosodyNeeds } from '../services/prosody.ts';
 import { temporary } from '../support/temporary.ts';
 import { collect, newRun } from './run.ts';
 
@@ -267,6 +268,34 @@ test('a database that cannot be asked is a problem, and the tree is saved', asyn
   const members = await membersOf(prosodySource({ ...config, database }, openSource), root, run);
   assert.ok(members.includes('etc/prosody/prosody.cfg.lua'));
   assert.ok(run.problems.some((problem) => /^source-failed: there is no .*gone\.sqlite/.test(problem)));
+});
+
+test('a Prosody that keeps its data elsewhere than `data` is a problem', prosodyNeeds, async (t) => {
+  const root = temporary(t);
+  await using prosody = await installProsody(root, '');
+  const main = join(prosody.config, 'prosody.cfg.lua');
+  const elsewhere = join(root, 'srv/prosody');
+  mkdirSync(elsewhere, { recursive: true });
+  execFileSync('chown', ['prosody', elsewhere]);
+  writeFileSync(main, readFileSync(main, 'utf8').replace(prosody.data, elsewhere));
+  await prosody.ctl('register', 'alice', 'localhost', 'secret');
+  const { PATH } = process.env;
+  process.env['PATH'] = `${prosody.binDir}:${PATH}`;
+  t.after(() => void (process.env['PATH'] = PATH));
+  for (const data of [prosody.data, elsewhere]) {
+    const run = newRun();
+    const config = { name: 'chat', kind: 'prosody', config: prosody.config, data } as const;
+    const source = prosodySource({ ...config, database: undefined, sqlitePaths: [] }, never);
+    const members = await membersOf(source, root, run);
+    const isThere = members.includes('srv/prosody/localhost/accounts/alice.dat');
+    assert.equal(isThere, data === elsewhere, members.join('\n'));
+    assert.deepEqual(
+      run.problems,
+      isThere
+        ? []
+        : [`unreadable: Prosody keeps its data in "${elsewhere}", which is not saved: \`data\` is "${data}"`],
+    );
+  }
 });
 
 test('a server of which nothing is there is an error', async (t) => {
