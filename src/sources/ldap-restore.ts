@@ -159,6 +159,7 @@ async function prepare(
   if (entries === undefined) return makeOwn(folder, slapd, undo);
   if (entries.length === 0) {
     undo.defer(() => empty(folder));
+    await give(folder, slapd, undo);
     return undefined;
   }
   const real = await realpath(folder);
@@ -178,22 +179,30 @@ async function prepare(
   await mkdir(real);
   await chown(real, uid, gid);
   await chmod(real, mode);
+  await give(real, slapd, undo);
   return aside;
 }
 
-/** Makes a folder that slapd's user owns, if there is none. */
-async function makeOwn(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<undefined> {
-  const made = await makeMissing(folder, 0o700, undo);
-  if (made && runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
+/** Makes a folder if there is none, and sees to it that slapd can write to it. */
+async function makeOwn(folder: string, slapd: Slapd, undo: AsyncDisposableStack): Promise<undefined> {
+  await makeMissing(folder, 0o700, undo);
+  await give(folder, slapd, undo);
 }
 
-/** With those around it. Returns whether it was missing. */
-async function makeMissing(folder: string, mode: number, undo: AsyncDisposableStack): Promise<boolean> {
-  if ((await entriesOf(folder)) !== undefined) return false;
+/** One that root made belongs to slapd's user then. */
+async function give(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
+  const { uid, gid } = await stat(folder);
+  if (runAs === undefined || uid !== 0) return;
+  await chown(folder, runAs.uid, runAs.gid);
+  undo.defer(() => chown(folder, uid, gid));
+}
+
+/** With those around it. */
+async function makeMissing(folder: string, mode: number, undo: AsyncDisposableStack): Promise<void> {
+  if ((await entriesOf(folder)) !== undefined) return;
   await makeMissing(dirname(folder), 0o755, undo);
   await mkdir(folder, { mode });
   undo.defer(() => rm(folder, { recursive: true, force: true }));
-  return true;
 }
 
 async function empty(folder: string): Promise<void> {

@@ -302,6 +302,29 @@ suite('ldap', { skip: withoutServices }, () => {
     });
   });
 
+  test(
+    'folders that root made by hand are given to slapd, and given back where the load fails',
+    { skip: !isRoot },
+    async () => {
+      const root = await newFolder();
+      await destroyed(async () => {
+        for (const folder of folders()) await mkdir(folder);
+        await writeFile(join(slapd.config, 'left'), 'over');
+        const last = saved.at(-1)!;
+        const bad = asSaved(last.file, Buffer.from('dn: dc=elsewhere\nobjectClass: top\n\n'));
+        const context = loading({ force: true });
+        await assert.rejects(
+          loadLdap(`ldap:${slapd.config}`, [...saved.slice(0, -1), bad], context),
+          failsWith('restore-failed', /all is as it was.*dc=elsewhere/),
+        );
+        assert.deepEqual(folders().map(ownerOf), Array(5).fill(ownerOf(root)));
+        await loadLdap(`ldap:${slapd.config}`, saved, context);
+        await using server = await slapd.start();
+        assert.deepEqual(contentOf(server), content);
+      });
+    },
+  );
+
   test('a folder that the configuration names with a slash at its end is set aside too', async () => {
     const folder = dataFolders()[1]!;
     await destroyed(async () => {
