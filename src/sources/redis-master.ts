@@ -25,7 +25,7 @@ export class RedisMaster implements AsyncDisposable {
       this.#sockets.add(socket);
       socket.on('error', () => {}).once('close', () => this.#sockets.delete(socket));
       const start = () => {
-        if (taken) throw new Error('the dump has been asked for before');
+        if (taken) throw brokenOff('it broke off while it was sent the dump, and came again');
         taken = true;
         this.#asked.resolve();
         return body();
@@ -88,12 +88,13 @@ async function serve(socket: Socket, secret: string, start: () => AsyncIterable<
       throw new Error(`a replica would not say ${name}`);
     }
   }
-  throw new SealiftError(
-    'restore-failed',
-    sent ? 'it broke off while it loaded the dump' : 'it broke off before it had the dump',
-    { hint: 'its log says why; modules that the dump needs must be loaded there, and it must not be older' },
-  );
+  throw brokenOff(sent ? 'it broke off while it loaded the dump' : 'it broke off before it had the dump');
 }
+
+const brokenOff = (what: string): SealiftError =>
+  new SealiftError('restore-failed', what, {
+    hint: 'its log says why; modules that the dump needs must be loaded there, and it must not be older',
+  });
 
 async function send(socket: Socket, body: AsyncIterable<Uint8Array>): Promise<void> {
   // A chunk is good until the next is asked for.

@@ -47,12 +47,14 @@ export async function replicate(
   try {
     await using undo = new AsyncDisposableStack();
     // Has a signal of its own: an interrupted load has to be cleaned up too. In reverse order.
-    for (const name of ['masterauth', 'masteruser']) {
+    for (const name of ['masterauth', 'masteruser', 'repl-timeout']) {
       const value = (await ask(['CONFIG', 'GET', name])).slice(name.length + 1);
       undo.defer(async () => void (await ask(['CONFIG', 'SET', name, value], AbortSignal.timeout(60_000))));
     }
     await ask(['CONFIG', 'SET', 'masteruser', '']);
     await ask(['CONFIG', 'SET', 'masterauth', master.secret]);
+    // It gives up on a master that is silent for longer, as while a slow store is waited for.
+    await ask(['CONFIG', 'SET', 'repl-timeout', String(24 * 60 * 60)]);
     undo.defer(async () => void (await ask(['REPLICAOF', 'NO', 'ONE'], AbortSignal.timeout(60_000))));
     // Before that: what has not arrived by now shall not arrive.
     undo.defer(() => master[Symbol.asyncDispose]());

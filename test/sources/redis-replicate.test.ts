@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
 import { firstCommand, RedisMaster } from '../../src/sources/redis-master.ts';
@@ -53,6 +54,12 @@ const roleOf = ({ cli }: RedisService): string =>
 async function* broken() {
   yield dump.subarray(0, 30_000);
   throw new SealiftError('verify-failed', 'the segment is damaged');
+}
+
+async function* slow() {
+  yield dump.subarray(0, 30_000);
+  await delay(2500);
+  yield dump.subarray(30_000);
 }
 
 const odd = 'old "pass\\word\' %41';
@@ -194,6 +201,18 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
       failsWith('restore-failed', /no dump of a Redis/),
     );
     assert.deepEqual([roleOf(target), ...contentOf(target)], before);
+  });
+
+  test('a store that is silent for longer than the patience of the server is waited for', async () => {
+    const before = roleOf(target);
+    target.cli(['CONFIG', 'SET', 'repl-timeout', '1']);
+    // Read for what it is, then to be checked, and then to be loaded.
+    let times = 0;
+    const open = () => (++times < 3 ? inPieces(dump, 1000) : slow());
+    await replicate(url(target), { file: 'dump.rdb', open }, loading({ force: true }));
+    assert.deepEqual([roleOf(target), ...contentOf(target)], [before, ...content]);
+    assert.equal(target.cli(['CONFIG', 'GET', 'repl-timeout']).toString(), 'repl-timeout\n1\n');
+    target.cli(['CONFIG', 'SET', 'repl-timeout', '60']);
   });
 
   test('a server that is down, a login without rights, and a replica are told', async () => {
