@@ -114,6 +114,11 @@ const explanations: {
     hint: 'this slapd lacks a module that the configuration loads: install the package that has it',
   },
   {
+    says: /MDB_MAP_FULL/,
+    code: 'tool-failed',
+    hint: 'a load needs more room than the server did: raise olcDbMaxSize, and load by hand (restore --to DIR; docs/operations.md)',
+  },
+  {
     says: /bad configuration|invalid config|could not open (config|database)|bi_db_open failed|No such file/,
     code: 'source-unavailable',
     hint: 'is the path of the configuration right (config), and are the folders of its databases there (olcDbDirectory)?',

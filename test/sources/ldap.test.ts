@@ -441,6 +441,21 @@ olcDbDirectory: ${cache}
     );
   });
 
+  test('a database that is too large for its olcDbMaxSize is told as such', async () => {
+    const directory = slapd.directories['o=Köln'] ?? '';
+    const streams = configured([directory, `${directory}\nolcDbMaxSize: ${128 * 1024}`]);
+    await destroyed(async () => {
+      await assert.rejects(
+        loadLdap(`ldap:${slapd.config}`, streams, loading()),
+        failsWith(
+          'restore-failed',
+          /all is as it was: database "o=Köln".*MDB_MAP_FULL/,
+          /raise olcDbMaxSize/,
+        ),
+      );
+    });
+  });
+
   test('a target that is a server, and streams without the configuration, are refused', async () => {
     await assert.rejects(
       loadLdap('ldap://localhost', saved, loading()),
