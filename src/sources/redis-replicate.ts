@@ -38,6 +38,8 @@ export async function replicate(
     throw new SealiftError('usage', `${describe(server)} replicates over TLS, which sealift does not speak`, {
       hint: `CONFIG SET tls-replication no for as long as the load takes; or ${byFile}`,
     });
+  // Of a master it changes nothing; one that refuses it is left before anything has to be undone.
+  await ask(['REPLICAOF', 'NO', 'ONE']);
   const has = Number((await ask(['CONFIG', 'GET', 'databases'])).split('\n')[1]);
   const notes = await refuseLarger(server, stream, has, signal);
 

@@ -233,6 +233,20 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
       ),
       failsWith('source-denied', /refuses CONFIG GET: NOPERM/, /redis:\/var\/lib/),
     );
+    target.cli(['ACL', 'SETUSER', 'half', 'on', '>half', '+info', '+config']);
+    await assert.rejects(
+      replicate(
+        url(target).replace('//', '//half@'),
+        asStream(dump),
+        loading({ password: new Secret(() => 'half'), force: true }),
+      ),
+      (error: unknown) => {
+        assert.ok(error instanceof SealiftError && error.code === 'source-denied', String(error));
+        assert.match(error.message, /refuses REPLICAOF NO: NOPERM/);
+        assert.doesNotMatch(error.message, /still has to be told/, 'it is a master all the time');
+        return true;
+      },
+    );
     await using replica = await start([`replicaof 127.0.0.1 ${target.port}`]);
     await assert.rejects(
       replicate(
