@@ -2,7 +2,7 @@ import { daysUntil, formatDuration, rfc3339 } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
-import { printable } from '../output.ts';
+import { printableLines } from '../output.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
 import { decideRun, lateSince } from '../policy/schedule.ts';
@@ -264,7 +264,8 @@ function print(
   output.text(output.paint('faint', `Recipients' keys ${keys}.`));
   for (const { job, problems } of report.jobs)
     for (const problem of problems)
-      output.text(`${output.paint('bad', 'wrong')} job ${job}: ${printable(problem)}`);
-  for (const problem of report.problems) output.text(`${output.paint('bad', 'wrong')} ${printable(problem)}`);
+      output.text(`${output.paint('bad', 'wrong')} job ${job}: ${printableLines(problem)}`);
+  for (const problem of report.problems)
+    output.text(`${output.paint('bad', 'wrong')} ${printableLines(problem)}`);
   if (report.ok) output.text(output.paint('good', 'All is well.'));
 }

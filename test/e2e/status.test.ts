@@ -137,6 +137,11 @@ test('what a scheduled run failed of is told until one succeeds', async (t) => {
   assert.equal((await world.start('daemon', '--once')).status, 1);
   const [job] = (await statusOf(world, 3)).jobs;
   assert.match(job!.problems.join('; '), /no snapshot yet; failed at .*: job tree saved nothing/s);
+  // Why is on a line of its own.
+  assert.match(
+    (await world.run('status')).stdout,
+    /^wrong job tree: failed at .*:\n  gone: The files of "gone" /m,
+  );
   world.setJobs({ tree: tree('tree') });
   await world.json('backup');
   await statusOf(world, 0);
