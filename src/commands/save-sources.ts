@@ -133,7 +133,6 @@ async function saveSource(
     .measure(() => source.streams({ signal, temporary, detail, problem: atOnce.problem }))
     .catch((error: unknown) => {
       context.signal.throwIfAborted();
-      log.error({ source: source.name }, `source ${source.name} failed: ${sentenceOf(error)}`);
       log.debug({ err: error }, 'the cause');
       notes.add('source-failed', sentenceOf(error));
       return [];
@@ -207,7 +206,11 @@ class ProblemList {
     known.count++;
     if (known.count > namedProblems) return;
     known.texts.push(text);
-    this.#log.debug({ source: this.#source, code }, text);
+    // What is missing is told in the log too: of a scheduled run nobody sees the summary. A stream that failed has been
+    // named there at that moment.
+    if (isPartial({ code }) && code !== 'stream-failed')
+      this.#log.error({ source: this.#source }, `source ${this.#source} is not whole: ${text}`);
+    else this.#log.debug({ source: this.#source, code }, text);
   }
 
   all(): Problem[] {

@@ -245,6 +245,29 @@ test('daemon --once does what is due and nothing the next time', async (t) => {
   assert.deepEqual(quiet, { status: 0, stdout: '', stderr: '' }, 'cron has nothing to send');
 });
 
+test('what makes a snapshot partial is in the mail of cron, of a part of a source too', async (t) => {
+  const world = await makeHost(t, {
+    tree: { schedule: onceAYear, sources: [{ name: 'tree', kind: 'files', paths: ['tree', 'gone'] }] },
+    server: {
+      schedule: onceAYear,
+      sources: [
+        {
+          name: 'server',
+          kind: 'prosody',
+          config: 'tree',
+          data: 'tree',
+          database: { kind: 'sqlite', path: 'lost.db' },
+        },
+      ],
+    },
+    whole: tree(onceAYear, 'tree', 'away'),
+  });
+  const { status, stderr } = await world.start('--quiet', 'daemon', '--once');
+  assert.equal(status, 3);
+  for (const why of [/"job":"tree".*gone/, /"job":"server".*lost\.db/, /"job":"whole".*"away"/])
+    assert.equal(stderr.split('\n').filter((line) => why.test(line)).length, 1, `${String(why)}: ${stderr}`);
+});
+
 test(
   'a clock that is wrong by more than the time between two runs makes none of them skipped',
   needs('s3'),
