@@ -31,7 +31,7 @@ export function createProgram(
   const program = new Command('sealift')
     .description("Encrypted offsite backups for small servers that hold other people's data.")
     .version(toolVersion(), '--version', 'print the version')
-    .option('-c, --config <file>', 'configuration file (see below for where it is looked for)')
+    .option('-c, --config <file>', 'configuration file (`sealift help` says where it is looked for)')
     .option('--json', 'results, and errors, as JSON on stdout')
     .option('-q, --quiet', 'only warnings and errors, no progress')
     .addOption(new Option('-v, --verbose', 'say more; twice: everything').argParser(count).default(undefined))
@@ -98,7 +98,7 @@ function addCommands(program: Command, run: Run): void {
     .action(run((context) => import('./commands/keys.ts').then((command) => command.list(context))));
   keys
     .command('check')
-    .description('the same; exit code 12 if a key cannot be used or there is none')
+    .description('show recipients and pinned hosts; exit code 12 if a key cannot be used or there is none')
     .action(run((context) => import('./commands/keys.ts').then((command) => command.check(context))));
 
   keys

@@ -16,6 +16,13 @@ test('--help names the commands and the exit codes, on stdout, and ends with 0',
   }
 });
 
+test('the help of a command leads to nothing that is not on its page', async (t) => {
+  for (const args of [['list'], ['keys', 'check']]) {
+    const { stdout } = await sealift([...args, '--help'], { cwd: temporary(t) });
+    assert.doesNotMatch(stdout, /see below|the same;/);
+  }
+});
+
 test('--version prints the version alone', async (t) => {
   const { status, stdout } = await sealift(['--version'], { cwd: temporary(t) });
   assert.equal(status, 0);
