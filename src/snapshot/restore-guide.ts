@@ -104,7 +104,13 @@ jq -r 'select(.type == "stream") | "\\(.sha256)  restored/\\(.name)"' restored/_
 | --- | --- |
 | \`globals.sql\` | \`psql -f FILE postgres\`, before the databases: roles and their passwords. If the host may have been hostile, look at it first: psql runs what stands behind a \`\\!\` on your machine |
 | \`*.dump\` | \`pg_restore --create --exit-on-error --dbname postgres FILE\` (PostgreSQL): the database as it was, with owner and settings; or \`createdb NAME\`, then \`pg_restore --exit-on-error --dbname NAME FILE\`: its content |
+| \`*.sql\` | MariaDB: \`mariadb -e 'CREATE DATABASE NAME'\`, then \`mariadb --binary-mode --comments --max-allowed-packet=1G NAME < FILE\`; at last \`users.sql\`, without NAME (MySQL: the same with \`mysql\`). Never without \`--binary-mode\`: the client would run what stands behind a \`\\!\` on your machine |
 | \`*.sqlite\` | it is the database file; stop the program, put it in place, give it to its user |
+| \`*.rdb\` | Redis, stopped and with \`appendonly no\`: it is its \`dump.rdb\` |
+| \`*.ldif\` | OpenLDAP, stopped, as its user and into empty folders: \`slapadd -F /etc/ldap/slapd.d -n 0 -l config.ldif\`, then for each database \`slapadd -F /etc/ldap/slapd.d -b SUFFIX -q -s -l FILE\` |
+| \`prosody.tar\`, \`ejabberd.tar\` | as root, with the server stopped: \`tar -xf FILE -C /\`: to where it was |
+| \`mnesia.backup\` | ejabberd, running: \`ejabberdctl --no-timeout restore FILE\`, from a place that its user can read |
+| \`sealift.tar\` | as root: \`tar -xpf FILE -C /\`: the host's own key and secret, for the machine that takes its place |
 | \`files.tar\` | as root: \`tar -xpf FILE -C FOLDER --numeric-owner\`; in a name that is not UTF-8, tar shows the odd bytes as \`%XX\` |
 
 All pieces of a folder are sealed with one session key, so the private key (or the hardware token that holds it) is asked

@@ -283,6 +283,26 @@ suite('restoring by hand from a bucket', needs('s3'), () => {
   });
 });
 
+test('the guide says how each kind of stream is put back to use', () => {
+  const store = { kind: 'directory' as const, path: '/srv/store' };
+  const guide = restoreGuide({ host: 'h1', store, fingerprint: '' });
+  const [, ...used] = guide.split('\n').filter((line) => /^\| (`|stream)/.test(line));
+  const named = used.flatMap((row) => [...row.split('|')[1]!.matchAll(/`(.*?)`/g)].map(([, name]) => name));
+  assert.deepEqual(named, [
+    'globals.sql',
+    '*.dump',
+    '*.sql',
+    '*.sqlite',
+    '*.rdb',
+    '*.ldif',
+    'prosody.tar',
+    'ejabberd.tar',
+    'mnesia.backup',
+    'sealift.tar',
+    'files.tar',
+  ]);
+});
+
 const rows = (database: DatabaseSync): unknown => database.prepare('SELECT * FROM message').all();
 
 async function indexOf(
