@@ -45,7 +45,7 @@ export function parseYaml(text: string): ParsedYaml {
   };
   const duplicates = findDuplicates(document.contents, [], position);
   const others = [...document.errors, ...document.warnings].filter(({ code }) => code !== 'DUPLICATE_KEY');
-  const syntax = others.map(({ code, pos, message }) => ({
+  const errors = others.map(({ code, pos, message }) => ({
     ...position(pos[0]),
     path: [],
     message:
@@ -53,6 +53,10 @@ export function parseYaml(text: string): ParsedYaml {
         ? 'a second document begins here, and one is all there is'
         : withoutText(oneLine(message)),
   }));
+  // Whatever else is wrong with a line follows from the first.
+  const syntax = errors.filter(
+    ({ line }, index) => errors.findIndex((other) => other.line === line) === index,
+  );
   let data: unknown;
   let fatal = others.length > 0;
   try {
@@ -156,9 +160,15 @@ function offsetOfLooseAlias(document: Document.Parsed): number {
   return found ?? 0;
 }
 
-/** What `yaml` cites may be a password: one without quotes that begins with one of its signs. */
+/**
+ * What `yaml` cites may be a password: one without quotes that begins with one of its signs. A cron line that begins with
+ * a star is the other text that is often without them.
+ */
 const withoutText = (message: string): string =>
-  message.replace(/(: |(?<=Invalid escape sequence) ).*$/, '; is it a text that belongs in quotes?');
+  message.replace(
+    /(: |(?<=Invalid escape sequence) |(?<=^Alias .*|at node end)$).*$/,
+    '; is it a text that belongs in quotes?',
+  );
 
 function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, ' ').trim();

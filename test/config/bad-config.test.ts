@@ -358,6 +358,16 @@ const cases: readonly [fact: string, text: string | Buffer, report: readonly (st
     ['2:7: Unresolved alias (the anchor must be set before the alias); is it a text that belongs in quotes?'],
   ],
   [
+    'a cron line without quotes that begins with a star',
+    job(`schedule: * * * * *\n${sources}`),
+    ['4:15: Alias cannot be an empty string; is it a text that belongs in quotes?'],
+  ],
+  [
+    'another one',
+    job(`schedule: */5 * * * *\n${sources}`),
+    ['4:19: Unexpected alias at node end; is it a text that belongs in quotes?'],
+  ],
+  [
     'two documents',
     `${store}\n---\nhost: b\n`,
     ['2:1: a second document begins here, and one is all there is'],
