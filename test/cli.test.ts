@@ -124,7 +124,7 @@ test('the launcher works through links, from any folder, and with a name with sp
 
 /** A copy of the launcher in a folder like that of an installed package, whose program says what runs it. */
 function packageFolder(t: TestContext): string {
-  const root = join(temporary(t), 'node_modules/sealift');
+  const root = join(temporary(t), 'lib/node_modules/sealift');
   mkdirSync(join(root, 'bin'), { recursive: true });
   mkdirSync(join(root, 'dist'));
   cpSync(launcher, join(root, 'bin/sealift'));
@@ -181,6 +181,17 @@ for (const [place, folder] of [
     assert.match(stdout, /^run by v25\.1\.0\n/);
   });
 }
+
+test('with an old node on the PATH, as cron has it, the launcher takes the one beside the link that npm made', (t) => {
+  const root = packageFolder(t);
+  const bin = join(root, '../../../bin');
+  fakeNode(join(root, 'path'), 'v20.20.2');
+  fakeNode(bin, 'v24.1.0');
+  symlinkSync(join(root, 'bin/sealift'), join(bin, 'sealift'));
+  const { status, stdout } = launch(join(bin, '..'), join(root, 'path'));
+  assert.equal(status, 0);
+  assert.match(stdout, /^run by v24\.1\.0\n/);
+});
 
 test('with nothing but an old node, the launcher says what is needed and ends with 2', (t) => {
   const root = packageFolder(t);
