@@ -26,7 +26,10 @@ export async function backup(context: Context, names: readonly string[]): Promis
       if (jobs.length === 1) throw error;
       const failure = asSealiftError(context.signal.aborted ? context.signal.reason : error);
       failures.push({ job: job.name, error: failure });
-      context.log.error({ job: job.name, code: failure.code }, `job ${job.name}: ${failure.message}`);
+      context.log.error(
+        { job: job.name, code: failure.code, hint: failure.hint },
+        `job ${job.name}: ${failure.message}`,
+      );
       context.log.debug({ err: error }, 'the cause');
       if (context.signal.aborted) break;
     }

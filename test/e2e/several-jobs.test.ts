@@ -47,6 +47,14 @@ function damage(file: string): void {
   writeFileSync(file, bytes);
 }
 
+test('of several jobs, why one failed is told with what to do', async (t) => {
+  const world = await makeTwoJobs(t);
+  rmSync(join(world.dir, 'aa'), { recursive: true });
+  const { status, stderr } = await world.run('backup');
+  assert.equal(status, 3);
+  assert.match(stderr, /"hint":"Earlier snapshots are untouched.*"msg":"job aa: job aa saved nothing/);
+});
+
 test('with two jobs a source is found without naming its job, and named twice it comes once', async (t) => {
   const world = await makeTwoJobs(t);
   await world.json('backup');
