@@ -52,7 +52,7 @@ export async function status(context: Context): Promise<Outcome> {
     problems,
   };
   if (context.json) context.output.json(report);
-  else print(context, report);
+  else print(context, report, keys.problems.length === 0);
   return ok ? undefined : 'partial';
 }
 
@@ -235,6 +235,7 @@ function print(
     problems: readonly string[];
     ok: boolean;
   },
+  keysAreGood: boolean,
 ): void {
   const nowMs = Date.parse(report.checkedAt);
   output.text(`${output.paint('strong', report.host)}  ${output.paint('faint', report.store)}`);
@@ -261,7 +262,7 @@ function print(
     );
   const { daysToExpiry } = report.recipients;
   const keys = daysToExpiry === null ? 'do not expire' : `are good for ${daysToExpiry} more days`;
-  output.text(output.paint('faint', `Recipients' keys ${keys}.`));
+  if (keysAreGood) output.text(output.paint('faint', `Recipients' keys ${keys}.`));
   for (const { job, problems } of report.jobs)
     for (const problem of problems)
       output.text(`${output.paint('bad', 'wrong')} job ${job}: ${printableLines(problem)}`);

@@ -173,6 +173,17 @@ test('a recipient that expires soon, or is gone, is told before backups stop', a
   assert.match(soon.problems.join(), /expires in 5 days/);
   for (const name of readdirSync(folder)) rmSync(join(folder, name));
   assert.match((await statusOf(world, 3)).problems.join(), /there are no recipients/);
+
+  // Of keys of which something is wrong that is told, and not how long they are good for.
+  const wrong = async () => (await world.run('status')).stdout;
+  assert.doesNotMatch(await wrong(), /^Recipients' keys/m);
+  const { publicKey: past } = await makeKey(
+    { date: new Date('2020-01-01'), keyExpirationTime: 86_400 },
+    'Eve',
+  );
+  writeFileSync(join(folder, 'eve.asc'), past.armor());
+  assert.match(await wrong(), /^wrong .*eve\.asc: expired on 2020-01-02$/m);
+  assert.doesNotMatch(await wrong(), /^Recipients' keys/m);
 });
 
 test('snapshots that should have gone long ago are told: prune does not run', async (t) => {
