@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes what docker-compose.yml needs and nobody should copy from an example: passwords, the keys of the store, and an
-# operator's key pair. What is there stays as it is.
+# Makes what docker-compose.yml needs and nobody should copy from an example: passwords and the keys of the store. An
+# operator's key pair is made elsewhere: it only looks for the public half. What is there stays as it is.
 set -eu
 umask 022
 cd "$(dirname "$0")/../.."
