@@ -76,11 +76,11 @@ function prettyLine(line: string, colour: boolean): string {
   const details = Object.entries(rest).map(([key, value]) => `${printable(key)}=${printable(plain(value))}`);
   const stack = err === undefined ? '' : `\n${readable(err.stack ?? err.message)}`;
   const tail = details.length === 0 ? '' : ` ${paint(2, `(${details.join(' ')})`)}`;
-  return `${paint(2, time.slice(11, 19))} ${label}${readable(msg ?? '')}${tail}${stack}`;
+  return `${paint(2, time.slice(11, 19) + 'Z')} ${label}${readable(msg ?? '')}${tail}${stack}`;
 }
 
 /** Names from elsewhere must not steer the terminal; lines after the first are set in, lest one passes for an entry. */
-const readable = (text: string): string => printableLines(text).replaceAll('\n', '\n         ');
+const readable = (text: string): string => printableLines(text).replaceAll('\n', '\n          ');
 
 function plain(value: unknown): string {
   return typeof value === 'string' && /^[^\s"]+$/.test(value) ? value : JSON.stringify(value);

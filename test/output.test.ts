@@ -172,14 +172,14 @@ test('on a terminal a log line is one readable line', () => {
     log.warn({ job: 'web db', count: 2 }, 'slow');
     log.debug('not shown');
   });
-  assert.match(text, /^\d\d:\d\d:\d\d done\n\d\d:\d\d:\d\d warning: slow \(job="web db" count=2\)\n$/);
+  assert.match(text, /^\d\d:\d\d:\d\dZ done\n\d\d:\d\d:\d\dZ warning: slow \(job="web db" count=2\)\n$/);
 });
 
 test('on a terminal a log line that names what is foreign neither steers it nor passes for another line', () => {
   const text = logged({ pretty: true }, (log) =>
     log.warn({ key: 'a\u009B2J\u001B[2Jb' }, 'x\u001B[2Jy\n12:00:00 all is well'),
   );
-  assert.match(text, /^\d\d:\d\d:\d\d warning: xy\n {9}12:00:00 all is well \(key=ab\)\n$/);
+  assert.match(text, /^\d\d:\d\d:\d\dZ warning: xy\n {10}12:00:00 all is well \(key=ab\)\n$/);
 });
 
 test('no secret is logged, whether it is a Secret or has a telling name', () => {

@@ -34,7 +34,7 @@ test('what is logged while a bar is drawn stands on the terminal in lines of its
   });
   assert.match(stdout, /backing up j/, 'a bar was drawn');
   const lines = screenOf(stdout).filter((line) => line !== '');
-  assert.match(lines[0] ?? '', /^[\d:]{8} error: broken\/broken failed and is not in the snapshot: [^·]*$/);
+  assert.match(lines[0] ?? '', /^[\d:]{8}Z error: broken\/broken failed and is not in the snapshot: [^·]*$/);
   assert.match(lines[1] ?? '', /^\d{8}T\d{6}Z-j-\w{6}  partial$/);
   assert.doesNotMatch(lines.join('\n'), /backing up/);
 });
