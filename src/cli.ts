@@ -33,7 +33,7 @@ export function createProgram(
     .version(toolVersion(), '--version', 'print the version')
     .option('-c, --config <file>', 'configuration file (`sealift help` says where it is looked for)')
     .option('--json', 'results, and errors, as JSON on stdout')
-    .option('-q, --quiet', 'only warnings and errors, no progress')
+    .option('-q, --quiet', 'log only warnings and errors, show no progress; results are printed')
     .addOption(new Option('-v, --verbose', 'say more; twice: everything').argParser(count).default(undefined))
     .option('--no-color', 'no colours (NO_COLOR does the same)')
     .helpOption('-h, --help', 'print help for a command')

@@ -23,6 +23,11 @@ test('the help of a command leads to nothing that is not on its page', async (t)
   }
 });
 
+test('the help of --quiet does not promise that a backup from cron prints nothing', async (t) => {
+  const { stdout } = await sealift(['backup', '--help'], { cwd: temporary(t) });
+  assert.match(stdout, /--quiet +log only warnings.*results\s+are printed/s);
+});
+
 test('--version prints the version alone', async (t) => {
   const { status, stdout } = await sealift(['--version'], { cwd: temporary(t) });
   assert.equal(status, 0);
