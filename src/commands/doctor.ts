@@ -7,6 +7,7 @@ import { openTemporary } from '../temporary.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkAttributes } from './doctor-attributes.ts';
 import { Checkup, printCheck } from './doctor-checkup.ts';
+import { checkDatabases } from './doctor-databases.ts';
 import { checkHooks } from './doctor-hooks.ts';
 import { checkHost, checkKeys } from './doctor-host.ts';
 import { checkMounts } from './doctor-mounts.ts';
@@ -38,6 +39,7 @@ export async function doctor(context: Context): Promise<Outcome> {
     `${config.stateDir} doctor${identity ? '' : ` ${process.pid}`}`,
   );
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
+  await checkDatabases(checkup, config);
   await checkMounts(checkup, config);
   await checkAttributes(checkup, config, signal);
 

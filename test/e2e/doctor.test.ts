@@ -368,6 +368,32 @@ suite('databases', needs('postgres'), () => {
     assert.equal(said.length, 2);
   });
 
+  test('a chat server that keeps its accounts in an SQL server which no source saves is a warning', async (t) => {
+    const world = await hostWithTree(t);
+    const etc = join(world.dir, 'etc');
+    for (const folder of ['prosody/conf.d', 'ejabberd']) mkdirSync(join(etc, folder), { recursive: true });
+    put(join(etc, 'prosody/prosody.cfg.lua'), '--sql = { driver = "MySQL" }\nInclude "conf.d/*.cfg.lua"\n');
+    put(join(etc, 'prosody/conf.d/b.cfg.lua'), 'sql = { driver = "PostgreSQL", database = "xmpp" }\n');
+    put(
+      join(etc, 'ejabberd/ejabberd.yml'),
+      '# sql_type: pgsql\nhost_config:\n  b.example:\n    sql_type: mysql\n',
+    );
+    const prosody = { kind: 'prosody', config: join(etc, 'prosody'), data: join(etc, 'prosody') };
+    const ejabberd = { kind: 'ejabberd', config: join(etc, 'ejabberd'), data: join(etc, 'ejabberd') };
+    const said = async (...sources: object[]) => {
+      world.setJobs(jobOf(...sources));
+      return (await examine(world)).lines.filter((line) => line.includes('is configured to use'));
+    };
+    const [first, second, ...more] = await said({ name: 'a', ...prosody }, { name: 'b', ...ejabberd });
+    assert.match(first ?? '', /^warning source db\/a: prosody .* of kind postgres \| .*kind: postgres/);
+    assert.match(second ?? '', /^warning source db\/b: ejabberd .* of kind mysql \| .*kind: mysql/);
+    assert.deepEqual(more, []);
+    const away = { kind: 'mysql', host: '127.0.0.1', port: 1 };
+    const other = await said({ name: 'a', ...prosody }, { name: 'b', ...ejabberd, database: away });
+    assert.equal(other.length, 1, 'of two servers one is saved');
+    assert.deepEqual(await said(postgres(), { name: 'a', ...prosody }), [], 'by another source');
+  });
+
   test(
     'a dump tool that is missing or too old is bad, with the package to install',
     needsMounts,

@@ -1,0 +1,51 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Config, SourceConfig } from '../config/config.ts';
+import type { Checkup } from './doctor-checkup.ts';
+
+/** By the lines of a chat server's configuration that name an SQL server, comments left out: what they call it. */
+const naming = {
+  prosody: { files: /\.lua$/, line: /^(?!\s*--).*?\bdriver\s*=\s*["'](PostgreSQL|MySQL)["']/gm },
+  ejabberd: { files: /\.ya?ml$/, line: /^\s*sql_type:\s*["']?(pgsql|mysql)\b/gm },
+} as const;
+const kinds = { PostgreSQL: 'postgres', pgsql: 'postgres', MySQL: 'mysql', mysql: 'mysql' } as const;
+
+/**
+ * A chat server that keeps its accounts in an SQL server is saved without them unless that is named too, by it or by
+ * whatever source of its kind. Its own configuration knows.
+ */
+export async function checkDatabases(checkup: Checkup, { jobs }: Config): Promise<void> {
+  const sources = jobs.flatMap((job) =>
+    job.sources.map((config) => ({ subject: `${job.name}/${config.name}`, config })),
+  );
+  const saved = new Set(sources.flatMap(({ config }) => kindsSavedBy(config)));
+  for (const { subject, config } of sources)
+    for (const kind of await kindsNamedBy(config))
+      if (!saved.has(kind))
+        checkup.add(
+          'source',
+          subject,
+          'warning',
+          `${config.kind} is configured to use an SQL server, and no source saves a database of kind ${kind}`,
+          `add to this source, if it is so: database: { kind: ${kind}, databases: [NAME] }`,
+        );
+}
+
+const kindsSavedBy = (config: SourceConfig): string[] => [
+  config.kind,
+  ...('database' in config && config.database ? [config.database.kind] : []),
+];
+
+async function kindsNamedBy(config: SourceConfig): Promise<ReadonlySet<string>> {
+  if (config.kind !== 'prosody' && config.kind !== 'ejabberd') return new Set();
+  const { files, line } = naming[config.kind];
+  const found = new Set<string>();
+  for (const name of (await readdir(config.config, { recursive: true }).catch(() => [])).filter((one) =>
+    files.test(one),
+  )) {
+    // What cannot be read the source itself tells.
+    const text = await readFile(join(config.config, name), 'utf8').catch(() => '');
+    for (const [, called] of text.matchAll(line)) found.add(kinds[called as keyof typeof kinds]);
+  }
+  return found;
+}
