@@ -59,7 +59,7 @@ export async function prepareReport(
     .flatMap((file) => [file, signatureOf(file)])
     .filter((file) => existsSync(file));
   if (taken.length > 0 && force !== true)
-    throw new SealiftError('target-exists', `${taken.join(', ')} is there already and is not overwritten`, {
+    throw new SealiftError('target-exists', `there is already ${taken.join(', ')}; nothing is overwritten`, {
       hint: 'Choose another name, or give --force.',
     });
   const key =

@@ -35,7 +35,7 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
       // One of several hosts that is not trusted must not hide the others.
       if (hosts.length === 1 || !(error instanceof SealiftError) || error.code !== 'key-untrusted')
         throw error;
-      context.log.warn(`${error.message}; ${error.hint}`);
+      context.log.warn(`${error.message}. ${error.hint}`);
       return undefined;
     });
     if (!view) {
