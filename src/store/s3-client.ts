@@ -7,6 +7,7 @@ import {
   type ServiceInputTypes,
   type ServiceOutputTypes,
 } from '@aws-sdk/client-s3';
+import { Turns } from '../concurrency.ts';
 import type { S3Config } from '../config/config.ts';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { silentLog, type Log } from '../log.ts';
@@ -69,6 +70,7 @@ export function connect(
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
   for (const one of [client, uploader]) limitAnswers(one, address);
+  const turns = new Map([client, uploader].map((one) => [one, new Turns(connections)]));
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
   let answeredMs = -Infinity;
   let isAway = false;
@@ -118,8 +120,10 @@ export function connect(
       for (let attempt = 0; ; attempt++) {
         try {
           const through = command instanceof PutObjectCommand ? uploader : client;
-          const answer = await through.send(command, options(signal));
-          const taken = take ? await take(answer) : answer;
+          const taken = await turns.get(through)!.take(async () => {
+            const answer = await through.send(command, options(signal));
+            return take ? take(answer) : answer;
+          }, signal);
           answered();
           return taken as never;
         } catch (error) {
@@ -141,12 +145,10 @@ const longestPauseMs = 15_000;
 
 /**
  * To the store at a time. Enough where each answer takes a tenth of a second; with the SDK's fifty a narrow uplink lost so
- * many packets that connections broke, and what else the machine sends had to share with all of them.
+ * many packets that connections broke, and what else the machine sends had to share with all of them. The others wait here:
+ * in the SDK the time that a connection may take to be made would pass for them.
  */
 const connections = 16;
-
-/** The SDK would tell the operator on standard error that requests wait for a free connection. */
-const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: number): S3Client {
   const { accessKeyId, secretAccessKey } = config;
@@ -162,13 +164,7 @@ function makeClient(config: S3Config, stalledAfterMs: number, maxAttempts: numbe
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts,
     // Silence is what ends a request, not slowness: an object may take long on its way up.
-    requestHandler: {
-      connectionTimeout: 10_000,
-      socketTimeout: stalledAfterMs,
-      httpAgent: { maxSockets: connections },
-      httpsAgent: { maxSockets: connections },
-      logger: silent,
-    },
+    requestHandler: { connectionTimeout: 10_000, socketTimeout: stalledAfterMs },
   });
 }
 

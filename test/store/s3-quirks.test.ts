@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import dns from 'node:dns';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { ClientRequest } from 'node:http';
 import { createConnection, createServer, type AddressInfo } from 'node:net';
 import { Transform } from 'node:stream';
 import { suite, test, type TestContext } from 'node:test';
@@ -494,9 +496,17 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
       await pass(exchange);
       now--;
     });
-    const keys = Array.from({ length: 160 }, (_, i) => `${1000 + i}`);
+    const keys = Array.from({ length: 160 }, (_, i) => `turn-${1000 + i}`);
+    let begun = 0;
+    const count = (message: unknown): void => {
+      const { method, path } = (message as { request: ClientRequest }).request;
+      if (method === 'PUT' && path.includes('turn-')) begun++;
+    };
+    subscribe('http.client.request.created', count);
+    t.after(() => unsubscribe('http.client.request.created', count));
     await Promise.all(keys.map((key) => store.put(key, Buffer.from(key))));
     assert.equal(most, 16);
+    assert.equal(begun, 2 * keys.length, 'ours and the proxy’s: none was given up for want of a connection');
     assert.deepEqual(await Array.fromAsync(real.list(''), ({ key }) => key), keys);
     assert.deepEqual(
       said.mock.calls
