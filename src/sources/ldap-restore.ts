@@ -189,10 +189,10 @@ async function makeOwn(folder: string, slapd: Slapd, undo: AsyncDisposableStack)
   await give(folder, slapd, undo);
 }
 
-/** One that root made belongs to slapd's user then. */
+/** One that root made belongs to slapd's user then, unless it holds something: a snapshot may name `/etc` as such a folder. */
 async function give(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
   const { uid, gid } = await stat(folder);
-  if (runAs === undefined || uid !== 0) return;
+  if (runAs === undefined || uid !== 0 || (await readdir(folder)).length > 0) return;
   await chown(folder, runAs.uid, runAs.gid);
   undo.defer(() => chown(folder, uid, gid));
 }

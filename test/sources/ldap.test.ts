@@ -325,6 +325,24 @@ suite('ldap', { skip: withoutServices }, () => {
     },
   );
 
+  test(
+    'a folder that holds something is not given to slapd for a database that is left alone, whatever the configuration says',
+    { skip: !isRoot },
+    async () => {
+      const root = await newFolder();
+      await writeFile(join(root, 'passwd'), 'root');
+      const streams = configured([slapd.directories['o=Köln'] ?? '', root]).slice(0, -1);
+      await destroyed(async () => {
+        const load = loadLdap(`ldap:${slapd.config}`, streams, loading());
+        await assert.rejects(
+          load,
+          failsWith('restore-failed', /all is as it was.*invalid path: Permission denied/),
+        );
+        assert.equal(ownerOf(root), 0);
+      });
+    },
+  );
+
   test('a folder that the configuration names with a slash at its end is set aside too', async () => {
     const folder = dataFolders()[1]!;
     await destroyed(async () => {
