@@ -58,41 +58,6 @@ export async function* mapAhead<T, R>(
   }
 }
 
-/** Lets so many act at a time. The others wait for their turn, first come, first served, unless they are aborted. */
-export class Turns {
-  #free: number;
-  readonly #waiting = new Set<() => void>();
-
-  constructor(atOnce: number) {
-    this.#free = atOnce;
-  }
-
-  async take<T>(act: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await this.#wait(signal);
-    try {
-      return await act();
-    } finally {
-      const [next] = this.#waiting;
-      if (next) {
-        this.#waiting.delete(next);
-        next();
-      } else this.#free++;
-    }
-  }
-
-  async #wait(signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const giveUp = (): void => {
-      if (this.#waiting.delete(resolve)) reject(signal?.reason);
-    };
-    this.#waiting.add(resolve);
-    signal?.addEventListener('abort', giveUp, { once: true });
-    await promise.finally(() => signal?.removeEventListener('abort', giveUp));
-  }
-}
-
 /** Aborted with the same reason, but so much later: for what may still end by itself. */
 export function abortedLater(signal: AbortSignal, delayMs: number): AbortSignal {
   const later = new AbortController();

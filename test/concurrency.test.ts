@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as fc from 'fast-check';
-import { mapAhead, mapConcurrent, Turns } from '../src/concurrency.ts';
+import { mapAhead, mapConcurrent } from '../src/concurrency.ts';
 
 /** Counts the calls that are under way. */
 function gauge() {
@@ -128,55 +128,5 @@ suite('mapAhead', () => {
     );
     assert.equal(meter.now(), 0);
     assert.equal(meter.most(), 4);
-  });
-});
-
-suite('Turns', () => {
-  test('never more than so many act, in the order in which they came, whatever becomes of those before', async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.nat(50), { maxLength: 30 }),
-        fc.integer({ min: 1, max: 8 }),
-        async (items, atOnce) => {
-          const [meter, turns, begun] = [gauge(), new Turns(atOnce), [] as number[]];
-          const results = await Promise.allSettled(
-            items.map((n, i) =>
-              turns.take(() => {
-                begun.push(i);
-                return meter.during(async () => {
-                  await delay(someMs(n));
-                  if (n % 3 === 0) throw new Error('fails');
-                });
-              }),
-            ),
-          );
-          assert.deepEqual(begun, [...items.keys()]);
-          assert.deepEqual(
-            results.map(({ status }) => status === 'rejected'),
-            items.map((n) => n % 3 === 0),
-          );
-          assert.ok(meter.most() <= atOnce);
-        },
-      ),
-      { numRuns: 50 },
-    );
-  });
-
-  test('one that is aborted while it waits never acts, and keeps nobody waiting', async () => {
-    const turns = new Turns(1);
-    const abort = new AbortController();
-    const first = Promise.withResolvers<void>();
-    const acted: string[] = [];
-    const act = (name: string) => async () => void acted.push(name);
-    const done = [
-      turns.take(() => first.promise),
-      turns.take(act('aborted'), abort.signal),
-      turns.take(act('last')),
-    ] as const;
-    abort.abort(new Error('interrupted'));
-    await assert.rejects(done[1], /interrupted/);
-    first.resolve();
-    await Promise.all([done[0], done[2]]);
-    assert.deepEqual(acted, ['last']);
   });
 });

@@ -2,7 +2,7 @@ import type { Config, JobConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
 import { loadTrust } from '../seal/trust.ts';
-import { Budget } from '../segments/budget.ts';
+import { Budget } from '../budget.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { largestWeight, SlabShelf } from '../segments/slabs.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';

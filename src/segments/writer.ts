@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { release } from '../memory.ts';
 import { type Seal } from '../seal/message.ts';
-import type { Budget, Share } from './budget.ts';
+import type { Budget, Share } from '../budget.ts';
 import { Cutter } from './chunker.ts';
 import type { WorkerPool } from './pool.ts';
 import { weightOf, type Slab, type SlabShelf } from './slabs.ts';

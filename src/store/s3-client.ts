@@ -7,7 +7,7 @@ import {
   type ServiceInputTypes,
   type ServiceOutputTypes,
 } from '@aws-sdk/client-s3';
-import { Turns } from '../concurrency.ts';
+import { Budget } from '../budget.ts';
 import type { S3Config } from '../config/config.ts';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { silentLog, type Log } from '../log.ts';
@@ -70,7 +70,8 @@ export function connect(
   const answerDates = recordAnswerDates(client);
   const address = `s3://${config.bucket}/${config.prefix}`;
   for (const one of [client, uploader]) limitAnswers(one, address);
-  const turns = new Map([client, uploader].map((one) => [one, new Turns(connections)]));
+  const others = [client, new Budget(connections)] as const;
+  const uploads = [uploader, new Budget(connections)] as const;
   const place = `${address}${config.endpoint ? ` at ${config.endpoint}` : ''}`;
   let answeredMs = -Infinity;
   let isAway = false;
@@ -116,14 +117,20 @@ export function connect(
       }
     },
     async send(command, signal, take) {
+      const [through, free] = command instanceof PutObjectCommand ? uploads : others;
+      const once = async (): Promise<unknown> => {
+        const connection = await free.take(1);
+        try {
+          const answer = await through.send(command, options(signal));
+          return take ? await take(answer) : answer;
+        } finally {
+          connection.giveBack();
+        }
+      };
       let failedMs: number | undefined;
       for (let attempt = 0; ; attempt++) {
         try {
-          const through = command instanceof PutObjectCommand ? uploader : client;
-          const taken = await turns.get(through)!.take(async () => {
-            const answer = await through.send(command, options(signal));
-            return take ? take(answer) : answer;
-          }, signal);
+          const taken = await once();
           answered();
           return taken as never;
         } catch (error) {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { findWithPrivateKeys } from '../../src/seal/session-key.ts';
 import { createSeal } from '../../src/seal/seal.ts';
-import { Budget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/budget.ts';
 import { gearTable } from '../../src/segments/chunker.ts';
 import { WorkerPool } from '../../src/segments/pool.ts';
 import { createSegmentReader, type FetchSegment } from '../../src/segments/reader.ts';

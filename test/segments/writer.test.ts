@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Budget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/budget.ts';
 import { collect, inPieces, pseudoRandom } from '../support/bytes.ts';
 import { folder, freshStation } from './station.ts';
 

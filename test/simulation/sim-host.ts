@@ -6,7 +6,7 @@ import { runJob, type RunContext } from '../../src/commands/run-job.ts';
 import { silentLog } from '../../src/log.ts';
 import { createHostKey, type HostKey } from '../../src/seal/host-key.ts';
 import { segmentIdKey } from '../../src/segments/segment-id.ts';
-import { Budget } from '../../src/segments/budget.ts';
+import { Budget } from '../../src/budget.ts';
 import type { WorkerPool } from '../../src/segments/pool.ts';
 import { SlabShelf } from '../../src/segments/slabs.ts';
 import { openIndexCache } from '../../src/snapshot/index-cache.ts';

@@ -7,7 +7,7 @@ export interface Share {
 }
 
 /**
- * Something bounded (bytes) that all jobs of the process draw from, first come, first served. Waiting for it is the
+ * Something bounded (bytes, connections) that is drawn from, first come, first served. Waiting for bytes is the
  * back-pressure from the store to the dump.
  */
 export class Budget {

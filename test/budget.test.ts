@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import * as fc from 'fast-check';
-import { Budget, type Share } from '../../src/segments/budget.ts';
+import { Budget, type Share } from '../src/budget.ts';
 
 /** Asks for bytes and notes when they are granted. */
 function asker(budget: Budget) {
