@@ -114,7 +114,8 @@ suite('an ejabberdctl that misbehaves', () => {
   test('where there is no room for a copy of the database, the server, which would end with it, is not asked for one', async (t) => {
     const config = misbehaving(t, 'echo asked >"$(dirname "$0")/asked"; exit 1');
     const { bavail, bsize } = statfsSync(config.data);
-    truncateSync(put(join(config.data, 'archive_msg.DAT'), ''), bavail * bsize);
+    const mayGetFree = 2 ** 36; // other tests clear up meanwhile
+    truncateSync(put(join(config.data, 'archive_msg.DAT'), ''), bavail * bsize + mayGetFree);
     for (const file of ['mnesia.backup', 'mnesia.txt'])
       await assert.rejects(
         bytesOf(config, file),
