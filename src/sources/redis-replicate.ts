@@ -216,7 +216,7 @@ async function withState(
   const left =
     undoing === undefined
       ? ''
-      : `; it still has to be told REPLICAOF NO ONE, and its masterauth set again: ${messageOf(undoing)}`;
+      : `; it still has to be told REPLICAOF NO ONE, and its masterauth, masteruser and repl-timeout set again: ${messageOf(undoing)}`;
   return new SealiftError(
     error.code,
     `loading into ${describe(server)} failed: ${error.message}; ${state}${left}`,

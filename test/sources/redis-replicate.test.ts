@@ -215,6 +215,26 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
     target.cli(['CONFIG', 'SET', 'repl-timeout', '60']);
   });
 
+  test('what could not be set back is told', async () => {
+    await using own = await start([]);
+    own.cli(['ACL', 'SETUSER', 'fading', 'on', '>fading', '+info', '+config', '+replicaof']);
+    let times = 0;
+    const open = () => {
+      if (++times < 3) return inPieces(dump, 1000);
+      own.cli(['ACL', 'SETUSER', 'fading', '-config', '-replicaof']);
+      return broken();
+    };
+    await assert.rejects(
+      replicate(
+        url(own).replace('//', '//fading@'),
+        { file: 'dump.rdb', open },
+        loading({ password: new Secret(() => 'fading') }),
+      ),
+      /still has to be told REPLICAOF NO ONE, and its masterauth, masteruser and repl-timeout set again: .*NOPERM/,
+    );
+    assert.match(own.cli(['CONFIG', 'GET', 'repl-timeout']).toString(), /86400/);
+  });
+
   test('a server that is down, a login without rights, and a replica are told', async () => {
     await assert.rejects(
       replicate('redis://127.0.0.1:1', asStream(dump), loading()),
