@@ -98,8 +98,8 @@ async function begins(path: string, magic: string): Promise<boolean> {
   const file = info?.isFile() ? await open(path, flags).catch(() => undefined) : undefined;
   if (file === undefined) return false; // the tree says what cannot be read
   await using _ = file;
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(magic.length), 0, magic.length, 0);
-  return bytesRead === magic.length && buffer.toString('latin1') === magic;
+  const head = await file.read(Buffer.alloc(magic.length), 0, magic.length, 0).catch(() => undefined);
+  return head?.bytesRead === magic.length && head.buffer.toString('latin1') === magic;
 }
 
 /**

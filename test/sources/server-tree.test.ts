@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chownSync,
   existsSync,
@@ -174,6 +174,15 @@ test(
     assert.ok(!members.includes('srv/acme/store/x2/key.pem'));
   },
 );
+
+test('a link in `data` to a folder with files that cannot be read does not keep the rest from being saved', async (t) => {
+  const { root, config } = makeServer(t);
+  const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+  t.after(() => child.kill());
+  symlinkSync(`/proc/${child.pid}`, join(config.data, 'uploads'));
+  const members = await membersOf(prosodySource(config, never), root);
+  assert.ok(members.includes('var/lib/prosody/localhost/accounts/alice.dat'));
+});
 
 test('a live SQLite database is never copied: named it is saved as what it is, unnamed it is a problem', async (t) => {
   const { root, config } = makeServer(t);
