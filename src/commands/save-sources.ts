@@ -208,8 +208,9 @@ class ProblemList {
     known.texts.push(text);
     // What is missing is told in the log too: of a scheduled run nobody sees the summary. A stream that failed has been
     // named there at that moment.
+    const how = code === 'source-failed' ? 'failed' : 'is not whole';
     if (isPartial({ code }) && code !== 'stream-failed')
-      this.#log.error({ source: this.#source }, `source ${this.#source} is not whole: ${text}`);
+      this.#log.error({ source: this.#source }, `source ${this.#source} ${how}: ${text}`);
     else this.#log.debug({ source: this.#source, code }, text);
   }
 

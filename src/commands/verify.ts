@@ -286,7 +286,7 @@ function print(
   const how = [
     'signature, chain, presence and size',
     ...(readData === true ? ['content of every object'] : []),
-    ...(key === undefined ? [] : ['every stream opened']),
+    ...(key === undefined ? [] : ['plaintext of every stream']),
   ].join('; ');
   const verdict = summary.ok ? output.paint('good', 'verified') : output.paint('bad', 'VERIFICATION FAILED');
   output.text(
