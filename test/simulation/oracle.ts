@@ -1,4 +1,5 @@
 import type { PublicKey } from 'openpgp';
+import { wasSetBack } from '../../src/clock.ts';
 import { parseKey } from '../../src/snapshot/object-key.ts';
 import { mustBeGone } from './must-be-gone.ts';
 import { readCommit, type Commit } from './record.ts';
@@ -307,12 +308,19 @@ export class Oracle implements Witness {
   }
 }
 
-/** Somebody took its index, and nothing that lay there when the prune began tells that there ever was one. */
-const isForgotten = (commit: Commit, { versions, commits }: PruneScene): boolean =>
-  !versions.some(({ key, bytes }) => key === commit.indexKey && bytes) &&
-  !commits.some(
-    ({ host, job, sequence }) => host === commit.host && job === commit.job && sequence > commit.sequence,
-  );
+/**
+ * Somebody took its index, and nothing that lay there when the prune began tells that there ever was one: no later run,
+ * or one that by its date began before it, of whose predecessor R6 asks nothing.
+ */
+function isForgotten(commit: Commit, { versions, commits }: PruneScene): boolean {
+  if (versions.some(({ key, bytes }) => key === commit.indexKey && bytes)) return false;
+  const [next] = commits
+    .filter(
+      ({ host, job, sequence }) => host === commit.host && job === commit.job && sequence > commit.sequence,
+    )
+    .toSorted((a, b) => a.sequence - b.sequence);
+  return next === undefined || wasSetBack(commit.startedMs, next.startedMs);
+}
 
 const hours = (ms: number): string => `${(ms / hourMs).toFixed(2)} h`;
 const nameOf = ({ key, version, bytes }: HeldVersion): string =>
