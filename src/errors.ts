@@ -80,6 +80,10 @@ export const sentenceOf = (error: unknown): string =>
     ? `${error.message} (${error.hint})`
     : messageOf(error);
 
+/** The same, where what to do about it is a sentence of its own. */
+export const sentencesOf = ({ message, hint }: SealiftError): string =>
+  hint === undefined ? message : `${message}. ${hint}`;
+
 /** What the system refuses about a path is told in its words; what else nobody expected is a fault of the program. */
 export function asSealiftError(error: unknown): SealiftError {
   if (error instanceof SealiftError) return error;

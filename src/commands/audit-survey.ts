@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises';
+import { sentencesOf } from '../errors.ts';
 import type { AllowedRecipient, AuditedSnapshot, Finding, HostFacts } from '../policy/audit-facts.ts';
 import { judgeHost } from '../policy/audit-rules.ts';
 import { futureToleranceMs, possibleMs } from '../policy/prune-plan.ts';
@@ -91,7 +92,7 @@ function factsOf(
       snapshot,
       startedMs: startOf(snapshot),
       modifiedMs: possibleMs(indexModified(survey, snapshot), startOf(snapshot)),
-      reason: error.hint === undefined ? error.message : `${error.message}. ${error.hint}`,
+      reason: sentencesOf(error),
     })),
     objects,
     // A folder that is dated in the future is a finding of its own.

@@ -39,11 +39,10 @@ const kindsSavedBy = (config: SourceConfig): string[] => [
 async function kindsNamedBy(config: SourceConfig): Promise<ReadonlySet<string>> {
   if (config.kind !== 'prosody' && config.kind !== 'ejabberd') return new Set();
   const { files, line } = naming[config.kind];
+  // What cannot be read the source itself tells.
+  const names = await readdir(config.config, { recursive: true }).catch(() => []);
   const found = new Set<string>();
-  for (const name of (await readdir(config.config, { recursive: true }).catch(() => [])).filter((one) =>
-    files.test(one),
-  )) {
-    // What cannot be read the source itself tells.
+  for (const name of names.filter((one) => files.test(one))) {
     const text = await readFile(join(config.config, name), 'utf8').catch(() => '');
     for (const [, called] of text.matchAll(line)) found.add(kinds[called as keyof typeof kinds]);
   }

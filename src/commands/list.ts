@@ -1,6 +1,6 @@
 import { formatDuration } from '../clock.ts';
 import { countOf } from '../count-of.ts';
-import { SealiftError } from '../errors.ts';
+import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, type Output } from '../output.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { isExpired, sourcesOf } from '../snapshot/choose.ts';
@@ -35,7 +35,7 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
       // One of several hosts that is not trusted must not hide the others.
       if (hosts.length === 1 || !(error instanceof SealiftError) || error.code !== 'key-untrusted')
         throw error;
-      context.log.warn(`${error.message}. ${error.hint}`);
+      context.log.warn(sentencesOf(error));
       return undefined;
     });
     if (!view) {

@@ -1,6 +1,6 @@
 import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
-import { SealiftError } from '../errors.ts';
+import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
@@ -263,9 +263,12 @@ async function openAll(
       } catch (error) {
         if (!(error instanceof SealiftError && ['verify-failed', 'key-wrong'].includes(error.code)))
           throw error;
-        const reason = error.hint === undefined ? error.message : `${error.message}. ${error.hint}`;
-        const missing = absences.length > before;
-        failures.push({ snapshot: snapshot.index.snapshot, key: stream.name, reason, missing });
+        failures.push({
+          snapshot: snapshot.index.snapshot,
+          key: stream.name,
+          reason: sentencesOf(error),
+          missing: absences.length > before,
+        });
         if (error.code !== 'key-wrong') continue;
         unopened.push(error);
         break;

@@ -17,10 +17,12 @@ export interface Slab {
  * What a full slab counts until its segment is sealed: what is made of it takes room as well, and what earlier segments
  * filled stays in memory, too.
  */
-export const weightOf = ({ bytes, length }: Slab): number => length + bytes.length / 2;
+const weight = (lengthBytes: number, roomBytes: number): number => lengthBytes + roomBytes / 2;
 
-/** What the longest segment counts. */
-export const largestWeight = 1.5 * longestSegmentBytes;
+export const weightOf = ({ bytes, length }: Slab): number => weight(length, bytes.length);
+
+/** Of the longest segment. */
+export const largestWeight = weight(longestSegmentBytes, longestSegmentBytes);
 
 export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
 
