@@ -39,8 +39,6 @@ export interface SystemUser {
   readonly name: string;
   readonly uid: number;
   readonly gid: number;
-  /** Supplementary groups, with the primary one. */
-  readonly groups: readonly number[];
   readonly home: string;
 }
 
@@ -86,22 +84,36 @@ export async function* readProcess(
   command: Command,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, void> {
-  const through = command.buffered === true ? await blockWriting(command, signal) : [];
-  await using child = new Child(command, signal, { through });
-  yield* inBlocks(child.output());
-  await child.succeeded();
+  if (command.buffered === true && (yield* read(command, signal, ['stdbuf', '--output=256K']))) return;
+  yield* read(command, signal);
 }
 
-/** What a program is started through to write in blocks; nothing where that does not work for its user. */
-async function blockWriting({ runAs }: Command, signal: AbortSignal): Promise<string[]> {
-  const through = ['stdbuf', '--output=256K'];
-  const works = await output({ argv: [...through, 'true'], runAs }, signal).then(
-    () => true,
-    () => false,
-  );
-  signal.throwIfAborted();
-  return works ? through : [];
+/** With `through`, the program that starts it: false if that did not work, and nothing has been started. */
+async function* read(
+  command: Command,
+  signal: AbortSignal,
+  through: readonly string[] = [],
+): AsyncGenerator<Buffer, boolean, void> {
+  let hasBegun = false;
+  try {
+    await using child = new Child(command, signal, { through });
+    for await (const chunk of inBlocks(child.output())) {
+      hasBegun = true;
+      yield chunk;
+    }
+    await child.succeeded();
+    return true;
+  } catch (error) {
+    if (through.length > 0 && !hasBegun && wasNotStarted(error)) return false;
+    throw error;
+  }
 }
+
+/** By its status: of `stdbuf` for itself (125), and of it and `setpriv` for what they cannot start. */
+const wasNotStarted = (error: unknown): boolean =>
+  error instanceof SealiftError &&
+  (error.code === 'tool-missing' ||
+    (error.cause instanceof ToolFailure && [125, 126, 127].includes(error.cause.status ?? 0)));
 
 /** Runs a tool that says little: `tool-failed` if it writes more than 16 MiB. */
 export async function output(
@@ -181,18 +193,13 @@ export function searchPath(): string[] {
 
 /** A user of this machine, from wherever it keeps them (`getent`). Throws `config-invalid` if there is none. */
 export async function systemUser(name: string, signal: AbortSignal): Promise<SystemUser> {
-  const lookUp = (argv: string[]) =>
-    output({ argv }, signal).catch((error: unknown) => {
-      if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) throw error;
-      throw new SealiftError('config-invalid', `this machine has no user "${name}"`, { cause: error });
-    });
-  const [passwd, ids] = await Promise.all([
-    lookUp(['getent', 'passwd', '--', name]),
-    lookUp(['id', '-G', '--', name]),
-  ]);
-  const [user = '', , uid, gid, , home = '/'] = passwd.stdout.trim().split(':');
-  const groups = ids.stdout.trim().split(' ').map(Number);
-  return { name: user, uid: Number(uid), gid: Number(gid), groups, home };
+  const argv = ['getent', 'passwd', '--', name];
+  const { stdout } = await output({ argv }, signal).catch((error: unknown) => {
+    if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) throw error;
+    throw new SealiftError('config-invalid', `this machine has no user "${name}"`, { cause: error });
+  });
+  const [user = '', , uid, gid, , home = '/'] = stdout.trim().split(':');
+  return { name: user, uid: Number(uid), gid: Number(gid), home };
 }
 
 /**
@@ -215,14 +222,13 @@ function commandLine({ argv, runAs }: Command): string[] {
     throw new SealiftError('config-invalid', `only root can start programs as the user ${runAs.name}`, {
       hint: `run sealift as root or as ${runAs.name}, or leave out runAs`,
     });
-  const groups = runAs.groups.length > 0 ? `--groups=${runAs.groups.join(',')}` : '--clear-groups';
   // The child may have a PATH of its own, without it.
   const places = searchPath().map((directory) => join(directory, 'setpriv'));
   return [
     places.find(existsSync) ?? 'setpriv',
     `--reuid=${runAs.uid}`,
     `--regid=${runAs.gid}`,
-    groups,
+    '--init-groups',
     '--',
     ...argv,
   ];
@@ -364,8 +370,7 @@ class Child implements AsyncDisposable {
   }
 
   #failed(failure: ToolFailure): SealiftError {
-    // The status of setpriv and stdbuf for a program that they cannot find.
-    if (failure.status === 127 && /^(setpriv|stdbuf): failed to (execute|run)/.test(failure.stderr))
+    if (failure.status === 127 && failure.stderr.startsWith('setpriv: failed to execute'))
       return new SealiftError('tool-missing', `${this.program} is not installed`, { cause: failure });
     const words = printable(failure.stderr);
     return new SealiftError('tool-failed', words === '' ? failure.message : `${failure.message}: ${words}`, {

@@ -117,7 +117,7 @@ test('folders of programs whose names begin alike are left alone', async (t) => 
 function serverFolder(t: TestContext): Place {
   const within = temporary(t);
   if (process.geteuid?.() !== 0) return { within, runAs: undefined };
-  const nobody: SystemUser = { name: 'nobody', uid: 65_534, gid: 65_534, groups: [], home: '/' };
+  const nobody: SystemUser = { name: 'nobody', uid: 65_534, gid: 65_534, home: '/' };
   chownSync(within, nobody.uid, nobody.gid);
   return { within, runAs: nobody };
 }
