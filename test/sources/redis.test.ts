@@ -15,6 +15,7 @@ import { contentOf, fill, type RedisService, startRedis } from '../services/redi
 import { withoutServices } from '../services/services.ts';
 import { inPieces } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { until } from '../support/running.ts';
 
 const canary = 'canary:\\pass"word\'%';
 const fixtures = join(import.meta.dirname, '../fixtures/redis-cli');
@@ -324,7 +325,10 @@ suite('redis', { skip: withoutServices }, () => {
     victim.cli(['DEBUG', 'POPULATE', '5000']);
     const password = new Secret(() => victim.password);
     const saving = save(overTcp({ port: victim.port, password }));
-    await delay(1000);
+    await until(
+      () => victim.cli(['INFO', 'persistence']).includes('rdb_bgsave_in_progress:1'),
+      () => 'no dump was begun',
+    );
     victim.cli(['CLIENT', 'KILL', 'TYPE', 'replica']);
     victim.cli(['CONFIG', 'SET', 'save', '']);
     await assert.rejects(
