@@ -163,6 +163,7 @@ function addCommands(program: Command, run: Run): void {
       .command('show')
       .description('show one snapshot; with --files also what the sealed details say')
       .argument('<snapshot>', snapshotHelp)
+      .option('--job <name>', 'latest of this job')
       .option('--host <name>', hostHelp)
       .option('--files', 'list the files of its trees; opens the details, so it needs a private key')
       .option('--include <glob>', 'list these files, as in `exclude`; may be repeated', collect),

@@ -77,11 +77,9 @@ function treesIn(snapshots: readonly Snapshot[]): string[] {
 function exact({ log }: Context, view: HostView, wanted: string, options: RestoreOptions, now: Date): Choice {
   if (options.at !== undefined)
     throw new SealiftError('usage', '--at goes with `latest`, not with the id of a snapshot');
-  const snapshot = chooseById(view, wanted);
+  const snapshot = chooseById(view, wanted, options.job);
   refuseExpired(snapshot, options, now);
   const { index } = snapshot;
-  if (options.job !== undefined && options.job !== index.job)
-    throw new SealiftError('usage', `${index.snapshot} is of job ${index.job}, not ${options.job}`);
   for (const { source, code } of index.problems.filter(isPartial))
     log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
   return { snapshot, streams: chooseStreams(index, options.source ?? []) };

@@ -1,21 +1,44 @@
 import { formatDuration } from '../clock.ts';
+import { SealiftError } from '../errors.ts';
 import { formatFingerprint, formatSize, printable } from '../output.ts';
 import { WorkerPool } from '../segments/pool.ts';
+import type { Snapshot, UnreadableSnapshot } from '../snapshot/catalog.ts';
 import { chooseById } from '../snapshot/choose.ts';
 import type { DetailsRecord } from '../snapshot/details.ts';
 import { segmentsOf, totalStored, type Index } from '../snapshot/index.ts';
+import { parseSnapshotId } from '../snapshot/object-key.ts';
 import { includer, type Includer } from '../sources/files-include.ts';
 import type { Context, Outcome } from './context.ts';
 import { describeSnapshot } from './list.ts';
 import { printFiles, textOf } from './show-files.ts';
 import { createStreamReader } from './read-streams.ts';
-import { oneHost, openReaderSession, reportUnreadable, viewHost } from './reader-session.ts';
+import { oneHost, openReaderSession, reportUnreadable, viewHost, type HostView } from './reader-session.ts';
 import { sessionKeyFinder, type UnlockOptions } from './unlock.ts';
 
 export interface ShowOptions extends UnlockOptions {
+  readonly job?: string;
   readonly host?: string;
   readonly files?: boolean;
   readonly include?: readonly string[];
+}
+
+/** The newest that can be read, of any job if none is wanted, and those after it that cannot. */
+function newest(
+  { host, snapshots, unreadable }: HostView,
+  job: string | undefined,
+): { snapshot: Snapshot; passedOver: readonly UnreadableSnapshot[] } {
+  const isMeant = (id: string): boolean => job === undefined || parseSnapshotId(id)?.job === job;
+  const snapshot = snapshots.findLast(({ index }) => isMeant(index.snapshot));
+  const unread = unreadable.filter((one) => isMeant(one.snapshot));
+  if (snapshot)
+    return { snapshot, passedOver: unread.filter((one) => one.snapshot > snapshot.index.snapshot) };
+  const newestUnread = unread.at(-1);
+  if (newestUnread) throw newestUnread.error;
+  throw new SealiftError(
+    'snapshot-not-found',
+    `host ${host} has no snapshot${job === undefined ? '' : ` of job ${job}`}`,
+    { hint: '`sealift list` shows those that there are.' },
+  );
 }
 
 /** One snapshot: streams, sizes, problems, recipients; with `--files` or `--include` the files in its sealed details. */
@@ -32,13 +55,11 @@ export async function show(
   await using session = await openReaderSession(context);
   const host = await oneHost(session, options.host, signal);
   const view = await viewHost(session, host, { signal, cache: session.cache });
-  const snapshot =
+  const { snapshot, passedOver } =
     wanted === 'latest'
-      ? chooseById(view, view.snapshots.at(-1)?.index.snapshot ?? wanted)
-      : chooseById(view, wanted);
+      ? newest(view, options.job)
+      : { snapshot: chooseById(view, wanted, options.job), passedOver: [] };
   const { index } = snapshot;
-  const passedOver =
-    wanted === 'latest' ? view.unreadable.filter((newer) => newer.snapshot > index.snapshot) : [];
   reportUnreadable(context, { unreadable: passedOver });
   const row = describeSnapshot(snapshot, session.now);
   await using pool = new WorkerPool(session.config.workers);

@@ -9,12 +9,13 @@ export const isExpired = ({ index }: Snapshot, now: Date): boolean =>
   Date.parse(index.expiresAt) <= now.getTime();
 
 /**
- * The snapshot with this id or unique beginning of one. Throws `snapshot-not-found`, `snapshot-ambiguous`, or what is
- * wrong with it if it cannot be read.
+ * The snapshot with this id or unique beginning of one. Throws `snapshot-not-found`, `snapshot-ambiguous`, `usage` if it
+ * is not of the job, or what is wrong with it if it cannot be read.
  */
 export function chooseById(
   found: { snapshots: readonly Snapshot[]; unreadable: readonly UnreadableSnapshot[] },
   text: string,
+  job?: string,
 ): Snapshot {
   if (text === '') throw new SealiftError('usage', 'the id of the snapshot is empty');
   const ids = [
@@ -32,7 +33,10 @@ export function chooseById(
     });
   const broken = found.unreadable.find(({ snapshot }) => snapshot === id);
   if (broken) throw broken.error;
-  return found.snapshots.find(({ index }) => index.snapshot === id)!;
+  const snapshot = found.snapshots.find(({ index }) => index.snapshot === id)!;
+  if (job !== undefined && job !== snapshot.index.job)
+    throw new SealiftError('usage', `${id} is of job ${snapshot.index.job}, not ${job}`);
+  return snapshot;
 }
 
 /** What to take from one snapshot. */

@@ -115,6 +115,24 @@ test('a job of which no index can be read is missed, but by whoever wants anothe
   assert.equal((await world.run('show', ofJob(world, 'aa')[0]!)).status, 0);
 });
 
+test('show has the latest of a job, and is not concerned with others', async (t) => {
+  const world = await makeTwoJobs(t);
+  await world.json('backup');
+  const [[aa = ''], [bb = '']] = [ofJob(world, 'aa'), ofJob(world, 'bb')];
+  assert.equal((await world.json<{ snapshot: string }>('show', 'latest')).snapshot, bb);
+  assert.equal((await world.json<{ snapshot: string }>('show', 'latest', '--job', 'aa')).snapshot, aa);
+  assert.equal((await world.json<{ snapshot: string }>('show', aa, '--job', 'aa')).snapshot, aa);
+  const other = await world.run('show', aa, '--job', 'bb');
+  assert.equal(other.status, 2);
+  assert.match(other.stderr, new RegExp(`${aa} is of job aa, not bb`));
+  const none = await world.run('show', 'latest', '--job', 'cc');
+  assert.equal(none.status, 10);
+  assert.match(none.stderr, /no snapshot of job cc/);
+  damage(join(snapshots(world), bb, 'index.json.gpg'));
+  assert.equal((await world.run('show', 'latest', '--job', 'aa')).status, 0);
+  assert.equal((await world.run('show', 'latest', '--job', 'bb')).status, 21);
+});
+
 /** When a snapshot began, by its id, as `--at` takes it. */
 const startOf = (id: string): string =>
   id.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z.*/, '$1-$2-$3T$4:$5:$6Z');
