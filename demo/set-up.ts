@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runToQuote } from './program.ts';
 import { databaseFile } from './server.ts';
@@ -17,7 +17,7 @@ const jobs = `jobs:
 
 /** Keys for the operator, a configuration for everybody. */
 export async function setUp(stage: Stage): Promise<void> {
-  const { server, laptop, store, tell } = stage;
+  const { server, laptop, auditor, store, tell } = stage;
   tell.heading('Keys and configuration');
   tell.say('Ada makes a key pair on her laptop. Only its public half goes to the server.');
   writeFileSync(join(laptop.folder, 'passphrase'), 'correct horse battery staple\n', { mode: 0o600 });
@@ -41,15 +41,14 @@ export async function setUp(stage: Stage): Promise<void> {
   tell.verbatim(jobs);
   const config = join(server.folder, 'sealift.yaml');
   writeFileSync(config, readFileSync(config, 'utf8').replace(/^jobs:[^]*/m, jobs));
-  for (const reader of [laptop, stage.auditor])
-    writeFileSync(
-      join(reader.folder, 'sealift.yaml'),
-      `store: { kind: directory, path: ${JSON.stringify(store)} }\nhosts: hosts\n`,
-    );
+  writeFileSync(
+    join(auditor.folder, 'sealift.yaml'),
+    `store: { kind: directory, path: ${JSON.stringify(store)} }\nhosts: hosts\n`,
+  );
   // As Ada is asked to: what a restore starts from belongs beside the private key.
-  cpSync(join(server.folder, 'restore-kit'), join(laptop.folder, 'restore-kit'), { recursive: true });
-  mkdirSync(join(laptop.folder, 'hosts'));
-  cpSync(join(server.folder, 'restore-kit/host.asc'), join(laptop.folder, 'hosts/jabber1.asc'));
+  const kit = join(laptop.folder, 'restore-kit');
+  cpSync(join(server.folder, 'restore-kit'), kit, { recursive: true });
+  for (const name of ['sealift.yaml', 'jabber1.asc']) cpSync(join(kit, name), join(laptop.folder, name));
 }
 
 /** The lines that matter; dots stand for the others. */

@@ -4,7 +4,9 @@ import { SealiftError } from '../errors.ts';
 import { decoded } from './decoded.ts';
 
 /** The `store` group of a configuration, as it is written. */
-export type StoreSettings = Readonly<Record<string, string>> & { readonly kind: 's3' | 'directory' };
+export type StoreSettings = Readonly<Record<string, string | boolean>> & {
+  readonly kind: 's3' | 'directory';
+};
 
 export const storeUrlForms =
   's3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION, directory:/PATH, or a path';
@@ -58,6 +60,6 @@ function wrong(text: string, reason: string): SealiftError {
 }
 
 /** One setting as YAML, quoted where it has to be. */
-export function yamlScalar(value: string): string {
+export function yamlScalar(value: string | boolean): string {
   return stringify(value, { lineWidth: 0 }).trimEnd();
 }

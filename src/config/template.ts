@@ -54,6 +54,17 @@ jobs:
 `;
 }
 
+/** The configuration that comes with the restore kit: it reads the backups of one host, from the folder that it is in. */
+export function readerTemplate(facts: { host: string; store: StoreSettings; pin: string }): string {
+  return `# Reads the backups of ${facts.host}. In this folder: \`sealift list\`, \`sealift restore --key PRIVATE-KEY --to FOLDER\`.
+store:
+${storeLines(facts.store)}
+
+# The public key of the host, by which its snapshots count as genuine.
+hosts: ${yamlScalar(facts.pin)}
+`;
+}
+
 function storeLines(store: StoreSettings): string {
   const lines = Object.entries(store).map(([name, value]) => `  ${name}: ${yamlScalar(value)}`);
   if (store.kind === 's3') {

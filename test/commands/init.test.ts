@@ -38,19 +38,33 @@ test('the first init makes everything that a host needs, and says so', async (t)
     'state/host-key.asc',
     'keys/hosts/web.asc',
     'keys/recipients/ada.asc',
-    'restore-kit/store.txt',
-    'restore-kit/host.asc',
+    'restore-kit/sealift.yaml',
+    'restore-kit/web.asc',
     'restore-kit/host.gpg',
     'restore-kit/RESTORE.md',
   ]) {
     assert.ok(existsSync(join(cwd, name)), name);
   }
   assert.match(stdout, /Host key of web\n {2}([0-9A-F]{4} ){9}[0-9A-F]{4}\n/);
-  assert.match(
-    readFileSync(join(cwd, 'restore-kit/store.txt'), 'utf8'),
-    /^host: web\ndirectory: \/backups\n$/,
-  );
 });
+
+for (const store of [
+  '/back: "ups" #1',
+  's3://aws?region=eu-central-1',
+  's3://backups/jabber/?endpoint=https://s3.example&region=eu',
+])
+  test(`the configuration of the kit reads ${store}, and trusts the host alone`, async (t) => {
+    const cwd = temporary(t);
+    const { status, stderr } = await runInProcess(
+      ['init', '--host', 'web', '--store', store, '--state-dir', 'state'],
+      { cwd },
+    );
+    assert.equal(status, 0, stderr);
+    const kit = loadConfig(undefined, environment({}, join(cwd, 'restore-kit')));
+    assert.deepEqual(kit.store, loadConfig(undefined, environment({}, cwd)).store);
+    assert.equal(kit.host, undefined);
+    assert.deepEqual([...(await loadTrust(kit.hosts)).keys()], ['web']);
+  });
 
 test('what init writes is a valid configuration that trusts its own host and opens its own state', async (t) => {
   const cwd = temporary(t);
@@ -139,7 +153,10 @@ test('the kit tells where the bucket is a part of the name of the server', async
   );
   const { status, stderr } = await runInProcess(['init'], { cwd });
   assert.equal(status, 0, stderr);
-  assert.match(readFileSync(join(cwd, 'restore-kit/store.txt'), 'utf8'), /^forcePathStyle: false$/m);
+  assert.deepEqual(
+    loadConfig(undefined, environment({}, join(cwd, 'restore-kit'))).store,
+    loadConfig(undefined, environment({}, cwd)).store,
+  );
   assert.match(readFileSync(join(cwd, 'restore-kit/RESTORE.md'), 'utf8'), /https:\/\/abc\.s3\.example'/);
 });
 

@@ -35,15 +35,10 @@ test('a rebuilt host goes on where the old one stopped', { skip }, async (t) => 
   execFileSync('cp', ['-a', join(dir, 'restore-kit'), world.key, elsewhere]);
   for (const name of ['state', 'keys', 'etc', 'restore-kit', 'sealift.yaml'])
     rmSync(join(dir, name), { recursive: true });
-  const kit = (name: string) => join(elsewhere, 'restore-kit', name);
-  mkdirSync(join(elsewhere, 'keys/hosts'), { recursive: true });
-  execFileSync('cp', [kit('host.asc'), join(elsewhere, 'keys/hosts/h1.asc')]);
-  const [, store = ''] = /^directory: (.*)$/m.exec(readFileSync(kit('store.txt'), 'utf8')) ?? [];
-  put(join(elsewhere, 'sealift.yaml'), `store: { kind: directory, path: ${store} }\n`, 0o600);
 
   /** As documented: through tar, which keeps times to the nanosecond, so that what is unchanged is re-used. */
   const intoPlace = (stream: string): void => {
-    const flags = `-c ${elsewhere}/sealift.yaml --source ${stream} --stdout --key ${elsewhere}/op.key.asc`;
+    const flags = `-c ${elsewhere}/restore-kit/sealift.yaml --source ${stream} --stdout --key ${elsewhere}/op.key.asc`;
     const line = `"${launcher}" restore latest ${flags} | tar -xpf - -C /`;
     execFileSync('bash', ['--norc', '-euo', 'pipefail', '-c', line], { env: programEnv(elsewhere) });
   };
