@@ -21,12 +21,21 @@ export async function readRecipients(
   const files = paths.map((path) => resolve(cwd, path));
   const missing = files.find((file) => !existsSync(file));
   if (missing !== undefined) throw new SealiftError('usage', `--recipient ${missing}: there is no such file`);
-  if (files.length > 0) await loadRecipients(files, now);
+  if (files.length > 0) await loadRecipients(files, now).catch(notYetCopied);
   return files.map((file) => ({
     file,
     name: ['.asc', '.gpg', '.pgp', '.key'].includes(extname(file)) ? basename(file) : `${basename(file)}.asc`,
     bytes: readFileSync(file),
   }));
+}
+
+/** `keys check`, to which the advice on keys points, does not know of these. */
+function notYetCopied(error: unknown): never {
+  if (!(error instanceof SealiftError)) throw error;
+  throw new SealiftError(error.code, error.message, {
+    hint: 'nothing has been made yet; `gpg --armor --export ADDRESS` writes the public half of a key pair, `sealift keys generate` makes a pair',
+    cause: error,
+  });
 }
 
 /** Copies them, byte for byte, into the recipients' folder. One that is there already is kept, if it is the same. */

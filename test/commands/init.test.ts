@@ -299,6 +299,7 @@ test('refused before anything is written: a private key as recipient', async (t)
   const { status, stderr } = await runInProcess([...first, '--recipient', 'ada.asc'], { cwd });
   assert.equal(status, 12);
   assert.match(stderr, /PRIVATE/);
+  assert.match(stderr, /^hint: nothing has been made yet; `gpg --armor --export/m);
   assert.deepEqual(readdirSync(cwd), ['ada.asc']);
 });
 
