@@ -107,7 +107,7 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
   {
     says: /unknown command/,
     code: 'source-denied',
-    hint: 'a dump needs INFO and SYNC, which rename-command in redis.conf has taken away, or this is no Redis',
+    hint: 'rename-command in redis.conf has taken away what is needed (for a dump: INFO and SYNC), or this is no Redis',
   },
   {
     says: /NOAUTH|WRONGPASS|invalid (username|password)|AUTH failed/,
