@@ -18,7 +18,7 @@ export interface ServerTree {
   readonly config: string;
   /** What links right in it, or in a folder right in it, lead to is saved too, if the server's user has it: uploads. */
   readonly data: string;
-  /** Globs below `data` for what is saved in another way, or not worth it. */
+  /** Globs below `data` for what is saved in another way, or not worth it: by name at any depth, or right in it. */
   readonly exclude: readonly string[];
   /** SQLite databases that are saved in another way. */
   readonly sqlitePaths: readonly string[];
@@ -40,6 +40,10 @@ export function serverTree(tree: ServerTree): Source {
       const led = new LedOut([config.path, data.path, await real(config.path), realData]);
       await followConfig(config.path, led, context.signal);
       const moved = await followData(data.path, excluder(excluded), led, context.signal);
+      const anywhere = tree.exclude.filter((glob) => glob.startsWith('**/'));
+      const excludedThere = moved.flatMap((folder) =>
+        anywhere.map((glob) => `${literalPattern(folder)}/${glob}`),
+      );
       const saved = await Promise.all(tree.sqlitePaths.map(real));
       const live = (
         await Promise.all([realData, ...moved].map((folder) => databasesIn(folder, context)))
@@ -55,6 +59,7 @@ export function serverTree(tree: ServerTree): Source {
         links: [...config.links, ...data.links, ...led.links],
         exclude: [
           ...excluded,
+          ...excludedThere,
           ...[...live, ...saved].flatMap((path) =>
             ['', '-wal', '-shm', '-journal'].map((end) => literalPattern(asWalked(path) + end)),
           ),

@@ -160,6 +160,7 @@ test('uploads and hosts that were moved to a larger disk, with links in `data` t
   assert.equal(contentOf('http_file_share/cat.jpg'), 'a picture');
   assert.equal(contentOf('localhost/accounts/alice.dat'), 'return {}');
   assert.ok(!existsSync(live));
+  assert.ok(!existsSync(join(config.data, 'localhost/accounts/bob.dat~')), 'half-written there, too');
 });
 
 test(
