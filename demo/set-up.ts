@@ -48,7 +48,8 @@ export async function setUp(stage: Stage): Promise<void> {
   // As Ada is asked to: what a restore starts from belongs beside the private key.
   const kit = join(laptop.folder, 'restore-kit');
   cpSync(join(server.folder, 'restore-kit'), kit, { recursive: true });
-  for (const name of ['sealift.yaml', 'jabber1.asc']) cpSync(join(kit, name), join(laptop.folder, name));
+  for (const name of ['sealift.yaml', 'hosts'])
+    cpSync(join(kit, name), join(laptop.folder, name), { recursive: true });
 }
 
 /** The lines that matter; dots stand for the others. */

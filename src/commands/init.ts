@@ -170,7 +170,7 @@ async function report(
   output.text(`  ${output.paint('strong', formatFingerprint(key.fingerprint))}`);
   output.text();
   output.text(
-    `Keep a copy of ${kit} with the private key of a recipient: it is what a restore by hand starts from.`,
+    `Keep a copy of ${kit} with the private key of a recipient: it is what a restore starts from.`,
   );
   const recipients = await inspectRecipients(config.recipients, clock());
   if (recipients.length === 0) {

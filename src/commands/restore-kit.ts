@@ -11,10 +11,10 @@ import type { Ledger } from './ledger.ts';
 /**
  * Writes what a person needs beside the private key to restore, with sealift or by hand, and nothing secret:
  *
- *     sealift.yaml    a configuration that reads the backups of this host
- *     HOST.asc        the public key that signs its indexes, armored, as it is pinned
- *     host.gpg        the same as a keyring for `gpgv --keyring`
- *     RESTORE.md      how to do it by hand
+ *     sealift.yaml      a configuration that reads the backups of this host
+ *     hosts/HOST.asc    the public key that signs its indexes, pinned for it
+ *     host.gpg          the same as a keyring for `gpgv --keyring`
+ *     RESTORE.md        how to do it by hand
  *
  * Nothing is overwritten. Resolves to what an older kit was made for, if it is not this.
  */
@@ -28,13 +28,12 @@ export async function writeRestoreKit(
   const existing = join(folder, 'host.gpg');
   if (existsSync(existing) && !readFileSync(existing).equals(keyring)) return 'another host key';
   const configFile = join(folder, 'sealift.yaml');
-  const pin = `${key.host}.asc`;
-  const config = readerTemplate({ host: key.host, store: settingsOf(store), pin });
+  const config = readerTemplate(key.host, settingsOf(store));
   if (existsSync(configFile) && readFileSync(configFile, 'utf8') !== config) return 'another store';
-  await makeFolder(folder, 0o755);
+  await makeFolder(join(folder, 'hosts'), 0o755);
   const contents: Record<string, string | Uint8Array> = {
     'sealift.yaml': config,
-    [pin]: key.publicKey.armor(),
+    [`hosts/${key.host}.asc`]: key.publicKey.armor(),
     'host.gpg': keyring,
     'RESTORE.md': restoreGuide({ host: key.host, store, fingerprint: key.fingerprint }),
   };

@@ -55,13 +55,13 @@ jobs:
 }
 
 /** The configuration that comes with the restore kit: it reads the backups of one host, from the folder that it is in. */
-export function readerTemplate(facts: { host: string; store: StoreSettings; pin: string }): string {
-  return `# Reads the backups of ${facts.host}. In this folder: \`sealift list\`, \`sealift restore --key PRIVATE-KEY --to FOLDER\`.
+export function readerTemplate(host: string, store: StoreSettings): string {
+  return `# Reads the backups of ${host}. In this folder: \`sealift list\`, \`sealift restore --key PRIVATE-KEY --to FOLDER\`.
 store:
-${storeLines(facts.store)}
+${storeLines(store)}
 
-# The public key of the host, by which its snapshots count as genuine.
-hosts: ${yamlScalar(facts.pin)}
+# The public keys of hosts whose snapshots count as genuine.
+hosts: hosts
 `;
 }
 

@@ -39,7 +39,7 @@ test('the first init makes everything that a host needs, and says so', async (t)
     'keys/hosts/web.asc',
     'keys/recipients/ada.asc',
     'restore-kit/sealift.yaml',
-    'restore-kit/web.asc',
+    'restore-kit/hosts/web.asc',
     'restore-kit/host.gpg',
     'restore-kit/RESTORE.md',
   ]) {

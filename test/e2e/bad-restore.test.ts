@@ -211,6 +211,21 @@ test('of a host whose key is not pinned nothing is restored, until it is trusted
   assert.equal(restored.status, 0, restored.stderr);
 });
 
+test('a host that got a new key is read with the kit of the old one, once the new key is trusted there', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const kit = join(world.dir, 'kit');
+  cpSync(join(world.dir, 'restore-kit'), kit, { recursive: true });
+  rmSync(join(world.dir, 'state'), { recursive: true });
+  const { fingerprint } = await world.json<{ fingerprint: string }>('init');
+  await backup(world);
+  const restore = ['restore', '--to', join(world.dir, 'out'), '--key', world.key];
+  const run = (...args: string[]) => world.run('-c', join(kit, 'sealift.yaml'), ...args);
+  assert.equal((await run(...restore)).status, 12);
+  assert.equal((await run('keys', 'trust', fingerprint)).status, 0);
+  const restored = await run(...restore);
+  assert.equal(restored.status, 0, restored.stderr);
+});
+
 test('where a store holds several hosts, the one that is meant must be named', async (t) => {
   const { world, id } = await hostWithSnapshot(t);
   const store = { kind: 'directory', path: join(world.dir, 'store') };

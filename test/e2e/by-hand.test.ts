@@ -223,7 +223,7 @@ test('restoring by hand from a directory', async (t) => {
 
   await t.test('the copy of the guide in the store is the same, and signed by the host', (t) => {
     const gpg = freshGpg(t);
-    gpg.run(['--import', join(world.dir, 'restore-kit/h1.asc')]);
+    gpg.run(['--import', join(world.dir, 'restore-kit/hosts/h1.asc')]);
     const copy = join(world.dir, 'store/h1/RESTORE.md');
     const out = join(world.dir, 'copy.md');
     gpg.run(['--verify', copy]);
