@@ -109,11 +109,12 @@ async function* read(
   }
 }
 
-/** By its status: of `stdbuf` for itself (125), and of it and `setpriv` for what they cannot start. */
+/** By the system's word, or by a status: of `stdbuf` for itself (125), and of it and `setpriv` for what they cannot start. */
 const wasNotStarted = (error: unknown): boolean =>
   error instanceof SealiftError &&
-  (error.code === 'tool-missing' ||
-    (error.cause instanceof ToolFailure && [125, 126, 127].includes(error.cause.status ?? 0)));
+  (error.cause instanceof ToolFailure
+    ? [125, 126, 127].includes(error.cause.status ?? 0)
+    : systemCode(error.cause) !== undefined);
 
 /** Runs a tool that says little: `tool-failed` if it writes more than 16 MiB. */
 export async function output(

@@ -140,6 +140,20 @@ suite('reading a program', () => {
     }
   });
 
+  test('a stdbuf that may not be started does not keep a program from running either', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sealift-stdbuf-'));
+    const { PATH } = process.env;
+    try {
+      await writeFile(join(dir, 'stdbuf'), 'no program', { mode: 0o644 });
+      process.env['PATH'] = dir;
+      const dump = { argv: ['/bin/echo', 'dumped'], buffered: true };
+      assert.equal((await Array.fromAsync(readProcess(dump, never), String)).join(''), 'dumped\n');
+    } finally {
+      process.env['PATH'] = PATH;
+      await rm(dir, { recursive: true });
+    }
+  });
+
   test('a missing program is told from one that fails', async () => {
     const missing = failsWith('tool-missing', /sealift-no-such-tool is not installed/);
     await assert.rejects(output({ argv: ['sealift-no-such-tool'] }, never), missing);
