@@ -215,7 +215,8 @@ function childEnvironment(runAs: SystemUser | undefined): Record<string, string>
 
 /**
  * `setpriv` changes the user and then becomes the program, so that signals sent to it reach the program; `runuser`
- * would stay in between as its parent. Node's own `uid` option would drop the supplementary groups.
+ * would stay in between as its parent. Node's own `uid` option would drop the supplementary groups, which are those of a
+ * name: two users may have one number.
  */
 function commandLine({ argv, runAs }: Command): string[] {
   if (runAs === undefined || runAs.uid === process.geteuid?.()) return [...argv];
@@ -227,7 +228,7 @@ function commandLine({ argv, runAs }: Command): string[] {
   const places = searchPath().map((directory) => join(directory, 'setpriv'));
   return [
     places.find(existsSync) ?? 'setpriv',
-    `--reuid=${runAs.uid}`,
+    `--reuid=${runAs.name}`,
     `--regid=${runAs.gid}`,
     '--init-groups',
     '--',

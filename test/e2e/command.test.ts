@@ -3,9 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { systemUser } from '../../src/process.ts';
 import { launcher, programEnv } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
+import { needsMounts, underMounts } from './bad-input.ts';
 import { watched } from './watched.ts';
 
 const canary = 'cAnArY:\\pass"word\'%';
@@ -99,3 +101,24 @@ test('a command that hangs ends at its time limit, alone, and one that works is 
   const back = execFileSync('bash', ['--norc', '-euo', 'pipefail', '-c', line], { env, encoding: 'utf8' });
   assert.equal(back, readFileSync('/etc/hostname', 'utf8'));
 });
+
+test(
+  'of two users with one number, a command has the groups of the one that is named',
+  needsMounts,
+  async (t) => {
+    const world = await makeWorld(t, { jobs: {} });
+    const add = (file: string, line: string) =>
+      put(join(world.dir, file), `${readFileSync(`/etc/${file}`, 'utf8').trimEnd()}\n${line}\n`);
+    const { uid, gid } = await systemUser('nobody', AbortSignal.timeout(5000));
+    add('passwd', `second:x:${uid}:${gid}::/:/bin/sh`);
+    add('group', 'of-the-second:x:54321:second');
+    const mounts = ['passwd', 'group'].map((file) => `mount --bind ${join(world.dir, file)} /etc/${file}`);
+    const mounted = await underMounts(t, mounts.join('\n'));
+    world.setJobs(jobOf({ name: 'who', kind: 'command', argv: ['id', '-G'], runAs: 'second' }));
+    const run = (...args: string[]) => mounted(['-c', world.configFile, ...args], { cwd: world.dir });
+    const saved = await run('backup');
+    assert.equal(saved.status, 0, saved.stderr);
+    const { stdout } = await run('restore', '--source', 'who', '--stdout', '--key', world.key);
+    assert.equal(stdout, `${gid} 54321\n`);
+  },
+);
