@@ -3,10 +3,17 @@ import { join } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
-/** By the lines of a chat server's configuration that name an SQL server, comments left out: what they call it. */
+/** Parts of a chat server's configuration: comments, texts that may look like one, and what it calls its SQL server. */
 const naming = {
-  prosody: { files: /\.lua$/, line: /^(?!\s*--).*?\bdriver\s*=\s*["'](PostgreSQL|MySQL)["']/gm },
-  ejabberd: { files: /\.ya?ml$/, line: /^\s*sql_type:\s*["']?(pgsql|mysql)\b/gm },
+  prosody: {
+    files: /\.lua$/,
+    parts:
+      /(?:--)?\[(=*)\[[^]*?\]\1\]|--.*|\bdriver\s*=\s*["'](?<called>PostgreSQL|MySQL)["']|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'/g,
+  },
+  ejabberd: {
+    files: /\.ya?ml$/,
+    parts: /(?<=^|\s)#.*|\bsql_type["']?\s*:\s*["']?(?<called>pgsql|mysql)\b/gm,
+  },
 } as const;
 const kinds = { PostgreSQL: 'postgres', pgsql: 'postgres', MySQL: 'mysql', mysql: 'mysql' } as const;
 
@@ -38,13 +45,14 @@ const kindsSavedBy = (config: SourceConfig): string[] => [
 
 async function kindsNamedBy(config: SourceConfig): Promise<ReadonlySet<string>> {
   if (config.kind !== 'prosody' && config.kind !== 'ejabberd') return new Set();
-  const { files, line } = naming[config.kind];
+  const { files, parts } = naming[config.kind];
   // What cannot be read the source itself tells.
   const names = await readdir(config.config, { recursive: true }).catch(() => []);
   const found = new Set<string>();
   for (const name of names.filter((one) => files.test(one))) {
     const text = await readFile(join(config.config, name), 'utf8').catch(() => '');
-    for (const [, called] of text.matchAll(line)) found.add(kinds[called as keyof typeof kinds]);
+    for (const { groups } of text.matchAll(parts))
+      if (groups?.['called'] !== undefined) found.add(kinds[groups['called'] as keyof typeof kinds]);
   }
   return found;
 }

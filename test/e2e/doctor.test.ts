@@ -4,6 +4,7 @@ import {
   chmodSync,
   copyFileSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -392,6 +393,34 @@ suite('databases', needs('postgres'), () => {
     const other = await said({ name: 'a', ...prosody }, { name: 'b', ...ejabberd, database: away });
     assert.equal(other.length, 1, 'of two servers one is saved');
     assert.deepEqual(await said(postgres(), { name: 'a', ...prosody }), [], 'by another source');
+  });
+
+  test('what a chat server is configured to use is told from comments, however it is written', async (t) => {
+    const world = await hostWithTree(t);
+    const kindsNamed = async (kind: 'prosody' | 'ejabberd', text: string): Promise<string[]> => {
+      const config = mkdtempSync(join(world.dir, kind));
+      put(join(config, kind === 'prosody' ? 'prosody.cfg.lua' : 'ejabberd.yml'), text);
+      world.setJobs(jobOf({ name: 'a', kind, config, data: config }));
+      return (await examine(world)).lines.flatMap(
+        (line) => /is configured to use .* of kind (\w+) /.exec(line)?.[1] ?? [],
+      );
+    };
+    const prosody = [
+      ['--[[\nsql = { driver = "MySQL", database = "prosody" }\n]]\nstorage = "internal"\n', []],
+      ['--[==[ ]]\nsql = { driver = "MySQL" }\n]==]\nsql = { driver = "PostgreSQL" }\n', ['postgres']],
+      ['sql = { driver = "SQLite3" } -- or sql = { driver = "MySQL" }\n', []],
+      ['sql = { password = "a--b\\"--", driver = "MySQL" }\n', ['mysql']],
+      ['sql = {\r\n\tdriver = \'PostgreSQL\'; -- or "MySQL"\r\n}\r\n', ['postgres']],
+    ] as const;
+    for (const [text, kinds] of prosody) assert.deepEqual(await kindsNamed('prosody', text), kinds, text);
+    const ejabberd = [
+      ['host_config: {a.example: {auth_method: sql, sql_type: mysql}}\n', ['mysql']],
+      ['{"hosts": ["a.example"], "sql_type": "pgsql"}\n', ['postgres']],
+      ['sql_type : pgsql\n', ['postgres']],
+      ['loglevel: info # sql_type: mysql\n## sql_type: pgsql\nsql_type: sqlite\n', []],
+      ['define_macro:\n  STORE:\n    sql_password: "a#b"\n    sql_type: pgsql # mysql\n', ['postgres']],
+    ] as const;
+    for (const [text, kinds] of ejabberd) assert.deepEqual(await kindsNamed('ejabberd', text), kinds, text);
   });
 
   test(
