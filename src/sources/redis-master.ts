@@ -24,7 +24,9 @@ export class RedisMaster implements AsyncDisposable {
     this.#server = createServer((socket) => {
       this.#sockets.add(socket);
       socket.on('error', () => {}).once('close', () => this.#sockets.delete(socket));
+      let hasAsked = false;
       const start = () => {
+        hasAsked = true;
         if (taken) throw brokenOff('it broke off while it was sent the dump, and came again');
         taken = true;
         this.#asked.resolve();
@@ -32,7 +34,8 @@ export class RedisMaster implements AsyncDisposable {
       };
       serve(socket, this.secret, start).then(this.#fetched.resolve, (error: unknown) => {
         socket.destroy();
-        if (taken) this.#fetched.reject(error);
+        // Whoever else connects, and does not know the secret, ends nothing.
+        if (hasAsked) this.#fetched.reject(error);
       });
     });
   }

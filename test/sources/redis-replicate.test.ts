@@ -215,6 +215,23 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
     target.cli(['CONFIG', 'SET', 'repl-timeout', '60']);
   });
 
+  test('a stranger who connects while the dump is sent does not end the load', async () => {
+    async function* interrupted() {
+      yield dump.subarray(0, 30_000);
+      const port = /^master_port:(\d+)/m.exec(target.cli(['INFO', 'replication']).toString())?.[1];
+      for (const words of ['', 'GET / HTTP/1.1\r\n\r\n', 'AUTH wrong\r\nPSYNC ? -1\r\nNO SUCH WORD\r\n']) {
+        const stranger = connect({ host: '127.0.0.1', port: Number(port) });
+        stranger.resume().end(words);
+        await once(stranger, 'close');
+      }
+      yield dump.subarray(30_000);
+    }
+    let times = 0;
+    const open = () => (++times < 3 ? inPieces(dump, 1000) : interrupted());
+    await replicate(url(target), { file: 'dump.rdb', open }, loading({ force: true }));
+    assert.deepEqual(contentOf(target), content);
+  });
+
   test('what could not be set back is told', async () => {
     await using own = await start([]);
     own.cli(['ACL', 'SETUSER', 'fading', 'on', '>fading', '+info', '+config', '+replicaof']);
