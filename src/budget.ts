@@ -13,28 +13,42 @@ export interface Share {
 export class Budget {
   readonly #total: number;
   #free: number;
-  readonly #waiting: { amount: number; start: () => void }[] = [];
+  #waiting: { amount: number; start: () => void }[] = [];
 
   constructor(total: number) {
     this.#total = total;
     this.#free = total;
   }
 
-  /** Waits until there is room. A request for more than the whole budget gets it alone. */
-  async take(amount: number): Promise<Share> {
+  /**
+   * Waits until there is room; an `AbortError` when the signal aborts before. A request for more than the whole budget gets
+   * it alone.
+   */
+  async take(amount: number, signal?: AbortSignal): Promise<Share> {
     let held = Math.min(amount, this.#total);
     if (this.#waiting.length === 0 && held <= this.#free) this.#free -= held;
-    else {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#waiting.push({ amount: held, start: resolve });
-      await promise;
-    }
+    else await this.#turn(held, signal);
     const shrinkTo = (rest: number): void => {
       if (rest >= held) return;
       this.#give(held - rest);
       held = rest;
     };
     return { shrinkTo, giveBack: () => shrinkTo(0) };
+  }
+
+  async #turn(amount: number, signal?: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const place = { amount, start: resolve };
+    // Who does not wait any longer holds up nobody behind him.
+    const leave = (): void => {
+      this.#waiting = this.#waiting.filter((one) => one !== place);
+      this.#give(0);
+      reject(new DOMException('given up before its turn', 'AbortError'));
+    };
+    this.#waiting.push(place);
+    if (signal?.aborted === true) leave();
+    signal?.addEventListener('abort', leave, { once: true });
+    await promise.finally(() => signal?.removeEventListener('abort', leave));
   }
 
   #give(amount: number): void {

@@ -83,6 +83,36 @@ test('a request for more than everything is granted alone, and gives back what i
   assert.deepEqual(granted.slice(3), ['nine']);
 });
 
+test('who gives up while he waits gets nothing, and those behind him do not wait for him', async () => {
+  const budget = new Budget(10);
+  const { ask, granted, shares } = asker(budget);
+  const abort = new AbortController();
+  const givingUp = (bytes: number): void =>
+    void budget.take(bytes, abort.signal).catch((error: unknown) => granted.push(String(error)));
+  ask('first', 8);
+  givingUp(9);
+  ask('small', 2);
+  await turn();
+  assert.deepEqual(granted, ['first']);
+  abort.abort();
+  givingUp(9);
+  await turn();
+  assert.deepEqual(granted.slice(1).toSorted(), [
+    'AbortError: given up before its turn',
+    'AbortError: given up before its turn',
+    'small',
+  ]);
+  shares['first']!.giveBack();
+  shares['small']!.giveBack();
+  const late = new AbortController();
+  const share = await budget.take(10, late.signal);
+  late.abort();
+  share.giveBack();
+  ask('all', 10);
+  await turn();
+  assert.equal(granted.at(-1), 'all');
+});
+
 test('whatever is asked in whatever order: never more than the budget is out, everyone gets a turn in order', async () => {
   const requests = fc.array(fc.integer({ min: 0, max: 150 }), { minLength: 1, maxLength: 30 });
   await fc.assert(

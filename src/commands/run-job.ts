@@ -151,6 +151,7 @@ async function saveJob(
         journal.add(segment);
       },
       progress: (bytes, added) => context.progress.advance(bytes, added),
+      signal,
     });
     await before(signal);
     const saved = await saveSources(job, writer, {

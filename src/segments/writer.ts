@@ -40,6 +40,8 @@ export interface SegmentWriterOptions {
   readonly put: (segment: StoredSegment, object: Uint8Array) => Promise<void>;
   /** Called with the plaintext bytes of every segment that is done, and what it added to the store. */
   readonly progress?: (bytes: number, newStoredBytes: number) => void;
+  /** Once it aborts, nothing waits for the budget any longer. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -47,7 +49,7 @@ export interface SegmentWriterOptions {
  * however often it occurs and however many streams meet it at the same time.
  */
 export function createSegmentWriter(options: SegmentWriterOptions) {
-  const { pool, budget, shelf, idKey, gear, folder, reusable, put, progress } = options;
+  const { pool, budget, shelf, idKey, gear, folder, reusable, put, progress, signal } = options;
   const added = new Map<string, Promise<StoredSegment>>();
 
   async function sealAndPut(id: string, plaintext: Slab, share: Share): Promise<StoredSegment> {
@@ -102,7 +104,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       let length = 0;
       const send = async (bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
         const full = { bytes, length };
-        const stored = store(full, await budget.take(weightOf(full)));
+        const stored = store(full, await budget.take(weightOf(full), signal));
         length = 0;
         stored.catch((error: unknown) => (failure ??= { error }));
         segments.push(stored);

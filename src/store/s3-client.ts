@@ -119,7 +119,7 @@ export function connect(
     async send(command, signal, take) {
       const [through, free] = command instanceof PutObjectCommand ? uploads : others;
       const once = async (): Promise<unknown> => {
-        const connection = await free.take(1);
+        const connection = await free.take(1, signal);
         try {
           const answer = await through.send(command, options(signal));
           return take ? await take(answer) : answer;

@@ -147,6 +147,17 @@ suite('a stream that fails', () => {
   });
 });
 
+test('who is aborted while others have all of the budget does not wait for them', async (t) => {
+  const budget = new Budget(MiB);
+  const others = await budget.take(MiB);
+  const { writer, puts } = await freshStation(t, { budget, signal: AbortSignal.timeout(200) });
+  const written = writer.write(inPieces(pseudoRandom(1, MiB))).then(() => 'it wrote', String);
+  const said = await Promise.race([written, delay(5000, 'it waits')]);
+  others.giveBack();
+  assert.match(said, /^AbortError/);
+  assert.deepEqual(puts, []);
+});
+
 test('a slow store slows the dump: what is in flight stays within the budget', async (t) => {
   const budgetBytes = 8 * MiB;
   let acknowledged = 0;

@@ -516,6 +516,18 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     );
   });
 
+  test('who interrupts while he waits for his turn does not wait for those before him', async (t) => {
+    const { store } = await storeBehind(t, () => new Promise(() => {}));
+    const others = new AbortController();
+    const before = Array.from({ length: 16 }, (_, i) => store.put(`before-${i}`, Buffer.of(), others.signal));
+    const ends = Promise.allSettled(before);
+    const late = store.put('late', Buffer.of(), AbortSignal.timeout(200)).then(String, String);
+    const said = await Promise.race([late, delay(5000, 'it waits')]);
+    others.abort();
+    await ends;
+    assert.match(said, /^AbortError/);
+  });
+
   test('what is no S3 server takes no object and holds no empty listing', async (t) => {
     const { store } = await storeBehind(t, async (exchange) =>
       exchange.answer({
