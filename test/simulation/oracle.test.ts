@@ -26,10 +26,10 @@ interface Scene {
   prune(act: () => void, report?: PruneReport): void;
 }
 
-/** One host that backed up at hours 0, 2, 4 and 6, and then what the test does at this hour. */
+/** One host that backed up at hours 0, 2, 4 and 6, with what the test does at hour 5, and then what it does at this hour. */
 async function complaintsAt(
   hour: number,
-  { versioned = false }: { versioned?: boolean },
+  { versioned = false, atFive }: { versioned?: boolean; atFive?: (scene: Scene) => void },
   act: (scene: Scene) => void,
 ): Promise<readonly string[]> {
   const dir = mkdtempSync(join(tmpdir(), 'sealift-sim-'));
@@ -80,6 +80,7 @@ async function complaintsAt(
         oracle.pruneEnds('pruner', report);
       },
     };
+    if (atFive) timeline.at(5 * hourMs, () => atFive(scene));
     timeline.at(hour * hourMs, () => act(scene));
     await timeline.run();
     return oracle.complaints;
@@ -98,6 +99,16 @@ function layOrphan({ bucket, keys }: Scene): string {
   const key = keys('segment')[0]!.replace(/[0-9a-f]{32}/, 'f'.repeat(32));
   bucket.lay(key, Buffer.from('of a run that died'), 'run');
   return key;
+}
+
+/** Before the next run, which then follows the run before. */
+const takeNewest = ({ keys, remove }: Scene): void => remove(keys('index').at(-1)!, stranger);
+
+/** Removes something that the third snapshot alone names, and reports a doubt. */
+function pruneOfThird({ keys, oracle, prune, remove }: Scene): void {
+  const [last] = oracle.live().toSorted((a, b) => b.sequence - a.sequence);
+  const own = keys('segment').find((key) => key.includes('T04') && last?.names.has(key) === false)!;
+  prune(() => remove(own, 'pruner'), { failed: [], problems: ['an index is missing'] });
 }
 
 suite('the oracle of the simulation', () => {
@@ -176,6 +187,20 @@ suite('the oracle of the simulation', () => {
     });
     assert.match(doubt.join('\n'), /cannot be read \(R6\)/);
     assert.match(doubt.join('\n'), /says nothing of an index/);
+  });
+
+  test('does not ask for what no index tells of any longer, and asks for what one does', async () => {
+    assert.match(
+      (await complaintsAt(73, { atFive: takeNewest }, pruneOfThird)).join('\n'),
+      /needs \(R3\)/,
+      'the first that is left shows the gap',
+    );
+    const afterwards = await complaintsAt(75, { atFive: takeNewest }, (scene) => {
+      const [first, second] = scene.keys('index');
+      for (const key of [first!, second!]) scene.remove(key, stranger);
+      pruneOfThird(scene);
+    });
+    assert.doesNotMatch(afterwards.join('\n'), /needs \(R3\)/);
   });
 
   test('sees a pruner that touches what is not its own', async () => {

@@ -1,6 +1,6 @@
 import type { PublicKey } from 'openpgp';
 import { wasSetBack } from '../../src/clock.ts';
-import { parseKey } from '../../src/snapshot/object-key.ts';
+import { parseKey, startOf } from '../../src/snapshot/object-key.ts';
 import { mustBeGone } from './must-be-gone.ts';
 import { readCommit, type Commit } from './record.ts';
 import type { UnfinishedWrite } from '../../src/store/store.ts';
@@ -232,7 +232,7 @@ export class Oracle implements Witness {
     }
     for (const commit of this.#namedBy.get(held.key) ?? []) {
       if (commit.lost.has(held.key) || commit.names.get(held.key) !== held.sha256) continue;
-      if (isForgotten(commit, prune)) commit.lost.add(held.key);
+      if (isForgotten(commit, prune, this.#tideMs)) commit.lost.add(held.key);
       else wrong(`which ${commit.snapshot} needs (R3)`);
     }
     if (held.bytes) this.#expectOldEnough(prune, key.host, nowMs - held.modifiedMs, wrong);
@@ -310,16 +310,22 @@ export class Oracle implements Witness {
 
 /**
  * Somebody took its index, and nothing that lay there when the prune began tells that there ever was one: no later run,
- * or one that by its date began before it, of whose predecessor R6 asks nothing.
+ * or one of whose predecessor R6 asks nothing, since it ended, or by its date began after that run. A predecessor that is
+ * there shows the gap.
  */
-function isForgotten(commit: Commit, { versions, commits }: PruneScene): boolean {
+function isForgotten(commit: Commit, { versions, commits }: PruneScene, nowMs: number): boolean {
   if (versions.some(({ key, bytes }) => key === commit.indexKey && bytes)) return false;
-  const [next] = commits
-    .filter(
-      ({ host, job, sequence }) => host === commit.host && job === commit.job && sequence > commit.sequence,
-    )
+  const ofJob = commits.filter(({ host, job }) => host === commit.host && job === commit.job);
+  const later = ofJob
+    .filter(({ sequence }) => sequence > commit.sequence)
     .toSorted((a, b) => a.sequence - b.sequence);
-  return next === undefined || wasSetBack(commit.startedMs, next.startedMs);
+  const [next] = later;
+  if (next?.previous === undefined) return true;
+  const { snapshot, endsMs } = next.previous;
+  if (ofJob.some((other) => other.snapshot === snapshot)) return false;
+  const startedMs = startOf(snapshot);
+  const maxAgeMs = Math.min(...later.map((other) => other.maxAgeMs));
+  return wasSetBack(startedMs, next.startedMs) || Math.min(endsMs, startedMs + maxAgeMs) <= nowMs;
 }
 
 const hours = (ms: number): string => `${(ms / hourMs).toFixed(2)} h`;
