@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
+import { real } from '../sources/server-tree.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** Parts of a chat server's configuration: comments, texts that may look like one, and what it calls its SQL server. */
@@ -46,13 +47,25 @@ const kindsSavedBy = (config: SourceConfig): string[] => [
 async function kindsNamedBy(config: SourceConfig): Promise<ReadonlySet<string>> {
   if (config.kind !== 'prosody' && config.kind !== 'ejabberd') return new Set();
   const { files, parts } = naming[config.kind];
-  // What cannot be read the source itself tells.
-  const names = await readdir(config.config, { recursive: true }).catch(() => []);
   const found = new Set<string>();
-  for (const name of names.filter((one) => files.test(one))) {
-    const text = await readFile(join(config.config, name), 'utf8').catch(() => '');
+  for (const path of (await filesOf(config.config)).filter((one) => files.test(one))) {
+    const text = await readFile(path, 'utf8').catch(() => '');
     for (const { groups } of text.matchAll(parts))
       if (groups?.['called'] !== undefined) found.add(kinds[groups['called'] as keyof typeof kinds]);
   }
   return found;
+}
+
+/** Below a folder, and where links lead; each folder once. What cannot be read the source itself tells. */
+async function filesOf(top: string): Promise<string[]> {
+  const files: string[] = [];
+  const folders = new Set([await real(top)]);
+  for (const folder of folders)
+    for (const name of await readdir(folder).catch(() => [])) {
+      const path = join(folder, name);
+      const info = await stat(path).catch(() => undefined);
+      if (info?.isDirectory()) folders.add(await real(path));
+      else if (info?.isFile()) files.push(path);
+    }
+  return files;
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -22,7 +22,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { freshBucket, freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { s3Proxy } from '../store/s3-proxy.ts';
-import { launcher, programEnv, type CliResult } from '../support/cli.ts';
+import { launcher, programEnv, sealift, type CliResult } from '../support/cli.ts';
 import { makeKey } from '../support/keys.ts';
 import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { put } from '../support/temporary.ts';
@@ -421,6 +421,22 @@ suite('databases', needs('postgres'), () => {
       ['define_macro:\n  STORE:\n    sql_password: "a#b"\n    sql_type: pgsql # mysql\n', ['postgres']],
     ] as const;
     for (const [text, kinds] of ejabberd) assert.deepEqual(await kindsNamed('ejabberd', text), kinds, text);
+  });
+
+  test('the configuration of a chat server is looked through where its links lead, and each folder once', async (t) => {
+    const world = await hostWithTree(t);
+    const config = join(world.dir, 'etc/prosody');
+    mkdirSync(join(config, 'certs'), { recursive: true });
+    mkdirSync(join(world.dir, 'elsewhere'));
+    put(join(world.dir, 'elsewhere/b.cfg.lua'), 'sql = { driver = "PostgreSQL" }\n');
+    symlinkSync('../../elsewhere', join(config, 'conf.d'));
+    for (const name of ['here', 'there']) symlinkSync('..', join(config, 'certs', name));
+    execFileSync('mkfifo', [join(config, 'pipe.lua')]);
+    world.setJobs(jobOf({ name: 'a', kind: 'prosody', config, data: config }));
+    const args = ['--signal=KILL', '30', launcher, '-c', world.configFile, 'doctor', '--json'];
+    const result = await sealift(args, { cwd: world.dir, program: '/usr/bin/timeout' });
+    assert.ok([0, 3].includes(result.status ?? -1), 'it comes to an end');
+    assert.match(linesOf(reportOf(result)).join('\n'), /is configured to use an SQL server/);
   });
 
   test(
