@@ -138,10 +138,10 @@ class LedOut {
 async function followConfig(config: string, led: LedOut, signal: AbortSignal): Promise<void> {
   const folders = [config];
   for (const folder of folders) {
-    for (const entry of await entriesOf(folder, { recursive: true })) {
+    for (const entry of await entriesOf(folder)) {
       signal.throwIfAborted();
-      if (!entry.isSymbolicLink()) continue;
-      const next = await led.add(pathOf(entry));
+      const path = pathOf(entry);
+      const next = entry.isSymbolicLink() ? await led.add(path) : entry.isDirectory() ? path : undefined;
       if (next !== undefined) folders.push(next);
     }
   }
@@ -196,8 +196,8 @@ async function wayOf(link: string): Promise<{ links: string[]; end: string }> {
 }
 
 /** Nothing, of a folder that is not there or no folder: the tree says so. */
-async function entriesOf(folder: string, { recursive = false } = {}) {
-  return readdir(folder, { withFileTypes: true, recursive }).catch((error: unknown) => {
+async function entriesOf(folder: string) {
+  return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
     if (['ENOENT', 'ENOTDIR', 'EACCES'].includes(systemCode(error) ?? '')) return [];
     throw error;
   });

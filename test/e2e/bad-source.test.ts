@@ -188,3 +188,28 @@ async function backupWithout(program: string, world: World): Promise<CliResult> 
   assert.ok(killed, `${program} was there to be killed`);
   return result;
 }
+
+test(
+  'a folder in the configuration of a chat server that cannot be read hides nothing else',
+  needsMounts,
+  async (t) => {
+    const { world } = await hostWithSnapshot(t);
+    const [config, data] = [join(world.dir, 'etc/prosody'), join(world.dir, 'lib/prosody')];
+    for (const folder of [join(config, 'certs'), join(config, 'lost'), data])
+      mkdirSync(folder, { recursive: true });
+    put(join(config, 'prosody.cfg.lua'), 'VirtualHost "a.example"\n');
+    put(join(world.dir, 'etc/chat.pem'), 'the certificate');
+    symlinkSync('../../chat.pem', join(config, 'certs/chat.crt'));
+    world.setJobs(jobOf({ name: 'chat', kind: 'prosody', config, data }));
+    // A view of a process that has ended.
+    const lost = `sleep 60 & gone=$!; mount --bind /proc/$gone/fd ${config}/lost; kill $gone; wait $gone || true`;
+    const mounted = await underMounts(t, lost);
+    const run = (...args: string[]) => mounted(['-c', world.configFile, ...args], { cwd: world.dir });
+    const saved = await run('backup');
+    assert.equal(saved.status, 0, saved.stderr);
+    const out = join(world.dir, 'out');
+    const restored = await run('restore', '--source', 'chat', '--to', out, '--key', world.key);
+    assert.equal(restored.status, 0, restored.stderr);
+    assert.equal(readFileSync(join(out, 'chat', join(world.dir, 'etc/chat.pem')), 'utf8'), 'the certificate');
+  },
+);
