@@ -54,17 +54,22 @@ export async function verify(
   const found: Found[] = [];
   if (options.readData === true) found.push(...(await readAll(context, look, view, objects)));
   else found.push(...(await presentInSomeVersion(context, look, view, snapshots, objects)));
-  if (findSessionKey) found.push(...(await openAll(context, look, view, snapshots, findSessionKey)));
+  const opened = findSessionKey && (await openAll(context, look, view, snapshots, findSessionKey));
 
   const pruned = await prunedMeanwhile(session, snapshots, signal);
   for (const id of pruned) log.info(`${id} has ended meanwhile and was pruned`);
+  const lasting = (list: readonly Found[]): Failure[] =>
+    list
+      .filter(({ snapshot, missing }) => !(missing && pruned.has(snapshot)))
+      .map(({ snapshot, key, reason }) => ({ snapshot, key, reason }));
   const failures: Failure[] = [
     ...unreadableIn(view, wanted, options),
     ...brokenLinks(view.snapshots, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
-    ...found
-      .filter(({ snapshot, missing }) => !(missing && pruned.has(snapshot)))
-      .map(({ snapshot, key, reason }) => ({ snapshot, key, reason })),
+    ...lasting(found),
   ];
+  // A key that opens nothing was a mistake; but it does not hide what else is wrong.
+  if (opened?.keyError && failures.length === 0) throw opened.keyError;
+  failures.push(...lasting(opened?.failures ?? []));
 
   const bytes = [...objects.values()].reduce((sum, { segment }) => sum + segment.storedBytes, 0);
   const summary = {
@@ -231,17 +236,14 @@ async function whyUnreadable(
   }
 }
 
-/**
- * Snapshots that the key does not open are failures, as nobody has looked into them. Throws `key-wrong` where it opens
- * none.
- */
+/** Snapshots that the key does not open are failures, as nobody has looked into them; `keyError` where it opens none. */
 async function openAll(
   context: Context,
   { store, config, absences }: Look,
   { host }: HostView,
   snapshots: readonly Snapshot[],
   findSessionKey: Parameters<typeof createStreamReader>[0]['findSessionKey'],
-): Promise<Found[]> {
+): Promise<{ failures: Found[]; keyError: SealiftError | undefined }> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
   using progress = startProgress({
@@ -274,9 +276,7 @@ async function openAll(
         break;
       }
     }
-  const [first] = unopened;
-  if (first && unopened.length === snapshots.length) throw first;
-  return failures;
+  return { failures, keyError: unopened.length === snapshots.length ? unopened[0] : undefined };
 }
 
 function print(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
@@ -100,4 +100,17 @@ test('after a change of recipients nothing that was sealed to the old ones is us
   put(join(folder, 'eve.asc'), (await makeKey({}, 'Eve')).publicKey.armor());
   const added = await newAndAll();
   assert.equal(added.newSegments, added.segments, 'nor when one is added');
+
+  // A key that opens nothing does not hide what is missing: the tree itself, or the details.
+  const pieces = join(world.dir, 'store/h1/snap', id, 's');
+  let told = '';
+  for (const name of readdirSync(pieces)) {
+    renameSync(join(pieces, name), join(world.dir, 'away'));
+    const { status, stdout } = await world.run('verify', id, '--key', adaKey);
+    renameSync(join(world.dir, 'away'), join(pieces, name));
+    assert.equal(status, 21);
+    assert.match(stdout, new RegExp(`${name}: is missing`));
+    told += stdout;
+  }
+  assert.match(told, /does not open this backup/);
 });
