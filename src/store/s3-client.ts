@@ -151,9 +151,10 @@ const quickRepeats = 4;
 const longestPauseMs = 15_000;
 
 /**
- * To the store at a time. Enough where each answer takes a tenth of a second; with the SDK's fifty a narrow uplink lost so
- * many packets that connections broke, and what else the machine sends had to share with all of them. The others wait here:
- * in the SDK the time that a connection may take to be made would pass for them.
+ * To the store at a time: so many for objects on their way up, and as many for all else. Enough where each answer takes a
+ * tenth of a second; with the SDK's fifty a narrow uplink lost so many packets that connections broke, and what else the
+ * machine sends had to share with all of them. The others wait here: in the SDK the time that a connection may take to be
+ * made would pass for them.
  */
 const connections = 16;
 
