@@ -169,9 +169,7 @@ async function report(
   output.text(`Host key of ${host}`);
   output.text(`  ${output.paint('strong', formatFingerprint(key.fingerprint))}`);
   output.text();
-  output.text(
-    `Keep a copy of ${kit} with the private key of a recipient: it is what a restore starts from.`,
-  );
+  output.text(`Keep a copy of ${kit} with the private key of a recipient: it is what a restore starts from.`);
   const recipients = await inspectRecipients(config.recipients, clock());
   if (recipients.length === 0) {
     output.text('There are no recipients yet, so nothing can be backed up. On your own machine:');
