@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -124,6 +126,48 @@ test('systemd accepts the units', { skip }, async (t) => {
   assert.deepEqual(await ofOurs(), []);
   writeFileSync(join(dir, 'sealift.service'), '[Service]\nExecStart=relative\nTypo=1\n');
   assert.notDeepEqual(await ofOurs(), []);
+});
+
+suite('root under the unit of the daemon', { skip: process.geteuid?.() !== 0 && 'needs root' }, () => {
+  const settings = new Map(
+    [...textOf('examples/systemd/sealift.service').matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [
+      name!,
+      value!,
+    ]),
+  );
+  const capabilities = settings.get('CapabilityBoundingSet')!.replaceAll('CAP_', '+').replaceAll(' ', ',');
+  const underUnit = (program: string, ...args: string[]) =>
+    run('setpriv', [
+      '--no-new-privs',
+      `--bounding-set=-all,${capabilities.toLowerCase()}`,
+      '--',
+      program,
+      ...args,
+    ]);
+
+  // Else a database in use would pass for a file at rest, and what was copied of it for whole.
+  test('sees what others have open for writing', async (t) => {
+    const file = join(temporary(t), 'app.db');
+    const ready = ['sh', '-c', 'echo ready; exec sleep 60'];
+    const other = spawn('setpriv', ['--reuid=nobody', '--clear-groups', ...ready], {
+      stdio: ['ignore', 'pipe', 'inherit', openSync(file, 'a')],
+    });
+    t.after(() => other.kill());
+    // At its end, too.
+    await once(other.stdout!, 'readable');
+    const look = `const { isWritten } = await import(${JSON.stringify(join(checkout, 'src/sources/processes.ts'))});
+      console.log(await isWritten(${JSON.stringify(file)}))`;
+    const sees = async () =>
+      (await underUnit(process.execPath, '--input-type=module', '--eval', look)).stdout;
+    assert.equal(await sees(), 'true\n');
+  });
+
+  test('may read the rules of the firewall, and no path is hidden that a tree may hold', () => {
+    assert.match(capabilities, /\+NET_ADMIN/);
+    // It lays an empty folder over /usr/lib/modules.
+    assert.ok(!settings.has('ProtectKernelModules') && !settings.has('InaccessiblePaths'));
+    assert.ok(!settings.has('PrivateTmp') && settings.get('ProtectHome') === 'read-only');
+  });
 });
 
 /** A source of the example's configuration, at another address. */
