@@ -128,6 +128,16 @@ test('systemd accepts the units', { skip }, async (t) => {
   assert.notDeepEqual(await ofOurs(), []);
 });
 
+test('what the units start are commands that there are, and a reload first checks what it loads', async () => {
+  for (const name of readdirSync(join(examples, 'systemd')))
+    for (const [, args = ''] of textOf(`examples/systemd/${name}`).matchAll(/^Exec\w+=\S*\/sealift (.*)$/gm))
+      await run(join(checkout, 'bin/sealift'), [...args.split(' '), '--help']);
+  const [check = '', signal = ''] =
+    textOf('examples/systemd/sealift.service').match(/^ExecReload=.*$/gm) ?? [];
+  assert.match(check, / config check$/);
+  assert.match(signal, /kill -HUP/);
+});
+
 suite('root under the unit of the daemon', { skip: process.geteuid?.() !== 0 && 'needs root' }, () => {
   const settings = new Map(
     [...textOf('examples/systemd/sealift.service').matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [
