@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -51,7 +51,7 @@ export function machineFacts({ isDebian, hasSystemd }: { isDebian: boolean; hasS
       file: 'mounts.txt',
       parts: [
         {
-          argv: ['findmnt', '--real', '--list', '--output', 'TARGET,SOURCE,FSTYPE,OPTIONS'],
+          argv: ['findmnt', ...mountsOf(), '--real', '--list', '--output', 'TARGET,SOURCE,FSTYPE,OPTIONS'],
           nothingStatus: 1,
         },
         { argv: ['swapon', '--show=NAME,TYPE,SIZE,PRIO'], optional: true },
@@ -61,6 +61,16 @@ export function machineFacts({ isDebian, hasSystemd }: { isDebian: boolean; hasS
     { file: 'disks.txt', parts: disks },
     { file: 'network.txt', parts: network },
   ];
+}
+
+/** Of the machine, if we may see them: what a service sees has other options, and mounts that are for it alone. */
+function mountsOf(): string[] {
+  try {
+    readFileSync('/proc/1/mountinfo');
+    return ['--task', '1'];
+  } catch {
+    return [];
+  }
 }
 
 const packages = (isDebian: boolean): Fact[] =>
@@ -105,7 +115,8 @@ const unitThatStays = (line: string): string | undefined => {
 
 const disks: Part[] = [
   // Without loop devices, which programs make and drop.
-  { argv: ['lsblk', '--exclude', '1,7', '--output', 'NAME,TYPE,SIZE,FSTYPE,LABEL,UUID,PARTUUID,MOUNTPOINT'] },
+  // And without MOUNTPOINT, which is as a service sees it: mounts.txt names the devices.
+  { argv: ['lsblk', '--exclude', '1,7', '--output', 'NAME,TYPE,SIZE,FSTYPE,LABEL,UUID,PARTUUID'] },
   {
     argv: ['blkid', '-c', '/dev/null'],
     nothingStatus: 2,

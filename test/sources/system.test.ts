@@ -16,6 +16,7 @@ import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { put, temporary } from '../support/temporary.ts';
 
+const facts = join(import.meta.dirname, '../../src/sources/system-facts.ts');
 const tools = ['/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const never = new AbortController().signal;
 const onDebian = { skip: !existsSync('/etc/debian_version') && 'needs Debian' };
@@ -157,6 +158,27 @@ suite('the facts of a machine', () => {
     assert.deepEqual([...first.keys()].slice(-2), ['files.tar', 'sealift.tar']);
     const second = await save(config);
     for (const [file, bytes] of first) assert.ok(bytes.equals(second.get(file)!), file);
+  });
+
+  const mayMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
+  const inOwnSpace = {
+    skip: (!existsSync('/etc/debian_version') || !mayMount) && 'needs Debian, and unshare',
+  };
+
+  test('are the same from a service that sees other mounts than the machine', inOwnSpace, async (t) => {
+    const dir = temporary(t);
+    const tell = `const { machineFacts, tellFact } = await import(${JSON.stringify(facts)});
+      for (const fact of machineFacts({ isDebian: true, hasSystemd: false }))
+        if (/^(mounts|disks)/.test(fact.file))
+          console.log(await tellFact(fact, ${JSON.stringify(tools)}, new AbortController().signal));`;
+    const run = (...how: string[]) => {
+      const [program, ...args] = [...how, process.execPath, '--input-type=module', '--eval', tell];
+      const { stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+      assert.match(stdout, /^# findmnt/, stderr);
+      return stdout;
+    };
+    const remount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro,nosuid "$0" && exec "$@"';
+    assert.equal(run('unshare', '--mount', 'sh', '-c', remount, dir), run());
   });
 
   test('whose tools are missing are noted, and the others are there', onDebian, async (t) => {
