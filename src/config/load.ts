@@ -125,7 +125,8 @@ function notFound(path: string | undefined, env: Environment): SealiftError {
   });
 }
 
+/** From `/`, where services run, a path without its slash would be read as one below some other folder. */
 function shortPath(file: string, cwd: string): string {
   const short = relative(cwd, file);
-  return short.startsWith('..') ? file : short;
+  return cwd === '/' || short.startsWith('..') ? file : short;
 }

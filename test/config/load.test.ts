@@ -275,6 +275,23 @@ test('a configuration that may not be read says who may', { skip: !isRoot && 'ne
   }
 });
 
+test('a problem is told by the path from the working folder, and by the whole one where that is elsewhere or `/`', (t) => {
+  const dir = temporary(t);
+  mkdirSync(join(dir, 'etc'));
+  const file = put(join(dir, 'etc/sealift.yaml'), 'nonsense: 1\n');
+  const told = (cwd: string): string => {
+    let message = '';
+    assert.throws(
+      () => loadConfig(file, environment({}, cwd)),
+      (error: Error) => (message = error.message) !== '',
+    );
+    return message;
+  };
+  assert.match(told(dir), /\netc\/sealift\.yaml:1:1: /);
+  for (const cwd of [join(dir, 'elsewhere'), '/'])
+    assert.ok(told(cwd).includes(`\n${file}:1:1: `), told(cwd));
+});
+
 test('a configuration is looked for in four places, in order', (t) => {
   const root = temporary(t);
   const place = (...parts: string[]): string => {
