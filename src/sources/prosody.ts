@@ -56,7 +56,7 @@ async function askProsody({ signal }: SourceContext): Promise<string> {
 }
 
 async function tellVersion(source: string, about: string, { detail, problem }: SourceContext): Promise<void> {
-  const version = /^Prosody (\S.*)$/m.exec(about)?.[1];
+  const version = /^Prosody (?!was )(\S.*)$/m.exec(about)?.[1];
   if (version === undefined)
     return problem('tool-missing', 'prosodyctl does not tell the version of Prosody');
   await detail({ type: 'server', source, software: 'Prosody', version });

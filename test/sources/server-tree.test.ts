@@ -308,6 +308,22 @@ test('a Prosody that keeps its data elsewhere than `data` is a problem', prosody
   }
 });
 
+test('the version of Prosody is told, whatever it misses before it tells that', async (t) => {
+  const { root, config } = makeServer(t);
+  const said = 'Prosody was unable to find lua-unbound\nThis package can be obtained\n\nProsody 0.12.3\n';
+  mkdirSync(join(root, 'bin'));
+  writeFileSync(join(root, 'bin/prosodyctl'), `#!/bin/sh\ncat <<'END'\n${said}END\n`, { mode: 0o755 });
+  const { PATH } = process.env;
+  process.env['PATH'] = `${join(root, 'bin')}:${PATH}`;
+  t.after(() => void (process.env['PATH'] = PATH));
+  const run = newRun();
+  await prosodySource(config, never).streams(run);
+  assert.deepEqual(
+    run.details.map(({ version }) => version),
+    ['0.12.3'],
+  );
+});
+
 test('a server of which nothing is there is an error', async (t) => {
   const gone = join(temporary(t), 'gone');
   const config = {
