@@ -2,14 +2,14 @@ import { pino, type Logger, type SerializedError } from 'pino';
 import { clearLastLine } from './last-line.ts';
 import { printable, printableLines } from './output.ts';
 
-/** Logs go to stderr: readable lines on a terminal, JSON lines (pino's) everywhere else. */
+/** Logs go to stderr: readable lines on a terminal and in systemd's journal, JSON lines (pino's) everywhere else. */
 export type Log = Logger;
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+export type LogForm = 'json' | 'terminal' | 'journal';
 
 export interface LogOptions {
   readonly level: LogLevel;
-  /** One readable line per entry instead of JSON. */
-  readonly pretty: boolean;
+  readonly form: LogForm;
   readonly colour: boolean;
   /** Where lines go; default: stderr, written synchronously so that nothing is lost when the process ends. */
   readonly sink?: { write(line: string): unknown } | undefined;
@@ -32,7 +32,7 @@ export function createLog(options: LogOptions): Log {
   const sink = options.sink ?? stderr();
   const write = (line: string): void => {
     clearLastLine();
-    sink.write(options.pretty ? `${prettyLine(line, options.colour)}\n` : line);
+    sink.write(options.form === 'json' ? line : readableEntry(line, options));
   };
   return pino(
     {
@@ -61,9 +61,16 @@ function stderr(): { write(line: string): unknown } {
   return destination;
 }
 
+/** What the journal takes off each line: https://www.freedesktop.org/software/systemd/man/latest/sd-daemon.html */
+const priorities: Record<string, number> = { fatal: 2, error: 3, warn: 4, info: 6, debug: 7, trace: 7 };
+
+/** Lines for the journal, each with this priority. */
+export const journalLines = (level: LogLevel, lines: string): string =>
+  lines.replaceAll(/^(?=.)/gm, `<${priorities[level]}>`);
+
 const colours: Record<string, number> = { error: 31, fatal: 31, warn: 33, debug: 2, trace: 2 };
 
-function prettyLine(line: string, colour: boolean): string {
+function readableEntry(line: string, { form, colour }: LogOptions): string {
   const { level, time, msg, err, ...rest } = JSON.parse(line) as {
     level: string;
     time: string;
@@ -76,7 +83,10 @@ function prettyLine(line: string, colour: boolean): string {
   const details = Object.entries(rest).map(([key, value]) => `${printable(key)}=${printable(plain(value))}`);
   const stack = err === undefined ? '' : `\n${readable(err.stack ?? err.message)}`;
   const tail = details.length === 0 ? '' : ` ${paint(2, `(${details.join(' ')})`)}`;
-  return `${paint(2, time.slice(11, 19) + 'Z')} ${label}${readable(msg ?? '')}${tail}${stack}`;
+  const entry = `${label}${readable(msg ?? '')}${tail}${stack}\n`;
+  return form === 'journal'
+    ? journalLines(level as LogLevel, entry)
+    : `${paint(2, time.slice(11, 19) + 'Z')} ${entry}`;
 }
 
 /** Names from elsewhere must not steer the terminal; lines after the first are set in, lest one passes for an entry. */

@@ -6,7 +6,7 @@ import type { Context, GlobalOptions } from './commands/context.ts';
 import type { Config } from './config/config.ts';
 import type { Environment } from './config/environment.ts';
 import { asSealiftError, exitStatusFor, SealiftError } from './errors.ts';
-import { createLog, type LogLevel, type LogOptions } from './log.ts';
+import { createLog, journalLines, type LogLevel, type LogOptions } from './log.ts';
 import { createOutput, printableLines } from './output.ts';
 
 /** What the program is started in. */
@@ -33,6 +33,7 @@ export async function runProgram(argv: readonly string[], around: Surroundings):
   const { stdout, stderr, signal } = around;
   let output = createOutput({ write: (text) => stdout.write(text), colour: false });
   let status = 0;
+  let tellError = (text: string): unknown => stderr.write(text);
   // Errors before commander has read the options are in the form that the options ask for, too.
   const flags = {
     json: argv.includes('--json'),
@@ -43,6 +44,8 @@ export async function runProgram(argv: readonly string[], around: Surroundings):
       async (options, story) => {
         const context = createContext(options, around);
         output = context.output;
+        if (context.environment.stderrIsJournal)
+          tellError = (text) => stderr.write(journalLines('error', text));
         const outcome = await story(context);
         if (typeof outcome === 'string') status = exitStatusFor(outcome);
       },
@@ -57,7 +60,7 @@ export async function runProgram(argv: readonly string[], around: Surroundings):
     // Where a command is missing, commander has printed the help, which says it all.
     const said = thrown instanceof CommanderError && thrown.code === 'commander.help';
     if (flags.json) output.jsonError({ type: 'error', code, message, hint });
-    else if (!said) stderr.write(describe(error, flags.verbose ? thrown : undefined));
+    else if (!said) tellError(describe(error, flags.verbose ? thrown : undefined));
     return error.exitStatus;
   }
 }
@@ -77,7 +80,7 @@ function createContext(
     environment,
     log: createLog({
       level: levelOf(options),
-      pretty: stderr.isTTY === true,
+      form: stderr.isTTY === true ? 'terminal' : environment.stderrIsJournal ? 'journal' : 'json',
       colour: colourOn(stderr),
       sink: log,
     }),

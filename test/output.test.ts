@@ -151,7 +151,7 @@ test('control characters from elsewhere do not reach the terminal', () => {
 function logged(options: Partial<LogOptions>, write: (log: ReturnType<typeof createLog>) => void): string {
   const written: string[] = [];
   const sink = { write: (line: string) => written.push(line) };
-  write(createLog({ level: 'info', pretty: false, colour: false, sink, ...options }));
+  write(createLog({ level: 'info', form: 'json', colour: false, sink, ...options }));
   return written.join('');
 }
 
@@ -167,7 +167,7 @@ test('a log line is JSON with time, level and message', () => {
 });
 
 test('on a terminal a log line is one readable line', () => {
-  const text = logged({ pretty: true }, (log) => {
+  const text = logged({ form: 'terminal' }, (log) => {
     log.info('done');
     log.warn({ job: 'web db', count: 2 }, 'slow');
     log.debug('not shown');
@@ -175,16 +175,25 @@ test('on a terminal a log line is one readable line', () => {
   assert.match(text, /^\d\d:\d\d:\d\dZ done\n\d\d:\d\d:\d\dZ warning: slow \(job="web db" count=2\)\n$/);
 });
 
+test('in the journal every line of an entry has its priority, and no time, as the journal has its own', () => {
+  const text = logged({ form: 'journal' }, (log) => {
+    log.info('done');
+    log.warn({ job: 'web' }, 'slow');
+    log.error('this:\n<6>that');
+  });
+  assert.equal(text, '<6>done\n<4>warning: slow (job=web)\n<3>error: this:\n<3>          <6>that\n');
+});
+
 test('on a terminal a log line that names what is foreign neither steers it nor passes for another line', () => {
-  const text = logged({ pretty: true }, (log) =>
+  const text = logged({ form: 'terminal' }, (log) =>
     log.warn({ key: 'a\u009B2J\u001B[2Jb' }, 'x\u001B[2Jy\n12:00:00 all is well'),
   );
   assert.match(text, /^\d\d:\d\d:\d\dZ warning: xy\n {10}12:00:00 all is well \(key=ab\)\n$/);
 });
 
 test('no secret is logged, whether it is a Secret or has a telling name', () => {
-  for (const pretty of [true, false]) {
-    const text = logged({ pretty }, (log) => {
+  for (const form of ['json', 'terminal', 'journal'] as const) {
+    const text = logged({ form }, (log) => {
       log.info(
         { value: new Secret(() => 'geheim'), store: { secretAccessKey: 'geheim' }, password: 'geheim' },
         'x',

@@ -1,4 +1,4 @@
-import { existsSync, readlinkSync } from 'node:fs';
+import { existsSync, fstatSync, readlinkSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { isatty } from 'node:tty';
@@ -23,6 +23,8 @@ export interface Environment {
   readonly noColor: boolean;
   /** `$SEALIFT_NOHUP`, by the launcher: SIGHUP is to be ignored. */
   readonly startedByNohup: boolean;
+  /** Standard error goes to systemd's journal. */
+  readonly stderrIsJournal: boolean;
   /** What gpg and its agent need to find their home, the terminal and the display. */
   forGpg(): Record<string, string>;
   /** The value of a variable that the configuration names. */
@@ -51,6 +53,13 @@ function workingFolder(): string {
       cause,
     });
   }
+}
+
+/** Whether this device and inode, as systemd tells those of the journal's stream, are standard error's. */
+function isStderr(stream: string | undefined): boolean {
+  if (stream === undefined) return false;
+  const { dev, ino } = fstatSync(2);
+  return stream === `${dev}:${ino}`;
 }
 
 /** By the database of users, in which the user of a container need not be. */
@@ -82,6 +91,7 @@ export function environment(
     stateHome: folder('XDG_STATE_HOME', '.local/state'),
     noColor: get('NO_COLOR') !== undefined || get('TERM') === 'dumb',
     startedByNohup: get('SEALIFT_NOHUP') !== undefined,
+    stderrIsJournal: isStderr(get('JOURNAL_STREAM')),
     forGpg: () =>
       Object.fromEntries(
         gpgVariables.flatMap((name) => {

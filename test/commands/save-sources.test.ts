@@ -141,7 +141,7 @@ async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: str
     { write },
     {
       signal: t.signal,
-      log: createLog({ level: 'error', pretty: false, colour: false }),
+      log: createLog({ level: 'error', form: 'json', colour: false }),
       progress: startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine: () => undefined }),
       lastBytes: new Map(),
       temporary: async () => temporary(t),

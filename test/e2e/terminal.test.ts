@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { fstatSync, mkdirSync, openSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,6 +18,24 @@ import { every2h, makeWorld } from '../support/world.ts';
 import { backup, treeSource } from './bad-input.ts';
 
 const source = (name: string, shell: string) => ({ name, kind: 'command', shell, file: name });
+
+test("what goes to systemd's journal is readable and has its priority, and what goes elsewhere is JSON", async (t) => {
+  const world = await makeWorld(t, { jobs: {} });
+  world.setJobs({ j: { schedule: every2h, sources: [source('broken', 'false'), source('whole', 'echo')] } });
+  const journal = join(world.dir, 'journal');
+  const stderr = openSync(journal, 'w');
+  const { dev, ino } = fstatSync(stderr);
+  const heard = (stream: string, ...args: string[]): string => {
+    const from = readFileSync(journal).length;
+    const env = { ...programEnv(world.dir), JOURNAL_STREAM: stream };
+    spawnSync(launcher, ['-c', world.configFile, ...args], { env, stdio: ['ignore', 'ignore', stderr] });
+    return readFileSync(journal, 'utf8').slice(from);
+  };
+  assert.match(heard(`${dev}:${ino}`, 'backup'), /^<3>error: broken\/broken failed .* \(job=j .*\)\n$/);
+  assert.match(heard(`${dev}:${ino}`, 'show', 'x'), /^<3>error: .*\n<3>hint: .*\n$/);
+  // Another stream is the journal's, as of a program whose errors somebody has sent to a file.
+  assert.match(heard(`${dev}:1`, 'backup'), /^\{"level":"error",.*\}\n$/);
+});
 
 test('what is logged while a bar is drawn stands on the terminal in lines of its own', async (t) => {
   const world = await makeWorld(t, { jobs: {} });

@@ -347,7 +347,7 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
       let wasThere = true;
       const lines: string[] = [];
       const sink = { write: (line: string) => lines.push(line) };
-      const log = createLog({ level: 'info', pretty: true, colour: false, sink });
+      const log = createLog({ level: 'info', form: 'terminal', colour: false, sink });
       const { store, real } = await storeBehind(
         t,
         async (exchange) => (wasThere || lines.length > 0 ? pass(exchange) : away(exchange)),
@@ -393,7 +393,7 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
   test('one question that fails while others are answered is no store that is away', async (t) => {
     const lines: string[] = [];
     const sink = { write: (line: string) => lines.push(line) };
-    const log = createLog({ level: 'info', pretty: true, colour: false, sink });
+    const log = createLog({ level: 'info', form: 'terminal', colour: false, sink });
     const { store } = await storeBehind(
       t,
       async (exchange) =>
