@@ -328,6 +328,9 @@ const keysIn = async ({ bucket, client }: Awaited<ReturnType<typeof bucketStore>
   return [...Versions, ...DeleteMarkers].map(({ Key = '', VersionId = '' }) => `${Key} ${VersionId}`);
 };
 
+/** The real one would leave a daemon of Erlang's (epmd) behind on this machine. */
+const noEjabberd = '/bin/false';
+
 suite('databases', needs('postgres'), () => {
   test('server and tools are told with their versions; a wrong password is bad, and in no output', async (t) => {
     const world = await hostWithTree(t);
@@ -380,7 +383,10 @@ suite('databases', needs('postgres'), () => {
       '# sql_type: pgsql\nhost_config:\n  b.example:\n    sql_type: mysql\n',
     );
     const prosody = { kind: 'prosody', config: join(etc, 'prosody'), data: join(etc, 'prosody') };
-    const ejabberd = { kind: 'ejabberd', config: join(etc, 'ejabberd'), data: join(etc, 'ejabberd') };
+    const ejabberd = {
+      ...{ kind: 'ejabberd', ejabberdctl: noEjabberd },
+      ...{ config: join(etc, 'ejabberd'), data: join(etc, 'ejabberd') },
+    };
     const said = async (...sources: object[]) => {
       world.setJobs(jobOf(...sources));
       return (await examine(world)).lines.filter((line) => line.includes('is configured to use'));
@@ -400,7 +406,8 @@ suite('databases', needs('postgres'), () => {
     const kindsNamed = async (kind: 'prosody' | 'ejabberd', text: string): Promise<string[]> => {
       const config = mkdtempSync(join(world.dir, kind));
       put(join(config, kind === 'prosody' ? 'prosody.cfg.lua' : 'ejabberd.yml'), text);
-      world.setJobs(jobOf({ name: 'a', kind, config, data: config }));
+      const ejabberdctl = kind === 'ejabberd' ? noEjabberd : undefined;
+      world.setJobs(jobOf({ name: 'a', kind, ejabberdctl, config, data: config }));
       return (await examine(world)).lines.flatMap(
         (line) => /is configured to use .* of kind (\w+) /.exec(line)?.[1] ?? [],
       );
