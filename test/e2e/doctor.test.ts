@@ -384,8 +384,10 @@ suite('databases', needs('postgres'), () => {
     );
     const prosody = { kind: 'prosody', config: join(etc, 'prosody'), data: join(etc, 'prosody') };
     const ejabberd = {
-      ...{ kind: 'ejabberd', ejabberdctl: noEjabberd },
-      ...{ config: join(etc, 'ejabberd'), data: join(etc, 'ejabberd') },
+      kind: 'ejabberd',
+      ejabberdctl: noEjabberd,
+      config: join(etc, 'ejabberd'),
+      data: join(etc, 'ejabberd'),
     };
     const said = async (...sources: object[]) => {
       world.setJobs(jobOf(...sources));
