@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { syncFolder } from '../durable.ts';
@@ -40,7 +41,8 @@ export async function placeRdb(
   const folder = dirname(target);
   const previous = await stat(target).catch(() => undefined);
   if (previous?.isFile() === false) throw new SealiftError('target-exists', `${target} is not a file`);
-  const owner = previous ?? (await stat(folder));
+  const { uid, gid } = previous ?? (await stat(folder));
+  const mode = previous === undefined ? 0o640 : previous.mode;
   const log = await appendOnlyLog(folder);
   if (!force) refuseToOverwrite(target, previous !== undefined, log);
   await refuseWhileRunning(folder);
@@ -48,10 +50,8 @@ export async function placeRdb(
   const written = join(folder, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
   let note: string[];
   try {
-    await write(written, stream.open(), signal);
+    await write(written, stream.open(), { uid, gid, mode }, signal);
     note = await check(written, signal);
-    await chown(written, owner.uid, owner.gid);
-    await chmod(written, previous === undefined ? 0o640 : previous.mode);
     await refuseWhileRunning(folder);
     signal.throwIfAborted();
     await rename(written, target);
@@ -96,7 +96,13 @@ async function refuseWhileRunning(folder: string): Promise<void> {
       );
 }
 
-async function write(path: string, body: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+/** Owner and mode are given to the open file: who may write to the folder could put a link to another one in its place. */
+async function write(
+  path: string,
+  body: AsyncIterable<Uint8Array>,
+  { uid, gid, mode }: Pick<Stats, 'uid' | 'gid' | 'mode'>,
+  signal: AbortSignal,
+): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
   let head = Buffer.alloc(0);
   for await (const chunk of body) {
@@ -106,6 +112,8 @@ async function write(path: string, body: AsyncIterable<Uint8Array>, signal: Abor
   }
   if (!/^REDIS\d{4}$/.test(head.toString('latin1')))
     throw new SealiftError('restore-failed', 'the stream is no dump of a Redis server');
+  await file.chown(uid, gid);
+  await file.chmod(mode);
   await file.sync();
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chmod, chown, open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
+import { existsSync, type Stats } from 'node:fs';
+import { open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
@@ -36,13 +36,10 @@ export async function loadSqlite(
   const directory = dirname(target);
   const written = join(directory, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
   try {
-    await write(written, body, signal);
+    await write(written, body, previous, signal);
     await check(written, directory, signal);
-    if (previous !== undefined) {
-      await chown(written, previous.uid, previous.gid);
-      await chmod(written, previous.mode);
-      await release(target, directory, signal);
-    } else if (!force) refuseToOverwrite(target);
+    if (previous !== undefined) await release(target, directory, signal);
+    else if (!force) refuseToOverwrite(target);
     signal.throwIfAborted();
     // Before the rename: SQLite would take an old log for a part of the new database.
     for (const leftover of leftovers(target)) await rm(leftover, { force: true });
@@ -76,7 +73,13 @@ function refuseToOverwrite(target: string): void {
       });
 }
 
-async function write(path: string, body: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+/** Owner and mode are given to the open file: who may write to the folder could put a link to another one in its place. */
+async function write(
+  path: string,
+  body: AsyncIterable<Uint8Array>,
+  previous: Stats | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
   let head = Buffer.alloc(0);
   for await (const chunk of body) {
@@ -86,6 +89,10 @@ async function write(path: string, body: AsyncIterable<Uint8Array>, signal: Abor
   }
   if (head.toString('latin1') !== 'SQLite format 3\0')
     throw new SealiftError('restore-failed', 'the stream is no SQLite database');
+  if (previous !== undefined) {
+    await file.chown(previous.uid, previous.gid);
+    await file.chmod(previous.mode);
+  }
   await file.sync();
 }
 

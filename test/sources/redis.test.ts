@@ -173,6 +173,27 @@ suite('redis', { skip: withoutServices }, () => {
     assert.equal(mode & 0o777, 0o640);
   });
 
+  test(
+    'whoever may write to the folder cannot make the file of another theirs',
+    { skip: !isRoot },
+    async () => {
+      const bytes = await save(onSocket());
+      const folder = await newFolder();
+      execFileSync('chown', ['redis:redis', folder]);
+      const victim = join(await newFolder(), 'of-root');
+      await writeFile(victim, bytes, { mode: 0o600 });
+      const open = async function* () {
+        yield* inPieces(bytes, 1000);
+        const [draft] = readdirSync(folder);
+        await rm(join(folder, draft!));
+        await symlink(victim, join(folder, draft!));
+      };
+      await placeRdb(join(folder, 'dump.rdb'), { file: 'dump.rdb', open }, placing()).catch(() => undefined);
+      const { uid, mode } = statSync(victim);
+      assert.deepEqual([uid, mode & 0o777], [0, 0o600]);
+    },
+  );
+
   test('under a server that runs there nothing is replaced, not even with force', async () => {
     const target = join(server.dataDir, 'dump.rdb');
     const bytes = await save(onSocket());

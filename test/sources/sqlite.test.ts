@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { chmod, copyFile, link, lstat, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, chown, copyFile, link, lstat, mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -15,6 +15,7 @@ import { failsWith } from '../support/fails-with.ts';
 
 let scratch = '';
 const never = new AbortController().signal;
+const isRoot = { skip: process.geteuid?.() !== 0 && 'needs root' };
 
 const newDirectory = () => mkdtemp(join(scratch, 'd-'));
 
@@ -342,6 +343,23 @@ suite('restoring a SQLite database', () => {
     await loadSqlite(link, bodyOf(saved), { force: true, signal: never });
     assert.ok((await lstat(link)).isSymbolicLink());
     assert.ok((await readFile(path)).equals(saved));
+  });
+
+  test('whoever may write to the folder cannot make the file of another theirs', isRoot, async () => {
+    const { path, db } = await newDatabase();
+    db.close();
+    await chown(path, 65534, 65534);
+    const victim = join(await newDirectory(), 'of-root');
+    writeFileSync(victim, saved, { mode: 0o600 });
+    const body = async function* () {
+      yield* bodyOf(saved);
+      const [draft] = readdirSync(dirname(path)).filter((name) => name.startsWith('.'));
+      await rm(join(dirname(path), draft!));
+      await symlink(victim, join(dirname(path), draft!));
+    };
+    await loadSqlite(path, body(), { force: true, signal: never }).catch(() => undefined);
+    const { uid, mode } = await stat(victim);
+    assert.deepEqual([uid, mode & 0o777], [0, 0o600]);
   });
 
   test('a database that a program is using is not replaced, even with force', async () => {
