@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { release } from '../memory.ts';
 import { formatSize } from '../output.ts';
+import { bytesOf, textOf } from '../sources/byte-name.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
+import { UnpackFolders } from '../sources/unpack-folders.ts';
 import { unpackTree } from '../sources/unpack.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -23,6 +25,7 @@ export async function restoreTo(
   { force, setuid, access }: { force: boolean; setuid: boolean; access: readonly string[] },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
+  await makeTarget(target);
   const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
   const restored: string[] = [];
   let skipped: string[] = [];
@@ -30,19 +33,25 @@ export async function restoreTo(
   let unlinked: string[] = [];
   let [files, bytes] = [0, 0];
   const streams: RestoredStream[] = [];
+  using places = new UnpackFolders(
+    target,
+    force,
+    (names) => unlinked.push(join(target, textOf(names.join('/')))),
+    0o755,
+  );
   for (const item of items) {
-    const root = severalJobs ? join(target, item.job) : target;
+    const names = severalJobs ? [item.job, item.source] : [item.source];
+    const folder = join(target, ...names);
+    const place = enter(places, names, folder);
     if (item.kind === 'files') {
-      const folder = join(root, item.source);
       streams.push({ ...item, path: folder });
-      await makeTarget(folder);
       const options = {
         signal: context.signal,
         sameOwner: context.environment.isRoot,
         setuid,
         overwrite: force,
       };
-      const tree = await unpackTree(item.open(), folder, options, item.part).catch((error: unknown) => {
+      const tree = await unpackTree(item.open(), place, options, item.part).catch((error: unknown) => {
         throw explainTarget(error, folder);
       });
       files += tree.files;
@@ -53,9 +62,12 @@ export async function restoreTo(
       restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)}${from})`);
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
-      const file = join(root, item.name);
+      const name = item.name.slice(item.source.length + 1);
+      const file = join(folder, name);
       streams.push({ ...item, path: file });
-      const size = await writeFile(file, item.open());
+      const size = await writeFile(join(place, name), item.open()).catch((error: unknown) => {
+        throw explainTarget(error, file);
+      });
       files += 1;
       bytes += size;
       restored.push(`${file}  (${formatSize(size)})`);
@@ -86,8 +98,16 @@ async function makeTarget(folder: string): Promise<void> {
   });
 }
 
+/** The folder for system calls, until the next is entered. As in a tree, a link is no way down. */
+function enter(places: UnpackFolders, names: readonly string[], folder: string): string {
+  try {
+    return places.enter(names.map(bytesOf)).at;
+  } catch (error) {
+    throw explainTarget(error, folder);
+  }
+}
+
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
-  await makeTarget(dirname(file));
   const draft = `${file}.${randomUUID()}.part`;
   let bytes = 0;
   try {
@@ -105,7 +125,7 @@ async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise
     await rename(draft, file);
   } catch (error) {
     await rm(draft, { force: true });
-    throw explainTarget(error, file);
+    throw error;
   }
   return bytes;
 }

@@ -22,18 +22,25 @@ export class UnpackFolders implements Disposable {
   readonly #target: FolderHandle;
   readonly #overwrite: boolean;
   readonly #onUnlinked: (names: readonly ByteName[]) => void;
+  readonly #mode: number;
   #levels: { readonly name: ByteName; readonly folder: FolderHandle }[] = [];
 
   /** `onUnlinked` hears of each symlink that gave way to a folder. */
-  constructor(target: string, overwrite: boolean, onUnlinked: (names: readonly ByteName[]) => void) {
+  constructor(
+    target: string,
+    overwrite: boolean,
+    onUnlinked: (names: readonly ByteName[]) => void,
+    mode = 0o700,
+  ) {
     this.#target = folderHandle(openSync(target, 'r'), target);
     this.#overwrite = overwrite;
     this.#onUnlinked = onUnlinked;
+    this.#mode = mode;
   }
 
   /**
-   * The folder of these names below the target; valid until the next call. One that is not there is made, with mode
-   * 0700: nobody else comes in before its own entry has said who may. Something else in its place is removed if
+   * The folder of these names below the target; valid until the next call. One that is not there is made, by default with
+   * mode 0700: nobody else comes in before its own entry has said who may. Something else in its place is removed if
    * `overwrite`, else it is an error.
    */
   enter(names: readonly ByteName[]): FolderHandle {
@@ -62,7 +69,7 @@ export class UnpackFolders implements Disposable {
         unlinkSync(systemPath(at));
       }
     }
-    mkdirSync(systemPath(at), { mode: 0o700 });
+    mkdirSync(systemPath(at), { mode: this.#mode });
     return openFolder(at);
   }
 

@@ -121,6 +121,17 @@ test('a restore is refused', async (t) => {
     },
   );
 
+  await t.test('nothing is written through a link in the place of the folder of a source', async () => {
+    const folder = join(world.dir, 'linked/tree');
+    const elsewhere = join(world.dir, 'untouched');
+    for (const path of [elsewhere, join(world.dir, 'linked')]) mkdirSync(path);
+    symlinkSync(elsewhere, folder);
+    const over = [...restore('latest', 'linked', world.key), '--force'];
+    const { unlinked } = await world.json<{ unlinked: string[] }>(...over);
+    assert.deepEqual([unlinked, readdirSync(elsewhere)], [[folder], []]);
+    assert.ok(readdirSync(folder).length > 0);
+  });
+
   await t.test('into a URL, of which nothing that may be a password is repeated', async () => {
     for (const url of [
       'postgres://u:the-canary@localhost/db',
