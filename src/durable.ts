@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { link, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SealiftError, systemCode } from './errors.ts';
 
@@ -13,17 +13,39 @@ import { SealiftError, systemCode } from './errors.ts';
 export async function writeNew(path: string, data: string | Uint8Array, mode: number): Promise<void> {
   await throughTemporary(path, data, mode, async (temporary) => {
     try {
-      await link(temporary, path);
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      throw new SealiftError('target-exists', `${path} is there already and is not overwritten`, {
-        cause: error,
-      });
+      if (await nameNew(temporary, path)) return;
     } finally {
       await rm(temporary, { force: true });
     }
+    throw new SealiftError('target-exists', `${path} is there already and is not overwritten`);
   });
 }
+
+/**
+ * Gives a file its name, unless that is taken; the draft may keep its own. Where the file system knows no hard links, as that
+ * of a USB stick, a name that is taken in this very moment is replaced.
+ */
+export async function nameNew(draft: string, path: string): Promise<boolean> {
+  try {
+    await link(draft, path);
+  } catch (error) {
+    const code = systemCode(error) ?? '';
+    if (code === 'EEXIST') return false;
+    if (!['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'].includes(code)) throw error;
+    if (await isThere(path)) return false;
+    await rename(draft, path);
+  }
+  return true;
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return false;
+      throw error;
+    },
+  );
 
 /** Writes a file, in place of an older one if there is one. */
 export async function replaceFile(path: string, data: string | Uint8Array, mode: number): Promise<void> {

@@ -1,21 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { constants, type Dirent, type Stats } from 'node:fs';
-import {
-  link,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  unlink,
-} from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { namePattern } from '../config/fields.ts';
-import { syncFolder } from '../durable.ts';
+import { nameNew, syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
 import { largestObjectBytes, type Store, type StoredObject } from './store.ts';
 
@@ -290,16 +278,7 @@ async function isThere(path: string): Promise<boolean> {
 
 /** Gives the draft its name, unless there is such an object: then it must be the same. */
 async function publishNew(draft: string, path: string): Promise<void> {
-  try {
-    await link(draft, path);
-  } catch (error) {
-    const code = systemCode(error) ?? '';
-    // A file system that knows no hard links.
-    const linkless = ['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'].includes(code);
-    if (code !== 'EEXIST' && !linkless) throw error;
-    if (linkless && !(await isThere(path))) await rename(draft, path);
-    else await confirmSame(path, await readFile(draft));
-  }
+  if (!(await nameNew(draft, path))) await confirmSame(path, await readFile(draft));
 }
 
 async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
