@@ -36,7 +36,7 @@ export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
   }
 
   async function addFile(found: Found): Promise<void> {
-    const inode = found.stats.nlink > 1n ? `${found.stats.dev}:${found.stats.ino}` : undefined;
+    const inode = found.stats.nlink > 1n ? inodeOf(found.stats) : undefined;
     const first = inode === undefined ? undefined : firstNames.get(inode);
     if (first !== undefined) return feed.add(entry(found, { kind: 'link', target: first }));
     // Nothing is waited for between looking at a file and reading it.
@@ -45,8 +45,7 @@ export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
     if ('kind' in file) return feed.add(file);
     try {
       const saved = await addContent({ ...found, stats: file.stats }, file);
-      if (saved && inode === `${file.stats.dev}:${file.stats.ino}`)
-        firstNames.set(inode, nameInTar(found.path));
+      if (saved && inode === inodeOf(file.stats)) firstNames.set(inode, nameInTar(found.path));
     } finally {
       closeSync(file.fd);
     }
@@ -84,6 +83,9 @@ export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
     return { mode, uid, gid, uname: users.get(uid), gname: groups.get(gid), mtimeNs: stats.mtimeNs };
   }
 }
+
+/** With the time of its birth, as the number goes to another file as soon as this one is gone. */
+const inodeOf = ({ dev, ino, birthtimeNs }: BigIntStats): string => [dev, ino, birthtimeNs].join(':');
 
 /** Names of the local users or groups by number. The numbers are what counts, so doing without a name is no problem. */
 function namesIn(file: string): Map<number, string> {
