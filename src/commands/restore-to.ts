@@ -33,12 +33,11 @@ export async function restoreTo(
   let unlinked: string[] = [];
   let [files, bytes] = [0, 0];
   const streams: RestoredStream[] = [];
-  using places = new UnpackFolders(
-    target,
-    force,
-    (names) => unlinked.push(join(target, textOf(names.join('/')))),
-    0o755,
-  );
+  using places = new UnpackFolders(target, {
+    overwrite: force,
+    mode: 0o755,
+    onUnlinked: (names) => unlinked.push(join(target, textOf(names.join('/')))),
+  });
   for (const item of items) {
     const names = severalJobs ? [item.job, item.source] : [item.source];
     const folder = join(target, ...names);

@@ -6,6 +6,7 @@ import { blockBytes } from './files-memory.ts';
 import { type OpenFile, isSmall, openFile, readPieces, readTarget, readWhole } from './files-read.ts';
 import { nameInTar } from './files-record.ts';
 import { type Found, type Trouble, walk } from './files-walk.ts';
+import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 
 export interface FilesTask {
@@ -83,9 +84,6 @@ export async function feedTree(feed: TreeFeed, task: FilesTask): Promise<void> {
     return { mode, uid, gid, uname: users.get(uid), gname: groups.get(gid), mtimeNs: stats.mtimeNs };
   }
 }
-
-/** With the time of its birth, as the number goes to another file as soon as this one is gone. */
-const inodeOf = ({ dev, ino, birthtimeNs }: BigIntStats): string => [dev, ino, birthtimeNs].join(':');
 
 /** Names of the local users or groups by number. The numbers are what counts, so doing without a name is no problem. */
 function namesIn(file: string): Map<number, string> {

@@ -1,5 +1,6 @@
-import { closeSync, constants, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
+import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { type Keep, setAttributes } from './unpack-attributes.ts';
 
@@ -8,14 +9,14 @@ const zeros = Buffer.alloc(pieceBytes);
 
 /**
  * Writes one new file; what is not complete with all its attributes is removed again. Long runs of zeros become
- * holes, so that a sparse file of a terabyte fits where it came from.
+ * holes, so that a sparse file of a terabyte fits where it came from. Returns which file it is.
  */
 export async function writeFile(
   at: ByteName,
   entry: TarEntry,
   body: AsyncIterable<Uint8Array>,
   keep: Keep,
-): Promise<void> {
+): Promise<string> {
   const path = systemPath(at);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
@@ -31,7 +32,9 @@ export async function writeFile(
     if (position !== entry.sizeBytes) throw new Error(`${position} of ${entry.sizeBytes} bytes arrived`);
     ftruncateSync(fd, position);
     setAttributes(fd, entry, keep);
+    const inode = inodeOf(fstatSync(fd, { bigint: true }));
     complete = true;
+    return inode;
   } finally {
     closeSync(fd);
     if (!complete) unlinkSync(path);

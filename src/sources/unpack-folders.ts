@@ -13,6 +13,17 @@ import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
 import { type FolderHandle, folderHandle, inside, openFolder } from './folder-handle.ts';
 
+export interface FoldersOptions {
+  /** Something else gives way to a folder. */
+  readonly overwrite: boolean;
+  /** Of folders that are made; default: 0700. */
+  readonly mode?: number;
+  /** What does not give way. */
+  readonly isKept?: (at: ByteName, names: readonly ByteName[]) => boolean;
+  /** Hears of each symlink that gave way. */
+  readonly onUnlinked: (names: readonly ByteName[]) => void;
+}
+
 /**
  * The way from the target down to the folder that is being filled, one open handle per level. Each step is taken
  * from the handle above it and never through a symlink, so no name in an archive and nobody who moves folders
@@ -20,22 +31,12 @@ import { type FolderHandle, folderHandle, inside, openFolder } from './folder-ha
  */
 export class UnpackFolders implements Disposable {
   readonly #target: FolderHandle;
-  readonly #overwrite: boolean;
-  readonly #onUnlinked: (names: readonly ByteName[]) => void;
-  readonly #mode: number;
+  readonly #options: FoldersOptions;
   #levels: { readonly name: ByteName; readonly folder: FolderHandle }[] = [];
 
-  /** `onUnlinked` hears of each symlink that gave way to a folder. */
-  constructor(
-    target: string,
-    overwrite: boolean,
-    onUnlinked: (names: readonly ByteName[]) => void,
-    mode = 0o700,
-  ) {
+  constructor(target: string, options: FoldersOptions) {
     this.#target = folderHandle(openSync(target, 'r'), target);
-    this.#overwrite = overwrite;
-    this.#onUnlinked = onUnlinked;
-    this.#mode = mode;
+    this.#options = options;
   }
 
   /**
@@ -56,20 +57,22 @@ export class UnpackFolders implements Disposable {
   }
 
   #step(at: ByteName, names: readonly ByteName[]): FolderHandle {
+    const { overwrite, mode = 0o700, isKept, onUnlinked } = this.#options;
     try {
       const folder = openFolder(at);
-      if (this.#overwrite) makeWritable(folder);
+      if (overwrite) makeWritable(folder);
       return folder;
     } catch (error) {
       const code = systemCode(error);
       const other = code === 'ENOTDIR' || code === 'ELOOP';
-      if (code !== 'ENOENT' && !(other && this.#overwrite)) throw error;
+      if (code !== 'ENOENT' && !(other && overwrite)) throw error;
       if (other) {
-        if (lstatSync(systemPath(at)).isSymbolicLink()) this.#onUnlinked(names);
+        if (isKept?.(at, names) === true) throw error;
+        if (lstatSync(systemPath(at)).isSymbolicLink()) onUnlinked(names);
         unlinkSync(systemPath(at));
       }
     }
-    mkdirSync(systemPath(at), { mode: this.#mode });
+    mkdirSync(systemPath(at), { mode });
     return openFolder(at);
   }
 

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { linkSync, symlinkSync } from 'node:fs';
+import { linkSync, lstatSync, symlinkSync } from 'node:fs';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
 import { inside } from './folder-handle.ts';
+import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { writeFile } from './unpack-file.ts';
-import { UnpackFolders, moveOver, removeOld } from './unpack-folders.ts';
+import { type FoldersOptions, UnpackFolders, moveOver, removeOld } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
 type Named = TarEntry & { readonly names: readonly ByteName[] };
@@ -19,15 +20,20 @@ export class TreeWriter implements Disposable {
   /** A second way down, for the other end of a hard link. */
   readonly #firsts: UnpackFolders;
   readonly #written = new Set<ByteName>();
+  /** What lies under these names. */
+  readonly #inodes = new Set<string>();
   readonly #directories = new Map<ByteName, Named>();
   readonly #symlinks: Named[] = [];
 
   constructor(target: string, options: UnpackOptions) {
     this.#options = options;
-    const onUnlinked = (names: readonly ByteName[]): void =>
-      void this.result.unlinked.push(textOf(names.join('/')));
-    this.#folders = new UnpackFolders(target, options.overwrite, onUnlinked);
-    this.#firsts = new UnpackFolders(target, options.overwrite, onUnlinked);
+    const folders: FoldersOptions = {
+      overwrite: options.overwrite,
+      isKept: (at, names) => this.#isTaken(at, names),
+      onUnlinked: (names) => this.result.unlinked.push(textOf(names.join('/'))),
+    };
+    this.#folders = new UnpackFolders(target, folders);
+    this.#firsts = new UnpackFolders(target, folders);
   }
 
   async add(entry: TarEntry | undefined, shownName: string, body: AsyncIterable<Uint8Array>): Promise<void> {
@@ -71,9 +77,12 @@ export class TreeWriter implements Disposable {
 
   async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
     const at = attempt(entry, () => this.#pathOf(entry));
+    if (this.#isTaken(at, entry.names)) return this.#skip(textOf(entry.name), sameName);
     try {
-      if (this.#options.overwrite) await this.#replaceFile(at, entry, body);
-      else await writeFile(at, entry, body, this.#options);
+      const inode = this.#options.overwrite
+        ? await this.#replaceFile(at, entry, body)
+        : await writeFile(at, entry, body, this.#options);
+      this.#inodes.add(inode);
     } catch (error) {
       throw failed(entry, error);
     }
@@ -81,12 +90,13 @@ export class TreeWriter implements Disposable {
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     this.result.bytes += entry.sizeBytes;
+    return undefined;
   }
 
   /** What is there stays until the new file is whole. */
-  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
+  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<string> {
     const draft = `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
-    await writeFile(draft, entry, body, this.#options);
+    const inode = await writeFile(draft, entry, body, this.#options);
     try {
       moveOver(draft, at);
     } catch (error) {
@@ -94,6 +104,7 @@ export class TreeWriter implements Disposable {
       throw error;
     }
     this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
+    return inode;
   }
 
   #addLink(entry: Named): void {
@@ -101,6 +112,8 @@ export class TreeWriter implements Disposable {
     if (typeof first === 'string' || !this.#written.has(first.join('/'))) {
       return this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
     }
+    if (attempt(entry, () => this.#isTaken(this.#pathOf(entry), entry.names)))
+      return this.#skip(textOf(entry.name), sameName);
     attempt(entry, () => {
       const existing = inside(this.#firsts.enter(first.slice(0, -1)), first.at(-1)!);
       linkSync(systemPath(existing), systemPath(this.#placeFor(entry)));
@@ -111,10 +124,21 @@ export class TreeWriter implements Disposable {
   }
 
   #addSymlink(entry: Named): void {
+    if (this.#isTaken(this.#pathOf(entry), entry.names)) return this.#skip(textOf(entry.name), sameName);
     const at = this.#placeFor(entry);
     symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
     setSymlinkAttributes(at, entry, this.#options.sameOwner);
+    this.#inodes.add(inodeOf(lstatSync(systemPath(at), { bigint: true })));
+    this.#written.add(entry.names.join('/'));
     this.result.files += 1;
+    return undefined;
+  }
+
+  /** Whether an entry of another name has this place already, as on a file system that knows no upper and lower case. */
+  #isTaken(at: ByteName, names: readonly ByteName[]): boolean {
+    if (this.#written.has(names.join('/'))) return false;
+    const found = lstatSync(systemPath(at), { bigint: true, throwIfNoEntry: false });
+    return found !== undefined && this.#inodes.has(inodeOf(found));
   }
 
   /** Where it goes, with its folder made. */
@@ -151,6 +175,8 @@ export class TreeWriter implements Disposable {
     this.#firsts[Symbol.dispose]();
   }
 }
+
+const sameName = 'the target takes its name for that of another file of the archive';
 
 /** The names on the way down, or why this way is not taken. */
 function namesOf(path: ByteName): ByteName[] | string {

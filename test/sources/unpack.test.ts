@@ -244,6 +244,43 @@ test('a second entry for the same place is an error, and with --force it takes t
   }
 });
 
+test(
+  'of two entries that the target takes for one the first stays, and the other is told',
+  { skip: !isRoot && 'needs root' },
+  async (t) => {
+    // A folder of two names, in place of a file system that knows no upper and lower case.
+    const target = scratch(t);
+    for (const name of ['D', 'd']) mkdirSync(join(target, name));
+    try {
+      run('mount', '--bind', join(target, 'D'), join(target, 'd'));
+    } catch {
+      return t.skip('cannot mount here');
+    }
+    try {
+      const tar = await tarOf(
+        { name: 'D/file', body: 'first' },
+        { name: 'D/link', body: 'first' },
+        { name: 'd/file', body: 'second' },
+        { name: 'd/more', body: 'more' },
+        { name: 'd/link', type: 'symlink', linkname: 'x' },
+        link('d/file', 'd/more'),
+      );
+      for (const overwrite of [false, true]) {
+        const { files, skipped } = await unpack(tar, target, { overwrite });
+        assert.deepEqual(skipped.map(({ path }) => path).toSorted(), ['d/file', 'd/file', 'd/link']);
+        assert.equal(files, 3);
+        for (const name of ['file', 'link'])
+          assert.equal(readFileSync(join(target, 'D', name), 'utf8'), 'first');
+      }
+      const folder = await tarOf({ name: 'D/file', body: 'first' }, { name: 'd/file/x', body: 'x' });
+      await assert.rejects(unpack(folder, target, { overwrite: true }), { message: '"d/file/x": ENOTDIR' });
+    } finally {
+      run('umount', join(target, 'd'));
+    }
+    return undefined;
+  },
+);
+
 test('a file where the archive then has a folder is an error, and with --force gives way to it', async (t) => {
   const tar = await tarOf({ name: 'a', body: 'x' }, { name: 'a/b', body: 'y' });
   const target = scratch(t);
