@@ -2,9 +2,12 @@ import { SealiftError, systemCode } from '../errors.ts';
 
 /** What the system said of writing to the target, for people. Everything else is left as it is. */
 export function explainTarget(error: unknown, path: string): unknown {
-  const failed = (what: string, hint: string): SealiftError =>
-    new SealiftError('restore-failed', `${what} ${path}`, { hint, cause: error });
   const known = error instanceof SealiftError;
+  const failed = (what: string, hint: string): SealiftError =>
+    new SealiftError('restore-failed', `${what} ${path}${known ? `: ${error.message}` : ''}`, {
+      hint,
+      cause: error,
+    });
   // Of other errors that were understood, a cause such as ENOENT speaks of something else: a missing program.
   if (known && error.code !== 'restore-failed') return error;
   const code = systemCode(known ? error.cause : error);

@@ -37,7 +37,16 @@ export async function writeFile(
     return inode;
   } finally {
     closeSync(fd);
-    if (!complete) unlinkSync(path);
+    if (!complete) discard(at);
+  }
+}
+
+/** What cannot be removed either stays: what went wrong before says more. */
+export function discard(at: ByteName): void {
+  try {
+    unlinkSync(systemPath(at));
+  } catch {
+    // Nothing is lost by it.
   }
 }
 

@@ -6,7 +6,7 @@ import { inside } from './folder-handle.ts';
 import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
-import { writeFile } from './unpack-file.ts';
+import { discard, writeFile } from './unpack-file.ts';
 import { type FoldersOptions, UnpackFolders, moveOver, removeOld } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
@@ -100,7 +100,7 @@ export class TreeWriter implements Disposable {
     try {
       moveOver(draft, at);
     } catch (error) {
-      removeOld(draft);
+      discard(draft);
       throw error;
     }
     this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -130,6 +131,25 @@ test('a restore is refused', async (t) => {
     const { unlinked } = await world.json<{ unlinked: string[] }>(...over);
     assert.deepEqual([unlinked, readdirSync(elsewhere)], [[folder], []]);
     assert.ok(readdirSync(folder).length > 0);
+  });
+
+  await t.test('with --force in a folder that is only appended to, by the name of the file', async (t) => {
+    const folder = join(world.dir, 'append/tree', world.dir.slice(1), 'tree');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'file'), 'old');
+    if (spawnSync('chattr', ['+a', folder]).status !== 0) return t.skip('chattr cannot do that here');
+    try {
+      const says = /not allowed to write .*\/append\/tree: ".*tree\/file": EPERM/;
+      await refuses(world, [...restore('latest', 'append', world.key), '--force'], {
+        exit: 1,
+        code: 'restore-failed',
+        says,
+      });
+      assert.equal(readFileSync(join(folder, 'file'), 'utf8'), 'old');
+    } finally {
+      spawnSync('chattr', ['-a', folder]);
+    }
+    return undefined;
   });
 
   await t.test('into a URL, of which nothing that may be a password is repeated', async () => {
