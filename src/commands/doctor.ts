@@ -40,7 +40,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   );
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
   await checkDatabases(checkup, config);
-  await checkMounts(checkup, config);
+  await checkMounts(checkup, config, signal);
   await checkAttributes(checkup, config, signal);
 
   const [bad, warnings] = [checkup.count('bad'), checkup.count('warning')];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { mountsBelow } from '../../src/commands/doctor-mounts.ts';
+import { mountsBelow, mountsIn } from '../../src/commands/doctor-mounts.ts';
 
 /** https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html */
 const mountInfo = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -28,9 +28,9 @@ test('mounts below a path are found where they are another device and hold data'
   ];
   for (const [paths, exclude, found] of cases)
     assert.deepEqual(
-      mountsBelow(paths, exclude, mountInfo),
+      mountsBelow(paths, exclude, mountsIn(mountInfo)),
       found,
       `${paths.join()} without ${exclude.join()}`,
     );
-  assert.deepEqual(mountsBelow(['/home'], [], ''), []);
+  assert.deepEqual(mountsBelow(['/home'], [], mountsIn('')), []);
 });

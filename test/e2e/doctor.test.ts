@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -37,6 +37,15 @@ import {
   underMounts,
 } from './bad-input.ts';
 import { shiftedClock, sign } from './shifted-clock.ts';
+
+const needsBtrfs = needsMounts.skip
+  ? needsMounts
+  : {
+      skip:
+        (['mkfs.btrfs', 'btrfs'].some((program) => spawnSync(program, ['--version']).status !== 0) ||
+          !readFileSync('/proc/filesystems', 'utf8').includes('btrfs')) &&
+        'needs btrfs and its programs',
+    };
 
 interface Report {
   readonly ok: boolean;
@@ -221,6 +230,35 @@ test(
     const sources = [{ ...treeSource, oneFileSystem: false }];
     world.setJobs({ tree: { schedule: every2h, sources } });
     assert.deepEqual(await run(), []);
+  },
+);
+
+test(
+  'so is a subvolume of btrfs, mounted or not, which the device of its mount does not show',
+  needsBtrfs,
+  async (t) => {
+    const world = await hostWithTree(t);
+    const disk = join(world.dir, 'tree/disk');
+    for (const path of [disk, join(world.dir, 'top')]) mkdirSync(path);
+    const sealift = await underMounts(
+      t,
+      `cd ${world.dir}; truncate -s 128M image
+       mkfs.btrfs -q image >&2; mount -o loop image top >&2
+       for name in disk disk/within home left; do btrfs subvolume create top/$name >&2; done; mkdir top/disk/home
+       mount -o subvol=disk $(findmnt -no SOURCE top) ${disk}; mount -o subvol=home $(findmnt -no SOURCE top) ${disk}/home
+       btrfs subvolume create ${disk}/left-out >&2`,
+    );
+    world.setJobs({
+      tree: {
+        schedule: every2h,
+        sources: [{ name: 'disk', kind: 'files', paths: [disk], exclude: ['left-out'] }],
+      },
+    });
+    const lines = linesOf(
+      reportOf(await sealift(['-c', world.configFile, 'doctor', '--json'], { cwd: world.dir })),
+    );
+    const told = lines.flatMap((line) => / (\S+) is a file system of its own/.exec(line)?.[1] ?? []);
+    assert.deepEqual(new Set(told), new Set([join(disk, 'home'), join(disk, 'within')]));
   },
 );
 
