@@ -99,14 +99,3 @@ export function moveOver(from: ByteName, to: ByteName): void {
     renameSync(systemPath(from), systemPath(to));
   }
 }
-
-/** Makes room for something that is not a folder. What is in a folder is never removed. */
-export function removeOld(at: ByteName): void {
-  try {
-    unlinkSync(systemPath(at));
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === 'EISDIR' || code === 'EPERM') rmdirSync(systemPath(at));
-    else if (code !== 'ENOENT') throw error;
-  }
-}

@@ -7,7 +7,7 @@ import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { discard, writeFile } from './unpack-file.ts';
-import { type FoldersOptions, UnpackFolders, moveOver, removeOld } from './unpack-folders.ts';
+import { type FoldersOptions, UnpackFolders, moveOver } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
 type Named = TarEntry & { readonly names: readonly ByteName[] };
@@ -95,16 +95,20 @@ export class TreeWriter implements Disposable {
 
   /** What is there stays until the new file is whole. */
   async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<string> {
-    const draft = `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
+    const draft = draftBeside(at);
     const inode = await writeFile(draft, entry, body, this.#options);
     try {
-      moveOver(draft, at);
+      this.#moveOver(draft, at, entry);
     } catch (error) {
       discard(draft);
       throw error;
     }
-    this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
     return inode;
+  }
+
+  #moveOver(draft: ByteName, at: ByteName, entry: Named): void {
+    moveOver(draft, at);
+    this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
   }
 
   #addLink(entry: Named): void {
@@ -116,7 +120,7 @@ export class TreeWriter implements Disposable {
       return this.#skip(textOf(entry.name), sameName);
     attempt(entry, () => {
       const existing = inside(this.#firsts.enter(first.slice(0, -1)), first.at(-1)!);
-      linkSync(systemPath(existing), systemPath(this.#placeFor(entry)));
+      this.#make(entry, (at) => linkSync(systemPath(existing), systemPath(at)));
     });
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
@@ -125,10 +129,11 @@ export class TreeWriter implements Disposable {
 
   #addSymlink(entry: Named): void {
     if (this.#isTaken(this.#pathOf(entry), entry.names)) return this.#skip(textOf(entry.name), sameName);
-    const at = this.#placeFor(entry);
-    symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
-    setSymlinkAttributes(at, entry, this.#options.sameOwner);
-    this.#inodes.add(inodeOf(lstatSync(systemPath(at), { bigint: true })));
+    this.#make(entry, (at) => {
+      symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
+      setSymlinkAttributes(at, entry, this.#options.sameOwner);
+      this.#inodes.add(inodeOf(lstatSync(systemPath(at), { bigint: true })));
+    });
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     return undefined;
@@ -146,14 +151,17 @@ export class TreeWriter implements Disposable {
     return inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
   }
 
-  /** The same and, if so wished, what was there removed. */
-  #placeFor(entry: Named): ByteName {
+  /** Makes a link in its place; what is there stays if it cannot be made. */
+  #make(entry: Named, make: (at: ByteName) => void): void {
     const at = this.#pathOf(entry);
-    if (this.#options.overwrite) {
-      removeOld(at);
-      this.#directories.delete(entry.names.join('/')); // an empty folder of the archive itself
+    if (!this.#options.overwrite) return make(at);
+    const draft = draftBeside(at);
+    try {
+      make(draft);
+      return this.#moveOver(draft, at, entry);
+    } finally {
+      discard(draft); // which stays, too, where it is renamed to another name of the same file
     }
-    return at;
   }
 
   #isOurs(name: ByteName): boolean {
@@ -175,6 +183,9 @@ export class TreeWriter implements Disposable {
     this.#firsts[Symbol.dispose]();
   }
 }
+
+const draftBeside = (at: ByteName): ByteName =>
+  `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
 
 const sameName = 'the target takes its name for that of another file of the archive';
 
