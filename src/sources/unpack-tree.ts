@@ -41,11 +41,16 @@ export class TreeWriter implements Disposable {
     const names = namesOf(entry.name);
     if (typeof names === 'string') return this.#skip(textOf(entry.name), names);
     const named = { ...entry, names };
-    if (entry.kind === 'directory') return this.#addDirectory(named);
-    if (names.length === 0) return this.#skip(textOf(entry.name), 'has no name');
-    if (entry.kind === 'file') return this.#addFile(named, body);
-    if (entry.kind === 'link') return this.#addLink(named);
-    this.#symlinks.push(named);
+    if (entry.kind !== 'directory' && names.length === 0)
+      return this.#skip(textOf(entry.name), 'has no name');
+    try {
+      if (entry.kind === 'directory') this.#addDirectory(named);
+      else if (entry.kind === 'file') await this.#addFile(named, body);
+      else if (entry.kind === 'link') this.#addLink(named);
+      else this.#symlinks.push(named);
+    } catch (error) {
+      this.#skipImpossible(named, error);
+    }
     return undefined;
   }
 
@@ -56,8 +61,9 @@ export class TreeWriter implements Disposable {
         attempt(entry, () => this.#addSymlink(entry));
       } catch (error) {
         // Two entries of one archive for one place: this is how a hostile one tries to write through a symlink.
-        if (!this.#isOurs(entry.names.join('/'))) throw error;
-        this.#skip(textOf(entry.name), 'another entry of the archive has its place');
+        if (this.#isOurs(entry.names.join('/')))
+          this.#skip(textOf(entry.name), 'another entry of the archive has its place');
+        else this.#skipImpossible(entry, error);
       }
     }
     const byName = [...this.#directories.values()].toSorted((a, b) => compareNames(a.names, b.names));
@@ -77,7 +83,7 @@ export class TreeWriter implements Disposable {
 
   async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
     const at = attempt(entry, () => this.#pathOf(entry));
-    if (this.#isTaken(at, entry.names)) return this.#skip(textOf(entry.name), sameName);
+    if (attempt(entry, () => this.#isTaken(at, entry.names))) return this.#skip(textOf(entry.name), sameName);
     try {
       const inode = this.#options.overwrite
         ? await this.#replaceFile(at, entry, body)
@@ -174,6 +180,12 @@ export class TreeWriter implements Disposable {
       this.result.withoutSetuid.push(textOf(entry.name));
   }
 
+  /** What the target can hold none of shall not keep the others from coming back. */
+  #skipImpossible({ name }: Named, error: unknown): void {
+    if (!(error instanceof SealiftError && isImpossible(error.cause))) throw error;
+    this.#skip(textOf(name), `cannot be made here: ${systemCode(error.cause)}`);
+  }
+
   #skip(path: string, reason: string): void {
     this.result.skipped.push({ path, reason });
   }
@@ -186,6 +198,14 @@ export class TreeWriter implements Disposable {
 
 const draftBeside = (at: ByteName): ByteName =>
   `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
+
+/** Whether the file system has no such name, size or kind; not, whether it has no such owner, mode or time. */
+function isImpossible(cause: unknown): boolean {
+  const { code = '', syscall = '' } = cause as NodeJS.ErrnoException;
+  if (code === 'EPERM') return syscall === 'link' || syscall === 'symlink';
+  const codes = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'EFBIG', 'ENOTSUP', 'ENOSYS'];
+  return codes.includes(code) && !/chown|chmod|utime/.test(syscall);
+}
 
 const sameName = 'the target takes its name for that of another file of the archive';
 

@@ -178,6 +178,27 @@ test('what is to be overwritten stays until the new file is whole', async (t) =>
   }
 });
 
+test('what the target cannot hold is told, and all else comes back', async (t) => {
+  const long = 'l'.repeat(256);
+  const tar = await tarOf(
+    { name: long, body: 'x' },
+    { name: `${long}-folder`, type: 'directory' },
+    { name: `${long}-folder/within`, body: 'x' },
+    { name: `${long}-link`, type: 'symlink', linkname: 'rest' },
+    { name: 'rest', body: 'y' },
+    link(`${long}-name`, 'rest'),
+  );
+  for (const overwrite of [false, true]) {
+    const target = scratch(t);
+    const { files, skipped } = await unpack(tar, target, { overwrite });
+    assert.deepEqual([files, readdirSync(target)], [1, ['rest']]);
+    assert.deepEqual(
+      skipped.map(({ path, reason }) => path.replace(long, 'long') + reason.replace(/.*: /, ' ')).toSorted(),
+      ['', '-folder', '-folder/within', '-link', '-name'].map((rest) => `long${rest} ENAMETOOLONG`),
+    );
+  }
+});
+
 test('what a link is to replace stays if the link cannot be made', async (t) => {
   const target = scratch(t);
   writeFileSync(join(target, 'a'), 'old');
