@@ -20,9 +20,20 @@ export async function openDirectoryStore(root: string): Promise<Store> {
   const fail = (error: unknown, what: string): never => {
     throw translate(error, what, root);
   };
-  /** A directory that went away must not look like an empty store, nor be made anew. */
-  const statRoot = () => stat(root).catch((error: unknown) => fail(error, 'open the store'));
-  const info = await statRoot();
+  const lookAtRoot = () => stat(root).catch((error: unknown) => fail(error, 'open the store'));
+  const info = await lookAtRoot();
+  /**
+   * A directory that went away must not look like an empty store, nor be made anew. Neither does the one below the mount
+   * of a disk take its place, or a snapshot would be named there whose segments went with the disk.
+   */
+  const statRoot = async (): Promise<void> => {
+    if ((await lookAtRoot()).ino !== info.ino)
+      throw new SealiftError(
+        'store-not-found',
+        `the store ${root} went away: something else is in its place`,
+        { hint: 'Is the disk still mounted?' },
+      );
+  };
   if (!info.isDirectory()) throw new SealiftError('store-not-found', `the store ${root} is not a directory`);
 
   const temporary = join(root, temporaryFolder);

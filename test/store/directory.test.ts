@@ -10,6 +10,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -87,6 +88,23 @@ test('a directory that goes away is not found: it is neither empty nor made anew
     await assert.rejects(ask(), { code: 'store-not-found' }, what);
     assert.ok(!existsSync(root), `${what} made it anew`);
   }
+});
+
+test('nor does what lies below the mount of a disk take the place of the store on it', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('a/b', Buffer.from('1'));
+  renameSync(root, `${root}-unmounted`);
+  t.after(() => rmSync(`${root}-unmounted`, { recursive: true }));
+  // As another process leaves it that asked for the time in between.
+  mkdirSync(join(root, '.tmp'), { recursive: true });
+  for (const ask of [
+    () => store.put('a/c', Buffer.from('2')),
+    () => store.now(),
+    () => Array.fromAsync(store.versions('a/b')),
+    () => Array.fromAsync(store.list('')),
+  ])
+    await assert.rejects(ask(), { code: 'store-not-found', hint: /mounted/ });
+  assert.deepEqual(readdirSync(root, { recursive: true }), ['.tmp']);
 });
 
 test('no temporary file is left by writes, conflicts and questions for the time', async (t) => {
