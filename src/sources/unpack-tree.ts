@@ -199,11 +199,11 @@ export class TreeWriter implements Disposable {
 const draftBeside = (at: ByteName): ByteName =>
   `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
 
-/** Whether the file system has no such name, size or kind; not, whether it has no such owner, mode or time. */
+/** Whether the file system has no such name, size, kind or link; not, whether it has no such owner, mode or time. */
 function isImpossible(cause: unknown): boolean {
   const { code = '', syscall = '' } = cause as NodeJS.ErrnoException;
   if (code === 'EPERM') return syscall === 'link' || syscall === 'symlink';
-  const codes = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'EFBIG', 'ENOTSUP', 'ENOSYS'];
+  const codes = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'EFBIG', 'ENOTSUP', 'ENOSYS', 'EXDEV', 'EMLINK'];
   return codes.includes(code) && !/chown|chmod|utime/.test(syscall);
 }
 

@@ -294,10 +294,12 @@ test(
         { name: 'd/more', body: 'more' },
         { name: 'd/link', type: 'symlink', linkname: 'x' },
         link('d/file', 'd/more'),
+        link('d/far', 'D/file'),
       );
       for (const overwrite of [false, true]) {
         const { files, skipped } = await unpack(tar, target, { overwrite });
-        assert.deepEqual(skipped.map(({ path }) => path).toSorted(), ['d/file', 'd/file', 'd/link']);
+        assert.deepEqual(skipped.map(({ path }) => path).toSorted(), ['d/far', 'd/file', 'd/file', 'd/link']);
+        assert.match(skipped.find(({ path }) => path === 'd/far')!.reason, /EXDEV/);
         assert.equal(files, 3);
         for (const name of ['file', 'link'])
           assert.equal(readFileSync(join(target, 'D', name), 'utf8'), 'first');
