@@ -13,6 +13,7 @@ export interface FilesTask {
   readonly paths: readonly string[];
   readonly links: readonly string[];
   readonly exclude: readonly string[];
+  readonly leftOut?: string | undefined;
   readonly oneFileSystem: boolean;
 }
 

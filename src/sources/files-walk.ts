@@ -3,6 +3,7 @@ import { messageOf, systemCode } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
 import { type FolderHandle, inside, openFolder } from './folder-handle.ts';
+import { inodeOf } from './inode.ts';
 
 export interface WalkPlan {
   /** Absolute. */
@@ -11,6 +12,8 @@ export interface WalkPlan {
   readonly links?: readonly string[];
   readonly oneFileSystem: boolean;
   readonly excluded: (path: string) => boolean;
+  /** A folder (inode.ts) that is passed over under whatever name, as by a bind mount. */
+  readonly leftOut?: string | undefined;
 }
 
 export interface Found {
@@ -39,7 +42,7 @@ interface Level {
 /**
  * Everything below the paths, a folder before what is in it, the names of each folder in byte order; each file once,
  * also when one path lies within another. Symlinks are not followed, neither are configured paths that are symlinks.
- * `exclude` and `oneFileSystem` bind what lies below a configured path, never such a path itself.
+ * `exclude`, `leftOut` and `oneFileSystem` bind what lies below a configured path, never such a path itself.
  */
 export function* walk(plan: WalkPlan): Generator<Found | Trouble> {
   const asked = new Set(plan.paths.map(bytesOf));
@@ -59,7 +62,7 @@ function* walkFrom(
   const levels: Level[] = [];
   try {
     waiting.delete(root);
-    const first = yield* visit(root, root, undefined, asked.has(root));
+    const first = yield* visit(root, root, {}, asked.has(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       const name = level.names[level.next];
@@ -78,8 +81,10 @@ function* walkFrom(
           path,
           'has a name that is not UTF-8; the exact bytes are saved beside it',
         );
-      const device = plan.oneFileSystem && !isRoot ? level.device : undefined;
-      const below = yield* visit(path, inside(level.folder, name), device, asked.has(path));
+      const bounds: Bounds = isRoot
+        ? {}
+        : { device: plan.oneFileSystem ? level.device : undefined, leftOut: plan.leftOut };
+      const below = yield* visit(path, inside(level.folder, name), bounds, asked.has(path));
       if (below !== undefined) levels.push(below);
     }
   } finally {
@@ -87,11 +92,17 @@ function* walkFrom(
   }
 }
 
-/** Yields what is there and opens it if it is a folder to go into: on `device`, where that is given. */
+/** Which folders are gone into: those on `device`, where that is given. */
+interface Bounds {
+  readonly device?: bigint | undefined;
+  readonly leftOut?: string | undefined;
+}
+
+/** Yields what is there and opens it if it is a folder to go into. */
 function* visit(
   path: ByteName,
   at: ByteName,
-  device: bigint | undefined,
+  { device, leftOut }: Bounds,
   isAsked: boolean,
 ): Generator<Found | Trouble, Level | undefined> {
   let stats: BigIntStats;
@@ -102,7 +113,10 @@ function* visit(
     yield isAsked ? problem('unreadable', path, `cannot be read: ${messageOf(error)}`) : failure(path, error);
     return undefined;
   }
-  if (stats.isDirectory()) return yield* enter(path, at, device, stats);
+  if (stats.isDirectory()) {
+    if (leftOut !== undefined && inodeOf(stats) === leftOut) return undefined;
+    return yield* enter(path, at, device, stats);
+  }
   if (stats.isFile()) yield { kind: 'file', path, at, stats };
   else if (stats.isSymbolicLink()) {
     if (isAsked) yield problem('unreadable', path, onlyTheLink);

@@ -1,14 +1,15 @@
 import { on } from 'node:events';
-import { lstatSync, realpathSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { lstatSync, realpathSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { sibling } from '../sibling.ts';
-import { excluder, literalPattern } from './files-exclude.ts';
+import { excluder } from './files-exclude.ts';
 import type { FeedMessage } from './files-feed.ts';
 import type { FilesTask } from './files-tree.ts';
 import { onlyTheLink } from './files-walk.ts';
+import { inodeOf } from './inode.ts';
 import type { Source, SourceContext } from './source.ts';
 import { isWithin } from './within.ts';
 
@@ -28,10 +29,13 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
     async streams() {
       const followed = asked.filter((path) => isSavedToo(path, asked));
       const paths = asked.filter((path) => !followed.includes(path));
+      const store = config.storePath === undefined ? undefined : inodeAt(config.storePath);
+      for (const path of paths) if (store !== undefined && inodeAt(path) === store) throw isStore(path);
       const task: FilesTask = {
         paths,
         links: [...(config.links ?? []), ...followed],
-        exclude: [...config.exclude, ...paths.flatMap((path) => storeBelow(path, config.storePath))],
+        exclude: config.exclude,
+        leftOut: store,
         oneFileSystem,
       };
       excluder(task.exclude);
@@ -41,20 +45,18 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
   };
 }
 
-/**
- * The store as the walk through a path would meet it, links on the way there resolved. The pattern is of its folder alone:
- * a path within it that is named too is walked for itself.
- */
-function storeBelow(path: string, storePath: string | undefined): string[] {
-  if (storePath === undefined) return [];
-  const [store, from] = [resolved(storePath), resolved(path)];
-  if (store === from)
-    throw new SealiftError(
-      'config-invalid',
-      `"${path}" is the store itself, which is left out of every tree`,
-      { hint: 'Name a folder within it, if something else lies there.' },
-    );
-  return isWithin(store, from) ? [literalPattern(join(path, relative(from, store)))] : [];
+const isStore = (path: string): SealiftError =>
+  new SealiftError('config-invalid', `"${path}" is the store itself, which is left out of every tree`, {
+    hint: 'Name a folder within it, if something else lies there.',
+  });
+
+/** Of what a link leads to. */
+function inodeAt(path: string): string | undefined {
+  try {
+    return inodeOf(statSync(path, { bigint: true }));
+  } catch {
+    return undefined; // the walk, or the store, says what is wrong with it
+  }
 }
 
 function resolved(path: string): string {

@@ -17,6 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
 import { temporary } from '../support/temporary.ts';
 import { every2h, makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
+import { needsMounts, underMounts } from './bad-input.ts';
 
 const tree = (name: string) => ({
   schedule: every2h,
@@ -226,6 +227,24 @@ test('a store is left out of a tree also behind links, and beside a path within 
   assert.deepEqual(await savedOf([world.dir], behindLink), []);
   assert.deepEqual(await savedOf([around], config), [], 'a path that leads through a link');
   assert.deepEqual(await savedOf([world.dir, mine], config), [mine, join(mine, 'file')]);
+});
+
+test('a store is left out of a tree under any name, as by a bind mount', needsMounts, async (t) => {
+  const world = await makeTwoJobs(t);
+  const other = join(world.dir, 'tree/other');
+  mkdirSync(other, { recursive: true });
+  const sealift = await underMounts(t, `mount --bind ${join(world.dir, 'store')} ${other}`);
+  world.setJobs({
+    j: { schedule: every2h, sources: [{ name: 'tree', kind: 'files', paths: [join(world.dir, 'tree')] }] },
+  });
+  const run = (...args: string[]) => sealift(['-c', world.configFile, ...args], { cwd: world.dir });
+  assert.equal((await run('backup')).status, 0);
+  const { stdout } = await run('show', 'latest', '--files', '--key', world.key, '--json');
+  const { files } = JSON.parse(stdout) as { files: { path: string }[] };
+  assert.deepEqual(
+    files.filter(({ path }) => path.startsWith(other)),
+    [],
+  );
 });
 
 test('a source that is the store itself is refused', async (t) => {
