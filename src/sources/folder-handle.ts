@@ -12,7 +12,8 @@ export interface FolderHandle {
   readonly at: ByteName;
 }
 
-const anchored = existsSync('/proc/self/fd');
+/** Whether what is open can be named by its handle. */
+export const anchored = existsSync('/proc/self/fd');
 
 /** Throws ENOTDIR or ELOOP if it is not, or no longer, a folder. The caller closes `fd`. */
 export function openFolder(at: ByteName): FolderHandle {

@@ -1,7 +1,23 @@
-import { fchmodSync, fchownSync, futimesSync, lchownSync, lutimesSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  futimesSync,
+  lchownSync,
+  lutimesSync,
+  openSync,
+  utimesSync,
+} from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
+import { anchored, folderHandle } from './folder-handle.ts';
 import type { TarEntry } from './tar-records.ts';
 import type { UnpackOptions } from './unpack.ts';
+
+/** `O_PATH` of Linux, which Node does not name: opens a symlink itself. */
+const openPath = 0o10000000;
 
 /** What comes back of who may do what. */
 export type Keep = Pick<UnpackOptions, 'sameOwner' | 'setuid'>;
@@ -14,11 +30,23 @@ export function setAttributes(fd: number, entry: TarEntry, keep: Keep): void {
   futimesSync(fd, time, time);
 }
 
+/** Of a symlink, and not of a file that whoever may write to its folder has put in its place. */
 export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: boolean): void {
-  const path = systemPath(at);
-  if (sameOwner) lchownSync(path, entry.uid, entry.gid);
   const time = timeForNode(entry.mtimeNs);
-  lutimesSync(path, time, time);
+  if (!anchored) {
+    if (sameOwner) lchownSync(systemPath(at), entry.uid, entry.gid);
+    lutimesSync(systemPath(at), time, time);
+    return;
+  }
+  const fd = openSync(systemPath(at), openPath | constants.O_NOFOLLOW);
+  try {
+    if (!fstatSync(fd).isSymbolicLink()) return;
+    const { at: link } = folderHandle(fd, at);
+    if (sameOwner) chownSync(link, entry.uid, entry.gid);
+    utimesSync(link, time, time);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /**

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import {
+import fs, {
   chownSync,
   existsSync,
   linkSync,
@@ -8,11 +8,13 @@ import {
   readFileSync,
   readdirSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Header, pack } from 'tar-stream';
@@ -198,6 +200,29 @@ test('what the target cannot hold is told, and all else comes back', async (t) =
     );
   }
 });
+
+test(
+  'whoever may write to the folder of a symlink cannot make the file of another theirs',
+  { skip: !isRoot && 'needs root' },
+  async (t) => {
+    const target = scratch(t);
+    writeFileSync(join(target, 'of-root'), 'x', { mode: 0o600 });
+    const { symlinkSync: make } = fs;
+    t.mock.method(fs, 'symlinkSync', (to: string, at: string) => {
+      make(to, at);
+      renameSync(join(target, 'of-root'), at);
+    });
+    syncBuiltinESMExports();
+    try {
+      const mine: Item = { name: 'link', type: 'symlink', linkname: 'x', uid: nobody, gid: nobody };
+      await unpack(await tarOf(mine), target);
+    } finally {
+      t.mock.restoreAll();
+      syncBuiltinESMExports();
+    }
+    assert.equal(statSync(join(target, 'link')).uid, 0);
+  },
+);
 
 test('what a link is to replace stays if the link cannot be made', async (t) => {
   const target = scratch(t);
