@@ -152,9 +152,14 @@ export class Duty implements AsyncDisposable {
       });
     await loadRecipients(config.recipients, this.#context.clock());
     const tracks = await this.#track(config);
-    const old = this.#desk;
-    this.#desk = await openDesk(this.#context, config);
+    this.#moveTo(await openDesk(this.#context, config));
     this.#tracks = tracks;
+  }
+
+  /** For the runs to come. */
+  #moveTo(desk: Desk): void {
+    const old = this.#desk;
+    this.#desk = desk;
     this.#closing.push(Promise.all(old.work).then(() => old.session[Symbol.asyncDispose]()));
   }
 
@@ -239,11 +244,18 @@ export class Duty implements AsyncDisposable {
         );
       }
       this.#fail(name, error);
+      if (error.code === 'store-not-found') await this.#openAnew();
       const { code, message } = error;
       await this.#remember(track, { ...tried, failures, error: { code, message } });
       log.error({ code, hint: error.hint }, `job ${name} failed: ${message}; ${this.#whenNext(track)}`);
       log.debug({ err: thrown }, 'the cause');
     }
+  }
+
+  /** An open store is the one that it was: what is found in its place, as after a change of disks, is another. */
+  async #openAnew(): Promise<void> {
+    const desk = await openDesk(this.#context, this.config).catch(() => undefined);
+    if (desk) this.#moveTo(desk);
   }
 
   async #remember({ job }: Track, tried: Try): Promise<void> {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
@@ -334,6 +334,17 @@ test('a store that is new or was emptied gets its snapshot at once, not at the n
   assert.equal(readdirSync(join(path, 'h1', 'snap')).length, 1);
   daemon.kill('SIGTERM');
   assert.equal(await daemon.ended, 0);
+});
+
+test('a store in whose place another one is found is used from the next run on', async (t) => {
+  const world = await makeHost(t, { tree: tree(everyTwoSeconds, 'tree') });
+  const daemon = startDaemon(t, world);
+  await untilThereAre(world, 'tree', 1);
+  // Disks are changed so, too.
+  renameSync(join(world.dir, 'store'), join(world.dir, 'first'));
+  mkdirSync(join(world.dir, 'store'));
+  await daemon.logs(/something else is in its place/);
+  await untilThereAre(world, 'tree', 1);
 });
 
 test('of two daemon --once at a time every job is run by one', async (t) => {
