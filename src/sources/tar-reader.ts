@@ -34,7 +34,7 @@ export async function readTar(
         entry: entryOf(header),
         shownName: header.name,
         dataAt: header.byteOffset,
-        content: packed as unknown as AsyncIterable<Uint8Array>,
+        content: withoutReturn(packed as unknown as AsyncIterable<Uint8Array>),
       });
       taking = false;
       packed.resume();
@@ -50,6 +50,14 @@ export async function readTar(
   await feeding;
   signal.throwIfAborted();
 }
+
+/** Who stops early leaves the rest to be passed over. By itself the entry would be destroyed, and the parser wait without end. */
+const withoutReturn = <T>(content: AsyncIterable<T>): AsyncIterable<T> => ({
+  [Symbol.asyncIterator]() {
+    const iterator = content[Symbol.asyncIterator]();
+    return { next: () => iterator.next() };
+  },
+});
 
 /** Returns what the body threw, unless the parser had already failed by itself. */
 async function feed(

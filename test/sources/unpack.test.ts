@@ -224,6 +224,30 @@ test(
   },
 );
 
+test(
+  'a file that the target can hold only the beginning of is told, and what comes after it is unpacked',
+  { timeout: 20_000 },
+  async (t) => {
+    const target = scratch(t);
+    const { writeSync: write } = fs;
+    t.mock.method(fs, 'writeSync', (fd: number, data: Uint8Array, ...rest: [number, number, number]) => {
+      if (rest[2] > 0) throw Object.assign(new Error('too large'), { code: 'EFBIG', syscall: 'write' });
+      return write(fd, data, ...rest);
+    });
+    syncBuiltinESMExports();
+    try {
+      const large: Item = { name: 'large', body: 'x'.repeat(8_000_000) };
+      const tar = await tarOf(large, { name: 'small', body: 'x' });
+      const result = await unpack(tar, target);
+      assert.deepEqual(result.skipped, [{ path: 'large', reason: 'cannot be made here: EFBIG' }]);
+    } finally {
+      t.mock.restoreAll();
+      syncBuiltinESMExports();
+    }
+    assert.deepEqual(readdirSync(target), ['small']);
+  },
+);
+
 test('what a link is to replace stays if the link cannot be made', async (t) => {
   const target = scratch(t);
   writeFileSync(join(target, 'a'), 'old');
