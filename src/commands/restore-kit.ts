@@ -1,5 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { parseDocument } from 'yaml';
 import type { StoreConfig } from '../config/config.ts';
 import type { StoreSettings } from '../config/store-url.ts';
 import { readerTemplate } from '../config/template.ts';
@@ -28,11 +30,11 @@ export async function writeRestoreKit(
   const existing = join(folder, 'host.gpg');
   if (existsSync(existing) && !readFileSync(existing).equals(keyring)) return 'another host key';
   const configFile = join(folder, 'sealift.yaml');
-  const config = readerTemplate(key.host, settingsOf(store));
-  if (existsSync(configFile) && readFileSync(configFile, 'utf8') !== config) return 'another store';
+  const settings = settingsOf(store);
+  if (existsSync(configFile) && !isDeepStrictEqual(placeIn(configFile), settings)) return 'another store';
   await makeFolder(join(folder, 'hosts'), 0o755);
   const contents: Record<string, string | Uint8Array> = {
-    'sealift.yaml': config,
+    'sealift.yaml': readerTemplate(key.host, settings),
     [`hosts/${key.host}.asc`]: key.publicKey.armor(),
     'host.gpg': keyring,
     'RESTORE.md': restoreGuide({ host: key.host, store, fingerprint: key.fingerprint }),
@@ -57,4 +59,11 @@ function settingsOf(store: StoreConfig): StoreSettings {
     // Where it is not what the endpoint makes it by itself.
     ...(forcePathStyle !== (endpoint !== undefined) && { forcePathStyle }),
   };
+}
+
+/** The store of a kit, without what somebody may have written there for it to be asked. */
+function placeIn(configFile: string): object {
+  const config = (parseDocument(readFileSync(configFile, 'utf8')).toJS() ?? {}) as { store?: object };
+  const settings = Object.entries(config.store ?? {});
+  return Object.fromEntries(settings.filter(([name]) => !['accessKeyId', 'secretAccessKey'].includes(name)));
 }

@@ -160,6 +160,18 @@ test('the kit tells where the bucket is a part of the name of the server', async
   assert.match(readFileSync(join(cwd, 'restore-kit/RESTORE.md'), 'utf8'), /https:\/\/abc\.s3\.example'/);
 });
 
+test('a kit that was given what the store asks for is still that of this store', async (t) => {
+  const cwd = temporary(t);
+  await runInProcess(['init', '--host', 'web', '--store', 's3://abc/web', '--state-dir', 'state'], { cwd });
+  const kit = join(cwd, 'restore-kit/sealift.yaml');
+  const completed = readFileSync(kit, 'utf8').replaceAll(/# (accessKeyId|secretAccessKey)/g, '$1');
+  put(kit, completed);
+  const { status, stderr } = await runInProcess(['init'], { cwd });
+  assert.equal(status, 0, stderr);
+  assert.doesNotMatch(stderr, /another store/);
+  assert.equal(readFileSync(kit, 'utf8'), completed);
+});
+
 test('the kit of an older host key is left alone, with a warning', async (t) => {
   const cwd = temporary(t);
   await runInProcess(first, { cwd });
