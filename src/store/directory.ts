@@ -24,10 +24,13 @@ export async function openDirectoryStore(root: string): Promise<Store> {
   const info = await lookAtRoot();
   /**
    * A directory that went away must not look like an empty store, nor be made anew. Neither does the one below the mount
-   * of a disk take its place, or a snapshot would be named there whose segments went with the disk.
+   * of a disk take its place, or a snapshot would be named there whose segments went with the disk. By device or number
+   * alone it may well be the same: some file systems of the network give other numbers after a while, and others come
+   * back from a pause as another device.
    */
   const statRoot = async (): Promise<void> => {
-    if ((await lookAtRoot()).ino !== info.ino)
+    const { dev, ino } = await lookAtRoot();
+    if (dev !== info.dev && ino !== info.ino)
       throw new SealiftError(
         'store-not-found',
         `the store ${root} went away: something else is in its place`,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
@@ -11,6 +12,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { startDaemon, until } from '../support/running.ts';
 import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
+import { needsMounts } from './bad-input.ts';
 import { shiftedClock } from './shifted-clock.ts';
 
 const everyTwoSeconds = '*/2 * * * * *';
@@ -336,15 +338,19 @@ test('a store that is new or was emptied gets its snapshot at once, not at the n
   assert.equal(await daemon.ended, 0);
 });
 
-test('a store in whose place another one is found is used from the next run on', async (t) => {
+test('a store in whose place another one is found is used from the next run on', needsMounts, async (t) => {
   const world = await makeHost(t, { tree: tree(everyTwoSeconds, 'tree') });
+  const store = join(world.dir, 'store');
   const daemon = startDaemon(t, world);
   await untilThereAre(world, 'tree', 1);
   // Disks are changed so, too.
-  renameSync(join(world.dir, 'store'), join(world.dir, 'first'));
-  mkdirSync(join(world.dir, 'store'));
-  await daemon.logs(/something else is in its place/);
-  await untilThereAre(world, 'tree', 1);
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', store]);
+  try {
+    await daemon.logs(/something else is in its place/);
+    await untilThereAre(world, 'tree', 1);
+  } finally {
+    execFileSync('umount', ['--lazy', store]);
+  }
 });
 
 test('of two daemon --once at a time every job is run by one', async (t) => {

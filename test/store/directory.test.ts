@@ -21,6 +21,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { openDirectoryStore } from '../../src/store/directory.ts';
+import type { Store } from '../../src/store/store.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put, temporary } from '../support/temporary.ts';
 import { storeContract } from './contract.ts';
@@ -90,21 +91,12 @@ test('a directory that goes away is not found: it is neither empty nor made anew
   }
 });
 
-test('nor does what lies below the mount of a disk take the place of the store on it', async (t) => {
+test('a directory that has got another number on the same device is the store all the same', async (t) => {
   const { root, store } = await freshStore(t);
-  await store.put('a/b', Buffer.from('1'));
-  renameSync(root, `${root}-unmounted`);
-  t.after(() => rmSync(`${root}-unmounted`, { recursive: true }));
-  // As another process leaves it that asked for the time in between.
-  mkdirSync(join(root, '.tmp'), { recursive: true });
-  for (const ask of [
-    () => store.put('a/c', Buffer.from('2')),
-    () => store.now(),
-    () => Array.fromAsync(store.versions('a/b')),
-    () => Array.fromAsync(store.list('')),
-  ])
-    await assert.rejects(ask(), { code: 'store-not-found', hint: /mounted/ });
-  assert.deepEqual(readdirSync(root, { recursive: true }), ['.tmp']);
+  renameSync(root, `${root}-before`);
+  t.after(() => rmSync(`${root}-before`, { recursive: true }));
+  mkdirSync(root);
+  await store.put('a', Buffer.from('1'));
 });
 
 test('no temporary file is left by writes, conflicts and questions for the time', async (t) => {
@@ -267,6 +259,35 @@ const mayMount = (): boolean => {
     return false;
   }
 };
+
+test(
+  'what lies below the mount of a disk does not take the place of the store on it',
+  { skip: mayMount() ? false : 'mounting a file system needs root' },
+  async (t) => {
+    const below = mkdtempSync(join(tmpdir(), 'sl-'));
+    t.after(() => rmSync(below, { recursive: true }));
+    const root = join(below, 'store');
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', below], { stdio: 'pipe' });
+    let store: Store;
+    try {
+      mkdirSync(root);
+      store = await openDirectoryStore(root);
+      await store.put('a/b', Buffer.from('1'));
+    } finally {
+      execFileSync('umount', [below]);
+    }
+    // As another process leaves it that asked for the time in between.
+    mkdirSync(join(root, '.tmp'), { recursive: true });
+    for (const ask of [
+      () => store.put('a/c', Buffer.from('2')),
+      () => store.now(),
+      () => Array.fromAsync(store.versions('a/b')),
+      () => Array.fromAsync(store.list('')),
+    ])
+      await assert.rejects(ask(), { code: 'store-not-found', hint: /mounted/ });
+    assert.deepEqual(readdirSync(root, { recursive: true }), ['.tmp']);
+  },
+);
 
 suite('a disk that refuses', { skip: mayMount() ? false : 'mounting a file system needs root' }, () => {
   test('a full one says so, keeps what it has, and holds no part of the new object', async (t) => {
