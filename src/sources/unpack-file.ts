@@ -1,6 +1,14 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { inodeOf } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { type Keep, setAttributes } from './unpack-attributes.ts';
 
@@ -16,7 +24,7 @@ export async function writeFile(
   entry: TarEntry,
   body: AsyncIterable<Uint8Array>,
   keep: Keep,
-): Promise<string> {
+): Promise<BigIntStats> {
   const path = systemPath(at);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
@@ -32,9 +40,9 @@ export async function writeFile(
     if (position !== entry.sizeBytes) throw new Error(`${position} of ${entry.sizeBytes} bytes arrived`);
     ftruncateSync(fd, position);
     setAttributes(fd, entry, keep);
-    const inode = inodeOf(fstatSync(fd, { bigint: true }));
+    const stats = fstatSync(fd, { bigint: true });
     complete = true;
-    return inode;
+    return stats;
   } finally {
     closeSync(fd);
     if (!complete) discard(at);

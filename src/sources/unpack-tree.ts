@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { linkSync, lstatSync, symlinkSync } from 'node:fs';
+import { type BigIntStats, linkSync, lstatSync, symlinkSync } from 'node:fs';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
 import { inside } from './folder-handle.ts';
-import { inodeOf } from './inode.ts';
+import { Inodes } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { discard, writeFile } from './unpack-file.ts';
@@ -21,7 +21,7 @@ export class TreeWriter implements Disposable {
   readonly #firsts: UnpackFolders;
   readonly #written = new Set<ByteName>();
   /** What lies under these names. */
-  readonly #inodes = new Set<string>();
+  readonly #inodes = new Inodes();
   readonly #directories = new Map<ByteName, Named>();
   readonly #symlinks: Named[] = [];
 
@@ -100,7 +100,7 @@ export class TreeWriter implements Disposable {
   }
 
   /** What is there stays until the new file is whole. */
-  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<string> {
+  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<BigIntStats> {
     const draft = draftBeside(at);
     const inode = await writeFile(draft, entry, body, this.#options);
     try {
@@ -138,7 +138,7 @@ export class TreeWriter implements Disposable {
     this.#make(entry, (at) => {
       symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
       setSymlinkAttributes(at, entry, this.#options.sameOwner);
-      this.#inodes.add(inodeOf(lstatSync(systemPath(at), { bigint: true })));
+      this.#inodes.add(lstatSync(systemPath(at), { bigint: true }));
     });
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
@@ -149,7 +149,7 @@ export class TreeWriter implements Disposable {
   #isTaken(at: ByteName, names: readonly ByteName[]): boolean {
     if (this.#written.has(names.join('/'))) return false;
     const found = lstatSync(systemPath(at), { bigint: true, throwIfNoEntry: false });
-    return found !== undefined && this.#inodes.has(inodeOf(found));
+    return found !== undefined && this.#inodes.has(found);
   }
 
   /** Where it goes, with its folder made. */
