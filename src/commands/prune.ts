@@ -6,7 +6,7 @@ import { formatSize, printable } from '../output.ts';
 import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
 import { limitsOf } from '../policy/retention.ts';
 import { objectsOf } from '../snapshot/index.ts';
-import { parseKey, startOf } from '../snapshot/object-key.ts';
+import { formatKey, parseKey, startOf } from '../snapshot/object-key.ts';
 import {
   indexModified,
   keyOf,
@@ -77,7 +77,7 @@ export async function pruneStore(
     throw absentHost(session, options.host, await surveyedHosts(session.store, signal));
   const { work, problems } = await planHosts(session, context, hosts, { now, time });
   const deleting = new Deleting(context, options.dryRun === true);
-  for (const one of work) await deletePlanned(session, context, one, deleting);
+  for (const one of work) await deletePlanned(session, context, one, deleting, now);
   problems.push(...(await abandonStranded(session, work, now, deleting, signal)));
   for (const problem of problems) context.log.warn(problem);
 
@@ -131,16 +131,19 @@ async function planHosts(
 async function deletePlanned(
   { store }: ReaderSession,
   { log, signal }: Context,
-  { host, plan }: HostWork,
+  { host, plan, survey }: HostWork,
   deleting: Deleting,
+  now: Date,
 ): Promise<void> {
   for (const { reason } of plan.objects) deleting.count(host, reason);
   for (const { snapshot, reason } of plan.snapshots) log.info({ host, snapshot }, `ends: ${reason}`);
   const indexes = plan.objects.filter(({ object }) => object.segment === undefined);
   const segments = plan.objects.filter(({ object }) => object.segment !== undefined);
   for (const deletions of [indexes, segments]) {
+    const held = heldByIndexes(survey, deleting, now);
     await mapConcurrent(deletions, deletesAtOnce, async ({ object, reason }) => {
       const key = keyOf(host, object);
+      if (held.has(key)) return;
       log.debug({ key, version: object.version }, reason);
       await deleting.attempt(key, object.sizeBytes, () =>
         store.remove({ key, version: object.version }, signal),
@@ -149,6 +152,21 @@ async function deletePlanned(
     // A directory makes deletions durable here: no crash may bring an index back whose segments have gone.
     if (!deleting.dryRun && deletions.length > 0) await store.settle();
   }
+}
+
+/**
+ * What the indexes name that could not be deleted, of snapshots that end before their signed time: to readers those are live,
+ * and what they name is there (rule R2).
+ */
+function heldByIndexes({ host, snapshots }: HostSurvey, { failed }: Deleting, now: Date): Set<string> {
+  const failedKeys = new Set(failed.map(({ key }) => key));
+  const staying = snapshots.filter(
+    ({ index }) =>
+      Date.parse(index.expiresAt) > now.getTime() &&
+      failedKeys.has(formatKey({ type: 'index', host, snapshot: index.snapshot })),
+  );
+  const named = staying.flatMap(({ index }) => objectsOf(index));
+  return new Set(named.map(({ folder, id }) => formatKey({ type: 'segment', host, snapshot: folder, id })));
 }
 
 /** Ends the writes that no run can still be at; what was not done and why. */

@@ -6,6 +6,7 @@ import {
   PutBucketPolicyCommand,
 } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -24,8 +25,8 @@ import { s3Proxy } from '../store/s3-proxy.ts';
 import { madeDaysAgo } from '../support/aged.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
-import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
-import { backup, hostWithSnapshot, treeJob } from './bad-input.ts';
+import { bucketStore, makeWorld, readJson, type Listing, type World } from '../support/world.ts';
+import { backup, hostWithSnapshot, needsMounts, treeJob } from './bad-input.ts';
 import { movingClock } from './shifted-clock.ts';
 
 const day = 86_400_000;
@@ -85,6 +86,38 @@ test('a folder of somebody else beside those of hosts is no host', async (t) => 
   writeFileSync(desk, readFileSync(world.configFile, 'utf8').replace(/"host":"h1",?/, ''), { mode: 0o600 });
   assert.equal((await world.run('-c', desk, 'verify')).status, 0, 'the only host is the one that is meant');
 });
+
+test(
+  'what ends early by a lower maxAge keeps its segments for as long as its index cannot be deleted',
+  needsMounts,
+  async (t) => {
+    const { world, id } = await hostWithSnapshot(t);
+    const old = await madeDaysAgo(world, id, 5);
+    put(join(world.dir, 'tree/file'), pseudoRandom(2, 700_000));
+    await backup(world);
+    const config = readJson(world.configFile) as object;
+    put(world.configFile, JSON.stringify({ ...config, retention: { maxAge: '3d' } }), 0o600);
+    // What is mounted cannot be deleted.
+    const index = join(world.dir, 'store/h1/snap', old, 'index.json.gpg');
+    execFileSync('mount', ['--bind', index, index]);
+    try {
+      const { status, stdout } = await world.run('prune', '--json');
+      assert.equal(status, 3);
+      const { failed } = JSON.parse(stdout) as PruneSummary;
+      assert.deepEqual(
+        failed.map(({ key }) => key),
+        [`h1/snap/${old}/index.json.gpg`],
+      );
+    } finally {
+      execFileSync('umount', [index]);
+    }
+    const { status, stdout } = await world.run('verify', '--all', '--read-data');
+    assert.equal(status, 0, `by its signature it is live still: ${stdout}`);
+    const { objects } = await world.json<PruneSummary>('prune');
+    assert.ok(objects > 1);
+    assert.ok(!snapshotsIn(world).includes(old));
+  },
+);
 
 test('nothing is left of an expired snapshot, not even its folder', async (t) => {
   const { world, young } = await oldAndYoung(t);

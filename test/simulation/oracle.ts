@@ -276,6 +276,7 @@ export class Oracle implements Witness {
       if (this.#doubtful(prune, host) && report.problems.length === 0)
         this.#complain(`${by} says nothing of an index of ${host} that cannot be read (R6)`);
       const { duties, failClosed, stranded } = mustBeGone(prune, host);
+      const kept = heldBack(prune, failed);
       for (const { key, upload } of stranded)
         if (!failed.has(key) && uploads.some((left) => left.upload === upload))
           this.#complain(`${by} left an unfinished write of ${key} (R4)`);
@@ -286,7 +287,8 @@ export class Oracle implements Witness {
         const there = this.#held
           .get(held.key)
           ?.some(({ version, modifiedMs }) => version === held.version && modifiedMs === held.modifiedMs);
-        if (there && !failed.has(held.key)) this.#complain(`${by} left ${nameOf(held)}: ${why}`);
+        if (there && !failed.has(held.key) && !kept.has(held.key))
+          this.#complain(`${by} left ${nameOf(held)}: ${why}`);
       }
     }
   }
@@ -307,6 +309,14 @@ export class Oracle implements Witness {
     this.complaints.push(`${new Date(this.#tideMs).toISOString()} ${text}`);
   }
 }
+
+/** What indexes name that could not be deleted before their signed end (R2). */
+const heldBack = ({ commits, lowestMs }: PruneScene, failed: ReadonlySet<string>): Set<string> =>
+  new Set(
+    commits
+      .filter(({ indexKey, bornMs, maxAgeMs }) => failed.has(indexKey) && bornMs + maxAgeMs > lowestMs)
+      .flatMap(({ names }) => [...names.keys()]),
+  );
 
 /**
  * Somebody took its index, and nothing that lay there when the prune began tells that there ever was one: no later run,
