@@ -44,7 +44,8 @@ for (const seed of seeds) {
       startedMs = performance.now();
     });
   } catch (error) {
-    process.stdout.write(`seed ${seed} failed:\n${messageOf(error)}\n`);
+    const complaints = messageOf((error as Error).cause ?? '');
+    process.stdout.write(`seed ${seed} failed:\n${messageOf(error)}\n${complaints}\n`);
     process.exitCode = 1;
   }
 }
