@@ -128,13 +128,13 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     async settle(others = []) {
       for (const other of others)
         for (let folder = join(root, other); folder.startsWith(root); folder = dirname(folder))
-          if (await isThere(folder)) unsettled.add(folder);
+          unsettled.add(folder);
       const folders = [...unsettled];
       unsettled.clear();
       await statRoot();
       for (const folder of folders)
         await syncFolder(folder)
-          .catch(unlessAbsent) // another process pruned it: nothing is left in it to settle
+          .catch(unlessAbsent) // pruned, or never made: nothing is in it to settle
           .catch((error: unknown) => fail(error, `make ${folder} durable in the store`));
     },
     async *versions(key, signal, mostBytes = largestObjectBytes) {
@@ -278,16 +278,6 @@ async function makeFolders(root: string, path: string, unsettled: Set<string>): 
   if (first === undefined) return;
   for (let folder = path; folder !== root && folder.length >= first.length; folder = dirname(folder))
     unsettled.add(dirname(folder));
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isAbsent(error)) return false;
-      throw error;
-    },
-  );
 }
 
 /** Gives the draft its name, unless there is such an object: then it must be the same. */
