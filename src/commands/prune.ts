@@ -139,11 +139,10 @@ async function deletePlanned(
   for (const { snapshot, reason } of plan.snapshots) log.info({ host, snapshot }, `ends: ${reason}`);
   const indexes = plan.objects.filter(({ object }) => object.segment === undefined);
   const segments = plan.objects.filter(({ object }) => object.segment !== undefined);
-  for (const deletions of [indexes, segments]) {
-    const held = heldByIndexes(survey, deleting, now);
+  const remove = async (deletions: typeof plan.objects, held?: ReadonlySet<string>): Promise<void> => {
     await mapConcurrent(deletions, deletesAtOnce, async ({ object, reason }) => {
       const key = keyOf(host, object);
-      if (held.has(key)) return;
+      if (held?.has(key) === true) return;
       log.debug({ key, version: object.version }, reason);
       await deleting.attempt(key, object.sizeBytes, () =>
         store.remove({ key, version: object.version }, signal),
@@ -151,7 +150,9 @@ async function deletePlanned(
     });
     // A directory makes deletions durable here: no crash may bring an index back whose segments have gone.
     if (!deleting.dryRun && deletions.length > 0) await store.settle();
-  }
+  };
+  await remove(indexes);
+  await remove(segments, heldByIndexes(survey, deleting, now));
 }
 
 /**
