@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Header, pack } from 'tar-stream';
 import { SealiftError } from '../../src/errors.ts';
+import { Inodes } from '../../src/sources/inode.ts';
 import { timeForNode } from '../../src/sources/unpack-attributes.ts';
 import { unpackTree } from '../../src/sources/unpack.ts';
 import { inPieces, isRoot, run, scratch, unpack } from './tree-fixture.ts';
@@ -585,4 +586,14 @@ test('the microsecond of a time survives the way through floating seconds', () =
   }
   assert.deepEqual(timeForNode(-1_500_000_000n), new Date(-1500));
   assert.equal(timeForNode(0n), 0);
+});
+
+test('files whose numbers differ only by what a double cannot hold are not taken for one another', (t) => {
+  const stats = lstatSync(scratch(t), { bigint: true });
+  const numbered = (ino: bigint) => Object.assign(stats, { ino });
+  const inodes = new Inodes();
+  const large = 2n ** 57n; // as on Lustre and CIFS
+  for (const ino of [5n, large]) inodes.add(numbered(ino));
+  for (const ino of [5n, large]) assert.ok(inodes.has(numbered(ino)));
+  for (const ino of [6n, large + 1n]) assert.ok(!inodes.has(numbered(ino)));
 });
