@@ -254,8 +254,12 @@ export class Duty implements AsyncDisposable {
 
   /** An open store is the one that it was: what is found in its place, as after a change of disks, is another. */
   async #openAnew(): Promise<void> {
-    const desk = await openDesk(this.#context, this.config).catch(() => undefined);
-    if (desk) this.#moveTo(desk);
+    const old = this.#desk;
+    const desk = await openDesk(this.#context, old.config).catch(() => undefined);
+    if (!desk) return;
+    if (this.#desk === old) this.#moveTo(desk);
+    // Meanwhile another configuration was taken over, or another run that failed has done the same.
+    else await desk.session[Symbol.asyncDispose]();
   }
 
   async #remember({ job }: Track, tried: Try): Promise<void> {
