@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { parseDocument } from 'yaml';
 import type { StoreConfig } from '../config/config.ts';
+import { parseYaml } from '../config/positions.ts';
 import type { StoreSettings } from '../config/store-url.ts';
 import { readerTemplate } from '../config/template.ts';
 import { makeFolder, writeNew } from '../durable.ts';
@@ -63,7 +63,7 @@ function settingsOf(store: StoreConfig): StoreSettings {
 
 /** The store of a kit, without what somebody may have written there for it to be asked. */
 function placeIn(configFile: string): object {
-  const config = (parseDocument(readFileSync(configFile, 'utf8')).toJS() ?? {}) as { store?: object };
+  const config = (parseYaml(readFileSync(configFile, 'utf8')).data ?? {}) as { store?: object };
   const settings = Object.entries(config.store ?? {});
   return Object.fromEntries(settings.filter(([name]) => !['accessKeyId', 'secretAccessKey'].includes(name)));
 }

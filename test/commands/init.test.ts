@@ -208,6 +208,19 @@ test('the kit of an older place of the store is left alone, with a warning', asy
   assert.deepEqual(snapshotOf(join(cwd, 'restore-kit')), before);
 });
 
+test('a kit whose configuration is no YAML any more is left alone, with a warning', async (t) => {
+  const cwd = temporary(t);
+  await runInProcess(first, { cwd });
+  const kit = join(cwd, 'restore-kit/sealift.yaml');
+  for (const text of ['store: *nowhere\n', 'store: {\n']) {
+    put(kit, text);
+    const { status, stderr } = await runInProcess(['init'], { cwd });
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /restore-kit was made for another store/);
+    assert.equal(readFileSync(kit, 'utf8'), text);
+  }
+});
+
 test('the key of a rebuilt host is pinned beside the old one', async (t) => {
   const cwd = temporary(t);
   await runInProcess(first, { cwd });
