@@ -26,11 +26,11 @@ export async function openDirectoryStore(root: string): Promise<Store> {
    * A directory that went away must not look like an empty store, nor be made anew. Neither does the one below the mount
    * of a disk take its place, or a snapshot would be named there whose segments went with the disk. By device or number
    * alone it may well be the same: some file systems of the network give other numbers after a while, and others come
-   * back from a pause as another device.
+   * back from a pause as another device. The roots of two disks have the same number, but not the same time of birth.
    */
   const statRoot = async (): Promise<void> => {
-    const { dev, ino } = await lookAtRoot();
-    if (dev !== info.dev && ino !== info.ino)
+    const { dev, ino, birthtimeMs } = await lookAtRoot();
+    if (dev !== info.dev && (ino !== info.ino || birthtimeMs !== info.birthtimeMs))
       throw new SealiftError(
         'store-not-found',
         `the store ${root} went away: something else is in its place`,

@@ -289,6 +289,25 @@ test(
   },
 );
 
+test(
+  'another disk does not take the place of the store on the first, though the roots of both have the same number',
+  { skip: mayMount() ? false : 'mounting a file system needs root' },
+  async (t) => {
+    const root = mounted(t, 'size=1m');
+    const store = await openDirectoryStore(root);
+    await store.put('a/b', Buffer.from('1'));
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', root], { stdio: 'pipe' });
+    try {
+      mkdirSync(join(root, '.tmp')); // of a backup before
+      await assert.rejects(store.put('a/c', Buffer.from('2')), { code: 'store-not-found', hint: /mounted/ });
+      assert.deepEqual(readdirSync(root), ['.tmp']);
+    } finally {
+      execFileSync('umount', [root]);
+    }
+    await store.put('a/c', Buffer.from('2'));
+  },
+);
+
 suite('a disk that refuses', { skip: mayMount() ? false : 'mounting a file system needs root' }, () => {
   test('a full one says so, keeps what it has, and holds no part of the new object', async (t) => {
     const root = mounted(t, 'size=1m');
