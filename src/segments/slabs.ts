@@ -32,6 +32,12 @@ export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => byte
  */
 const usualBytes = longestSegmentBytes / 2;
 
+/**
+ * Of a stream that is cut coarsely. What a thread holds of one segment would be most of the memory of a run: for 8 GiB
+ * 231 MiB where the slab stayed while the object was made, 218 where it goes before (for 1 GiB 205).
+ */
+export const isLarge = ({ bytes }: Slab): boolean => bytes.length >= usualBytes;
+
 /** Room of slabs that lie on the shelf unused; more of them are given back to the system. */
 const keptBytes = usualBytes;
 

@@ -8,7 +8,7 @@ import { openBytes } from '../seal/open.ts';
 import { longestSegmentBytes } from './chunker.ts';
 import { paddingFor } from './padding.ts';
 import { segmentId } from './segment-id.ts';
-import { filled, type Slab } from './slabs.ts';
+import { filled, isLarge, type Slab } from './slabs.ts';
 
 /**
  * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. The slab of
@@ -21,8 +21,8 @@ export type Task =
 
 export interface Results {
   identify: { readonly id: string; readonly slab: Slab };
-  /** The object and the lower-case hex SHA-256 of it. */
-  seal: { readonly object: Uint8Array; readonly sha256: string; readonly slab: Slab };
+  /** The object and the lower-case hex SHA-256 of it. A large slab is given up before the object is made. */
+  seal: { readonly object: Uint8Array; readonly sha256: string; readonly slab?: Slab };
   open: { readonly plaintext: Uint8Array };
 }
 
@@ -70,10 +70,13 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
     case 'identify':
       return { id: segmentId(task.idKey, filled(task.slab)), slab: task.slab };
     case 'seal': {
-      const frame = compress(filled(task.slab));
+      const { slab } = task;
+      const frame = compress(filled(slab));
+      const isKept = !isLarge(slab);
+      if (!isKept) release(slab.bytes);
       const object = sealBytes(task.seal, frame, paddingFor(frame.length));
-      release(frame, frameRoom(task.slab.length));
-      return { object, sha256: hash('sha256', object), slab: task.slab };
+      release(frame, frameRoom(slab.length));
+      return { object, sha256: hash('sha256', object), ...(isKept && { slab }) };
     }
     case 'open': {
       const content = await openBytes(task.object, task.sessionKey);
@@ -97,7 +100,7 @@ async function perform(task: Task): Promise<Results[Task['type']]> {
 
 const inMemory = (value: Results[Task['type']]): ArrayBuffer[] =>
   transferable(
-    'slab' in value ? value.slab.bytes : undefined,
+    'slab' in value ? value.slab?.bytes : undefined,
     'object' in value ? value.object : undefined,
     'plaintext' in value ? value.plaintext : undefined,
   );

@@ -58,7 +58,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       slab: plaintext,
       seal: options.seal,
     });
-    shelf.give(slab.bytes);
+    if (slab) shelf.give(slab.bytes);
     const segment = { id, folder, storedBytes: object.length, sha256 };
     share.shrinkTo(segment.storedBytes);
     await put(segment, object);

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { WorkerPool } from '../../src/segments/pool.ts';
 import { segmentId } from '../../src/segments/segment-id.ts';
+import { createSeal } from '../../src/seal/seal.ts';
 import { pseudoRandom } from '../support/bytes.ts';
+import { makeKey } from '../support/keys.ts';
 import { freshPool } from './station.ts';
 
 const idKey = new Uint8Array(32);
@@ -35,6 +37,24 @@ test('only the filled part of a slab counts, and the slab comes back', async (t)
   });
   assert.equal(id, segmentId(idKey, content.subarray(0, 10)));
   assert.deepEqual(slab.bytes, new Uint8Array(content));
+});
+
+test('a slab comes back when its segment is sealed, but for a large one, of which only the object is kept', async (t) => {
+  const pool = freshPool(t, 1);
+  const seal = await createSeal([(await makeKey()).publicKey], new Date());
+  for (const [sizeBytes, isBack] of [
+    [4 * 2 ** 20, true],
+    [8 * 2 ** 20, false],
+    [16 * 2 ** 20, false],
+  ] as const) {
+    const bytes = new Uint8Array(sizeBytes);
+    bytes.set(content);
+    const sealed = await pool.run<'seal'>({ type: 'seal', slab: { bytes, length: content.length }, seal });
+    assert.equal(sealed.slab?.bytes.length, isBack ? sizeBytes : undefined);
+    const { object } = sealed;
+    const { plaintext } = await pool.run<'open'>({ type: 'open', object, sessionKey: seal.sessionKey });
+    assert.deepEqual(plaintext, new Uint8Array(content));
+  }
 });
 
 test('a task that fails rejects with its code, and its thread goes on', async (t) => {
