@@ -13,9 +13,10 @@ import { alternate, measure, median, type Run } from './measure.ts';
  * runs. Needs gpg, zstd and the programs of PostgreSQL and MariaDB.
  */
 const root = join(import.meta.dirname, '..');
-/** As the package ships it; the launcher sets the same options and variable. */
+/** As the package ships it; the launcher sets the same options and variables. */
 const options = '--disable-warning=ExperimentalWarning --max-semi-space-size=8';
 const program = `${process.execPath} ${options} ${join(root, 'dist', 'main.js')}`;
+const launcherEnv = { MALLOC_MMAP_THRESHOLD_: '1048576', NODE_COMPILE_CACHE: join(root, '.compiled') };
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
@@ -72,8 +73,7 @@ function deleteStores(): void {
   for (; stores > 0; stores--) rmSync(join(dir, `store-${stores}`), { recursive: true, force: true });
 }
 
-const backup = (): Promise<Run> =>
-  measure(`exec ${sealift} --json backup`, { MALLOC_MMAP_THRESHOLD_: '1048576' });
+const backup = (): Promise<Run> => measure(`exec ${sealift} --json backup`, launcherEnv);
 
 async function fullBackup(): Promise<Run> {
   emptyStore();
@@ -135,7 +135,7 @@ const benches: Record<string, () => Promise<void>> = {
     const open = `gpg --batch --quiet --homedir ${gnupgHome} -d ${dir}/by-hand.gpg | zstd -q -d > /dev/null`;
     const { a, b } = await alternate(
       rounds,
-      () => measure(restore, { MALLOC_MMAP_THRESHOLD_: '1048576' }),
+      () => measure(restore, launcherEnv),
       () => measure(open),
     );
     const [ours, theirs] = [secondsOf(a), secondsOf(b)];

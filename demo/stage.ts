@@ -62,7 +62,5 @@ function environmentIn(folder: string): Record<string, string> {
     XDG_STATE_HOME: join(home, 'state'),
     XDG_CACHE_HOME: join(home, 'cache'),
     GNUPGHOME: join(home, 'gnupg'),
-    // The program is started a dozen times, from its sources.
-    NODE_COMPILE_CACHE: join(home, 'cache', 'node'),
   };
 }

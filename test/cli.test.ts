@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, symlinkSync } from 'node:fs';
+import { chownSync, cpSync, mkdirSync, readdirSync, statSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { checkoutLauncher, launcher, sealift } from './support/cli.ts';
@@ -196,6 +196,20 @@ test('with an old node on the PATH, as cron has it, the launcher takes the one b
   const { status, stdout } = launch(join(bin, '..'), join(root, 'path'));
   assert.equal(status, 0);
   assert.match(stdout, /^run by v24\.1\.0\n/);
+});
+
+test('what Node.js compiled is kept beside the program, for its owner alone', (t) => {
+  const root = packageFolder(t);
+  put(join(root, 'dist/main.js'), 'console.log(process.env.NODE_COMPILE_CACHE)');
+  fakeNode(join(root, 'path'), 'v24.0.0');
+  const folder = join(root, '.compiled');
+  const cacheUsed = (): string | undefined => launch(root, join(root, 'path')).stdout.split('\n')[1];
+  assert.equal(cacheUsed(), folder);
+  assert.equal(statSync(folder).mode & 0o777, 0o700);
+  assert.equal(readdirSync(folder).length, 1);
+  if (process.getuid?.() !== 0) return;
+  chownSync(folder, 65534, 65534);
+  assert.equal(cacheUsed(), 'undefined', "another's could hold anything");
 });
 
 test('with nothing but an old node, the launcher says what is needed and ends with 2', (t) => {

@@ -49,7 +49,7 @@ async function main(argv: string[]): Promise<number> {
     ...process.env,
     ...servers.env,
     SEALIFT_TEST_PROGRAM: await buildProgram(join(directory.path, 'program')),
-    // The program is started some hundreds of times: it is compiled once.
+    // Each test file is a process that loads the sources: they are compiled once.
     NODE_COMPILE_CACHE: join(directory.path, 'compiled'),
   };
   const status = await runTests(argv, env, reportPath);

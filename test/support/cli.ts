@@ -7,13 +7,10 @@ export const checkoutLauncher = fileURLToPath(new URL('../../bin/sealift', impor
 /** Of the program as it is shipped, where the run of the tests has built it. */
 export const launcher = process.env['SEALIFT_TEST_PROGRAM'] ?? checkoutLauncher;
 
-const cache = process.env['NODE_COMPILE_CACHE'];
-
-/** What the program is started with: nothing of ours but the PATH and where compiled modules are kept. */
+/** What the program is started with: nothing of ours but the PATH. */
 export const programEnv = (home: string): Record<string, string> => ({
   PATH: process.env['PATH'] ?? '',
   HOME: home,
-  ...(cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }),
 });
 
 export interface CliResult {
