@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { makeFolder, replaceFile, writeNew } from './durable.ts';
 import { SealiftError } from './errors.ts';
@@ -12,6 +12,7 @@ import { type Guard, guardFolder, readGuarded } from './permissions.ts';
  *     host-key.asc       the private half of the host key; losing it means that a new one must be pinned
  *     sequence/<job>     the last sequence number that was committed
  *     journal/           segments of runs that did not finish
+ *     mounted/           directory stores that were the root of a mount when this host committed, a file for each
  *     cache/             copies of verified indexes; deleting it is always safe
  *
  * All of it is of mode 0700 or 0600: who reads the secret can test guesses, who writes the key can sign.
@@ -26,6 +27,8 @@ export interface State {
   readSequence(job: string): Promise<number>;
   /** Durable when it resolves. */
   writeSequence(job: string, sequence: number): Promise<void>;
+  /** Is there if this host last committed to the store at this address when that was the root of a mount. */
+  mountedFile(address: string): string;
 }
 
 /** Where the state folder `dir` keeps the private half of the host key. */
@@ -80,6 +83,7 @@ function state(dir: string, hostSecret: Uint8Array): State {
     cacheDir: stateCacheDir(dir),
     readSequence: async (job) => lastSequence(dir, job),
     writeSequence: (job, sequence) => replaceFile(sequenceFile(dir, job), `${sequence}\n`, 0o600),
+    mountedFile: (address) => join(dir, 'mounted', hash('sha256', address).slice(0, 16)),
   };
 }
 
@@ -111,7 +115,7 @@ function parseSecret(path: string, bytes: Buffer): Uint8Array {
 }
 
 async function makeFolders(dir: string): Promise<void> {
-  for (const name of ['sequence', 'journal', 'cache']) await makeFolder(join(dir, name), 0o700);
+  for (const name of ['sequence', 'journal', 'mounted', 'cache']) await makeFolder(join(dir, name), 0o700);
 }
 
 function keepExisting(error: unknown): void {

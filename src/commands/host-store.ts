@@ -1,4 +1,8 @@
+import { existsSync } from 'node:fs';
+import { realpath, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { rfc3339, type Clock } from '../clock.ts';
+import { replaceFile } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
@@ -72,6 +76,42 @@ export async function readOwnHost(
         },
       );
   return { listing, snapshots, unreadable };
+}
+
+/**
+ * The folder below a mount that is not there looks like a new store. Throws `store-not-found` if that is what the store
+ * would be: its path was the root of a mount when this host last committed, is none now, and has nothing of this host.
+ */
+export async function refuseBareFolder(
+  { store, config, state, host }: HostSession,
+  signal: AbortSignal,
+): Promise<void> {
+  if (config.store.kind !== 'directory') return;
+  const { path } = config.store;
+  const file = state.mountedFile(store.address);
+  if (!existsSync(file) || (await isMountRoot(path)) || (await store.folders('', signal)).includes(host))
+    return;
+  throw new SealiftError(
+    'store-not-found',
+    `nothing is mounted at the store ${path}, and the folder there holds nothing of host ${host}`,
+    { hint: `Is the disk mounted? If the folder itself is to be the store from now on: rm ${file}` },
+  );
+}
+
+/** For `refuseBareFolder`. */
+export async function rememberMount({ store, config, state }: HostSession): Promise<void> {
+  if (config.store.kind !== 'directory') return;
+  const file = state.mountedFile(store.address);
+  const isMounted = await isMountRoot(config.store.path);
+  if (isMounted && !existsSync(file)) await replaceFile(file, `${store.address}\n`, 0o600);
+  if (!isMounted) await rm(file, { force: true });
+}
+
+/** Another device than the folder that it lies in. */
+async function isMountRoot(path: string): Promise<boolean> {
+  const folder = await realpath(path);
+  const [here, above] = await Promise.all([stat(folder), stat(dirname(folder))]);
+  return here.dev !== above.dev;
 }
 
 /** Puts the host's public key and the restore guide into the store, where they help people; nothing trusts them there. */

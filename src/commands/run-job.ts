@@ -24,7 +24,14 @@ import { openTemporary } from '../temporary.ts';
 import { toolVersion } from '../version.ts';
 import { refuseUnsafeBucket } from './bucket.ts';
 import type { HostSession } from './host-session.ts';
-import { checkedStoreTime, nextInChain, publishHost, readOwnHost } from './host-store.ts';
+import {
+  checkedStoreTime,
+  nextInChain,
+  publishHost,
+  readOwnHost,
+  refuseBareFolder,
+  rememberMount,
+} from './host-store.ts';
 import { runAfter, runBefore } from './hooks.ts';
 import { saveSources, type Saved } from './save-sources.ts';
 
@@ -119,6 +126,7 @@ async function saveJob(
   try {
     const recipients = await loadRecipients(config.recipients, startedAt);
     for (const warning of recipients.warnings) context.log.warn(warning);
+    await refuseBareFolder(session, signal);
     const stored = await readOwnHost(session, { signal, now: startedAt });
     for (const { snapshot, error } of stored.unreadable) context.log.warn({ snapshot }, error.message);
     const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
@@ -180,6 +188,7 @@ async function saveJob(
     // The snapshot exists. What is kept here can be had from the store again.
     await Promise.all([
       state.writeSequence(job.name, index.sequence),
+      rememberMount(session),
       forgetJournals(state.journalDir, job.name),
     ]).catch((error: unknown) =>
       context.log.warn(`${state.dir} could not be brought up to date: ${messageOf(error)}`),

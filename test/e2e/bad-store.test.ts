@@ -12,6 +12,7 @@ import {
   needsMounts,
   refuses,
   treeJob,
+  type Mounted,
   underMounts,
 } from './bad-input.ts';
 
@@ -29,6 +30,43 @@ test('a directory store that is not there is not made anew, and is as it was whe
   renameSync(`${store}-away`, store);
   await nothingLost();
 });
+
+test(
+  'the folder below the mount of a disk that is not there gets no backup, but another disk does',
+  needsMounts,
+  async (t) => {
+    const world = await makeWorld(t, { jobs: treeJob });
+    mkdirSync(join(world.dir, 'tree'));
+    put(join(world.dir, 'tree/file'), 'content');
+    const store = join(world.dir, 'store');
+    const disk = await underMounts(t, `mount -t tmpfs none ${store}`);
+    const another = await underMounts(t, `mount -t tmpfs none ${store}`);
+    const succeeds = async (mounted: Mounted) => {
+      const { status, stderr } = await mounted(['-c', world.configFile, 'backup'], { cwd: world.dir });
+      assert.equal(status, 0, stderr);
+    };
+    await succeeds(disk);
+
+    await refuses(world, ['backup'], {
+      exit: 10,
+      code: 'store-not-found',
+      says: /nothing is mounted at the store \S+\/store, and the folder there holds nothing of host/,
+      hint: /mounted\?.*: rm \S+\/mounted\/[0-9a-f]{16}$/,
+    });
+    assert.deepEqual(readdirSync(store), ['.tmp'], 'where the file lay that told the time');
+    await succeeds(another);
+    await succeeds(disk);
+
+    rmSync(join(world.dir, 'state/mounted'), { recursive: true });
+    for (const what of ['for the first time', 'again']) {
+      const plain = await world.run('backup');
+      assert.equal(plain.status, 0, `${what}: ${plain.stderr}`);
+    }
+    await succeeds(disk);
+    const stays = await world.run('backup');
+    assert.equal(stays.status, 0, stays.stderr);
+  },
+);
 
 test(
   'a store that is mounted read-only refuses backups, and lists, verifies and restores',
