@@ -15,6 +15,15 @@ export interface FolderHandle {
 /** Whether what is open can be named by its handle. */
 export const anchored = existsSync('/proc/self/fd');
 
+/** `O_PATH` of Linux, which Node does not name: opens anything, a symlink itself, too, and asks for no right to read. */
+export const openPath = 0o10000000;
+
+/** A folder that is only gone through, or asked for by its handle. */
+export function openWay(at: ByteName): FolderHandle {
+  const { O_DIRECTORY, O_NOFOLLOW } = constants;
+  return folderHandle(openSync(systemPath(at), O_DIRECTORY | O_NOFOLLOW | (anchored ? openPath : 0)), at);
+}
+
 /** Throws ENOTDIR or ELOOP if it is not, or no longer, a folder. The caller closes `fd`. */
 export function openFolder(at: ByteName): FolderHandle {
   const fd = openSync(systemPath(at), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);

@@ -1,8 +1,22 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, chown, mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import {
+  chmodSync,
+  chownSync,
+  fstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+} from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { SealiftError, systemCode } from '../errors.ts';
 import { feedProcess, type SystemUser, ToolFailure } from '../process.ts';
+import { type ByteName, systemPath, textOf } from './byte-name.ts';
+import { clearFolder, findFolder, type FoundFolder, keepOpen } from './find-folder.ts';
+import { type FolderHandle, inside, openWay } from './folder-handle.ts';
 import {
   configFile,
   databasesOf,
@@ -29,6 +43,14 @@ interface Slapd {
   readonly slapadd: string;
   readonly folder: string;
   readonly runAs: SystemUser | undefined;
+}
+
+/** While folders are made: those that are open, and what gives back what was there. */
+interface Making {
+  readonly slapd: Slapd;
+  readonly force: boolean;
+  readonly opened: DisposableStack;
+  readonly undo: DisposableStack;
 }
 
 /**
@@ -66,10 +88,12 @@ export async function loadLdap(
   if (!force) for (const folder of filled) await refuseFull(folder);
 
   const lines: string[] = [];
-  await using undo = new AsyncDisposableStack();
+  using opened = new DisposableStack();
+  using undo = new DisposableStack();
+  const making: Making = { slapd, force, opened, undo };
   // A folder that lies in another comes after it, and is gone by then if that was set aside.
   for (const folder of new Set([target, ...foldersOf(text).toSorted()])) {
-    const aside = await (filled.has(folder) ? prepare : makeOwn)(folder, slapd, undo);
+    const aside = (filled.has(folder) ? prepare : makeOwn)(folder, making);
     if (aside !== undefined) lines.push(`what was in ${folder} is in ${aside}`);
   }
 
@@ -143,71 +167,126 @@ async function entriesOf(folder: string): Promise<string[] | undefined> {
 }
 
 async function refuseFull(folder: string): Promise<void> {
-  if (((await entriesOf(folder)) ?? []).length === 0) return;
-  throw new SealiftError('target-exists', `${folder} is not empty`, {
-    hint: 'empty it, or use --force: what is in it is then set aside under another name',
-  });
+  if (((await entriesOf(folder)) ?? []).length > 0) throw full(folder);
 }
 
-/** Sees to it that the folder is there and empty. Returns where its content went. */
-async function prepare(
-  folder: string,
-  slapd: Slapd,
-  undo: AsyncDisposableStack,
-): Promise<string | undefined> {
-  const entries = await entriesOf(folder);
-  if (entries === undefined) return makeOwn(folder, slapd, undo);
-  if (entries.length === 0) {
-    undo.defer(() => empty(folder));
-    await give(folder, slapd, undo);
-    return undefined;
+const full = (folder: string): SealiftError =>
+  new SealiftError('target-exists', `${folder} is not empty`, {
+    hint: 'empty it, or use --force: what is in it is then set aside under another name',
+  });
+
+/**
+ * Sees to it that the folder is there and empty. Returns where its content went.
+ *
+ * All is done through open handles: the folders around it may be those of slapd's user, or of another, who could put
+ * a link to a folder of root's in its place.
+ */
+function prepare(path: string, making: Making): string | undefined {
+  const found = find(path, making);
+  const { folder } = found;
+  if (folder !== undefined && !isEmpty(folder)) {
+    if (!making.force) throw full(path); // It was empty before.
+    return setAside(path, folder, found, making);
   }
-  const real = await realpath(folder);
-  const aside = `${real}.before-restore-${randomBytes(3).toString('hex')}`;
-  const { uid, gid, mode } = await stat(real);
-  await rename(real, aside).catch((cause: unknown) => {
+  if (folder !== undefined) making.undo.defer(() => clearFolder(folder));
+  giveOrMake(found, making);
+  return undefined;
+}
+
+/** A folder that somebody else than root leads to is that user's choice, and must have been slapd's before. */
+function find(path: string, { slapd, opened }: Making): FoundFolder {
+  const found = findFolder(path, opened);
+  const { folder, ledByOthers } = found;
+  const isSlapds = folder !== undefined && fstatSync(folder.fd).uid === slapd.runAs?.uid;
+  if (!ledByOthers || isSlapds) return found;
+  throw new SealiftError(
+    'target-exists',
+    `${path} leads to another place by a link that not only root can have made`,
+    { hint: 'remove the link, or give the folder to which it leads to the user of slapd first' },
+  );
+}
+
+/** Another, of the same owner and mode, takes its place. */
+function setAside(
+  path: string,
+  previous: FolderHandle,
+  { around, names }: FoundFolder,
+  making: Making,
+): string {
+  const name = names[0]!;
+  const asideName = `${name}.before-restore-${randomBytes(3).toString('hex')}`;
+  const [at, aside] = [name, asideName].map((entry) => systemPath(inside(around, entry)));
+  const { uid, gid, mode } = fstatSync(previous.fd);
+  try {
+    renameSync(at!, aside!);
+  } catch (cause) {
     if (systemCode(cause) !== 'EBUSY') throw cause;
-    throw new SealiftError('target-exists', `${folder} is a mount point and cannot be set aside`, {
+    throw new SealiftError('target-exists', `${path} is a mount point and cannot be set aside`, {
       hint: 'move what is in it away yourself',
       cause,
     });
-  });
-  undo.defer(async () => {
-    await rm(real, { recursive: true, force: true });
-    await rename(aside, real);
-  });
-  await mkdir(real);
-  await chown(real, uid, gid);
-  await chmod(real, mode);
-  await give(real, slapd, undo);
-  return aside;
+  }
+  making.undo.defer(() => renameSync(aside!, at!));
+  const folder = makeNew(around, name, 0o700, making);
+  chownSync(folder.at, uid, gid);
+  chmodSync(folder.at, mode & 0o7777);
+  give(folder, making);
+  return textOf(join(realpathSync.native(around.at, 'latin1'), asideName));
 }
 
 /** Makes a folder if there is none, and sees to it that slapd can write to it. */
-async function makeOwn(folder: string, slapd: Slapd, undo: AsyncDisposableStack): Promise<undefined> {
-  await makeMissing(folder, 0o700, undo);
-  await give(folder, slapd, undo);
+function makeOwn(path: string, making: Making): undefined {
+  giveOrMake(find(path, making), making);
 }
 
+const giveOrMake = ({ around, names, folder }: FoundFolder, making: Making): void =>
+  give(folder ?? makeMissing(around, names, making), making);
+
 /** One that root made belongs to slapd's user then, unless it holds something: a snapshot may name `/etc` as such a folder. */
-async function give(folder: string, { runAs }: Slapd, undo: AsyncDisposableStack): Promise<void> {
-  const { uid, gid } = await stat(folder);
-  if (runAs === undefined || uid !== 0 || (await readdir(folder)).length > 0) return;
-  await chown(folder, runAs.uid, runAs.gid);
-  undo.defer(() => chown(folder, uid, gid));
+function give(folder: FolderHandle, { slapd: { runAs }, undo }: Making): void {
+  const { uid, gid } = fstatSync(folder.fd);
+  if (runAs === undefined || uid !== 0 || !isEmpty(folder)) return;
+  chownSync(folder.at, runAs.uid, runAs.gid);
+  undo.defer(() => chownSync(folder.at, uid, gid));
 }
 
 /** With those around it. */
-async function makeMissing(folder: string, mode: number, undo: AsyncDisposableStack): Promise<void> {
-  if ((await entriesOf(folder)) !== undefined) return;
-  await makeMissing(dirname(folder), 0o755, undo);
-  await mkdir(folder, { mode });
-  undo.defer(() => rm(folder, { recursive: true, force: true }));
+function makeMissing(around: FolderHandle, names: readonly ByteName[], making: Making): FolderHandle {
+  const [name, ...further] = names;
+  if (name === undefined) return around;
+  return makeMissing(makeNew(around, name, further.length > 0 ? 0o755 : 0o700, making), further, making);
 }
 
-async function empty(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true });
+/** Not another one that somebody has put in its place at once. */
+function makeNew(around: FolderHandle, name: ByteName, mode: number, { opened, undo }: Making): FolderHandle {
+  const at = inside(around, name);
+  mkdirSync(systemPath(at), { mode });
+  undo.defer(() => removeFolder(at));
+  try {
+    const folder = keepOpen(openWay(at), opened);
+    if (fstatSync(folder.fd).uid === process.geteuid?.() && isEmpty(folder)) {
+      undo.defer(() => clearFolder(folder));
+      return folder;
+    }
+  } catch (error) {
+    if (!['ENOTDIR', 'ELOOP', 'ENOENT'].includes(systemCode(error) ?? '')) throw error;
+  }
+  throw new SealiftError('restore-failed', `somebody puts something else in the place of "${textOf(name)}"`, {
+    hint: 'see who may write to the folder around it',
+  });
 }
+
+/** Or what somebody has put in its place, so that what was there can come back. */
+function removeFolder(at: ByteName): void {
+  try {
+    rmdirSync(systemPath(at));
+  } catch (error) {
+    if (systemCode(error) !== 'ENOTDIR') throw error;
+    unlinkSync(systemPath(at));
+  }
+}
+
+const isEmpty = ({ at }: FolderHandle): boolean => readdirSync(at, 'latin1').length === 0;
 
 /**
  * `-q` leaves out what makes a load survive a crash half-way: then it is done anew anyway. `-s`: what slapd has, such

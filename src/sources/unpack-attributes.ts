@@ -12,12 +12,9 @@ import {
   utimesSync,
 } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { anchored, folderHandle } from './folder-handle.ts';
+import { anchored, folderHandle, openPath } from './folder-handle.ts';
 import type { TarEntry } from './tar-records.ts';
 import type { UnpackOptions } from './unpack.ts';
-
-/** `O_PATH` of Linux, which Node does not name: opens a symlink itself. */
-const openPath = 0o10000000;
 
 /** What comes back of who may do what. */
 export type Keep = Pick<UnpackOptions, 'sameOwner' | 'setuid'>;

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, renameSync, statSync, symlinkSync } from 'node:fs';
+import fs, {
+  chownSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -340,6 +351,116 @@ suite('ldap', { skip: withoutServices }, () => {
         );
         assert.equal(ownerOf(root), 0);
       });
+    },
+  );
+
+  /** What slapd's user does in a folder of its own, where root then restores a database. */
+  const underSlapds = async (act: (data: string, streams: Saved[]) => Promise<void>): Promise<void> => {
+    const root = await newFolder();
+    const usual = slapd.directories['o=Köln'] ?? '';
+    const { uid, gid } = statSync(usual);
+    chownSync(root, uid, gid);
+    const data = join(root, 'data');
+    await destroyed(() => act(data, configured([usual, data])));
+  };
+
+  test(
+    "a link of slapd's user makes root give no folder away, and set none aside",
+    { skip: !isRoot },
+    async () => {
+      const victim = await newFolder();
+      for (const [at, fill] of [() => {}, () => writeFileSync(join(victim, 'passwd'), 'x')].entries())
+        await underSlapds(async (data, streams) => {
+          fill();
+          symlinkSync(victim, data);
+          await assert.rejects(
+            loadLdap(`ldap:${slapd.config}`, streams, loading({ force: true })),
+            failsWith('target-exists', /data leads to another place by a link/, /remove the link/),
+          );
+          assert.deepEqual([ownerOf(victim), readdirSync(victim).length], [0, at]);
+          assert.ok(!existsSync(slapd.config), 'all is as it was');
+        });
+    },
+  );
+
+  test("a link of slapd's user to a folder of its own is followed", { skip: !isRoot }, async () => {
+    await underSlapds(async (data, streams) => {
+      const elsewhere = await newFolder();
+      const { uid, gid } = statSync(dirname(data));
+      chownSync(elsewhere, uid, gid);
+      symlinkSync(elsewhere, data);
+      await loadLdap(`ldap:${slapd.config}`, streams, loading());
+      assert.ok(existsSync(join(elsewhere, 'data.mdb')));
+    });
+  });
+
+  test(
+    'a link that is put in the place of a folder as soon as root has made it leads root nowhere',
+    { skip: !isRoot },
+    async (t) => {
+      const victim = await newFolder();
+      await underSlapds(async (data, streams) => {
+        const replace = (made: string): void => {
+          if (existsSync(data)) rmdirSync(made);
+          if (!existsSync(data)) symlinkSync(victim, data);
+        };
+        const { mkdirSync: makeSync } = fs;
+        const { mkdir: make } = fs.promises;
+        t.mock.method(fs, 'mkdirSync', (path: string, ...rest: [{ mode: number }]) => {
+          makeSync(path, ...rest);
+          if (path.endsWith('/data')) replace(path);
+        });
+        t.mock.method(fs.promises, 'mkdir', async (path: string, ...rest: [{ mode: number }]) => {
+          await make(path, ...rest);
+          if (path.endsWith('/data')) replace(path);
+        });
+        syncBuiltinESMExports();
+        try {
+          await assert.rejects(
+            loadLdap(`ldap:${slapd.config}`, streams, loading()),
+            failsWith('restore-failed', /somebody puts something else in the place of "data"/),
+          );
+        } finally {
+          t.mock.restoreAll();
+          syncBuiltinESMExports();
+        }
+        assert.equal(ownerOf(victim), 0);
+        assert.ok(!existsSync(slapd.config), 'all is as it was');
+      });
+    },
+  );
+
+  test(
+    'where a load fails, nothing is removed through a link that has taken the place of a folder',
+    { skip: !isRoot },
+    async () => {
+      const victim = await newFolder();
+      await mkdir(join(victim, 'ssh'));
+      await writeFile(join(victim, 'ssh/key'), 'root');
+      for (const isThere of [true, false])
+        await underSlapds(async (data, streams) => {
+          const { uid, gid } = statSync(dirname(data));
+          if (isThere) await mkdir(data);
+          if (isThere) chownSync(data, uid, gid);
+          const last = streams.at(-1)!;
+          async function* attacked() {
+            yield* last.open();
+            renameSync(data, `${data}-away`);
+            symlinkSync(victim, data);
+            symlinkSync(victim, join(`${data}-away`, 'way'));
+            throw new Error('the segment is damaged');
+          }
+          await assert.rejects(
+            loadLdap(
+              `ldap:${slapd.config}`,
+              [...streams.slice(0, -1), { ...last, open: attacked }],
+              loading(),
+            ),
+            /the segment is damaged/,
+          );
+          assert.deepEqual([ownerOf(victim), readdirSync(join(victim, 'ssh'))], [0, ['key']]);
+          assert.deepEqual(readdirSync(`${data}-away`), []);
+        });
     },
   );
 
