@@ -31,7 +31,7 @@ export async function restoreTo(
   let skipped: string[] = [];
   let withoutSetuid: string[] = [];
   let unlinked: string[] = [];
-  let [files, bytes] = [0, 0];
+  let [files, bytes, withoutAttributes] = [0, 0, 0];
   const streams: RestoredStream[] = [];
   using places = new UnpackFolders(target, {
     overwrite: force,
@@ -55,6 +55,7 @@ export async function restoreTo(
       });
       files += tree.files;
       bytes += tree.bytes;
+      withoutAttributes += tree.withoutAttributes;
       withoutSetuid = [...withoutSetuid, ...tree.withoutSetuid];
       unlinked = [...unlinked, ...tree.unlinked.map((name) => join(folder, name))];
       const from = items.some((other) => isTreeBeside(item, other)) ? ` from ${item.name}` : '';
@@ -72,7 +73,16 @@ export async function restoreTo(
       restored.push(`${file}  (${formatSize(size)})`);
     }
   }
-  return { restored, skipped, bytes, files, withoutSetuid, unlinked, nextSteps: nextSteps(streams, access) };
+  return {
+    restored,
+    skipped,
+    bytes,
+    files,
+    withoutSetuid,
+    withoutAttributes,
+    unlinked,
+    nextSteps: nextSteps(streams, access),
+  };
 }
 
 /** Another tree that goes into the same folder. */

@@ -124,7 +124,8 @@ export async function restore(
     fetchedBytes: session.fetchedBytes(),
     durationSeconds: Math.round(performance.now() - startedMs) / 1000,
   });
-  return partial || report.skipped.length > 0 ? 'partial' : undefined;
+  const { skipped, withoutAttributes = 0 } = report;
+  return partial || skipped.length > 0 || withoutAttributes > 0 ? 'partial' : undefined;
 }
 
 /** As they were given. */
@@ -146,6 +147,8 @@ export interface RestoreReport {
   readonly files?: number;
   /** What came back without its setuid or setgid. */
   readonly withoutSetuid?: readonly string[];
+  /** How many files, folders and symlinks have another owner, mode or time, since the target does not keep theirs. */
+  readonly withoutAttributes?: number;
   /** Symlinks that gave way to folders. */
   readonly unlinked?: readonly string[];
   /** What is left to do by hand. */
@@ -165,11 +168,16 @@ function tell({ output, json, environment }: Context, report: RestoreReport, run
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped)
     output.text(`${output.paint('warning', 'skipped')}   ${printable(line)}`);
-  const { withoutSetuid = [], unlinked = [], files } = report;
+  const { withoutSetuid = [], withoutAttributes = 0, unlinked = [], files } = report;
   const how = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
   const note = output.paint('warning', 'note');
   if (withoutSetuid.length > 0)
     output.text(`${note}      without setuid or setgid (${how}): ${firstOf(withoutSetuid)}`);
+  if (withoutAttributes > 0)
+    output.text(
+      `${note}      without their owner, mode or time, which the target does not keep: ` +
+        countOf(withoutAttributes, 'file, folder or link', 'files, folders and links'),
+    );
   if (unlinked.length > 0)
     output.text(`${note}      folders now, where links to elsewhere were: ${firstOf(unlinked)}`);
   const counted = files === undefined ? '' : `${countOf(files, 'file')}, `;

@@ -11,6 +11,7 @@ import {
   openSync,
   utimesSync,
 } from 'node:fs';
+import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
 import { anchored, folderHandle, openPath } from './folder-handle.ts';
 import type { TarEntry } from './tar-records.ts';
@@ -19,30 +20,70 @@ import type { UnpackOptions } from './unpack.ts';
 /** What comes back of who may do what. */
 export type Keep = Pick<UnpackOptions, 'sameOwner' | 'setuid'>;
 
-/** Owner, mode and time of an open file or folder, in this order: a change of owner takes setuid away. */
-export function setAttributes(fd: number, entry: TarEntry, keep: Keep): void {
-  if (keep.sameOwner) fchownSync(fd, entry.uid, entry.gid);
-  fchmodSync(fd, permittedMode(entry.mode, keep));
-  const time = timeForNode(entry.mtimeNs);
-  futimesSync(fd, time, time);
+/** What an entry has got of its attributes. */
+export interface Given {
+  /** Owner, mode (without what was not asked for) and time. */
+  readonly all: boolean;
+  /** setuid and setgid, where it had them. */
+  readonly setuid: boolean;
 }
 
-/** Of a symlink, and not of a file that whoever may write to its folder has put in its place. */
-export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: boolean): void {
+/**
+ * Owner, mode and time of an open file or folder, in this order: a change of owner takes setuid away. What the target
+ * keeps none of shall not keep the rest from coming back.
+ */
+export function setAttributes(fd: number, entry: TarEntry, keep: Keep): Given {
+  const sameOwner = keep.sameOwner && giveOwner(fd, entry, () => fchownSync(fd, entry.uid, entry.gid));
+  const mode = permittedMode(entry.mode, { ...keep, sameOwner });
+  const hasMode = isTaken(() => fchmodSync(fd, mode));
+  const time = timeForNode(entry.mtimeNs);
+  const hasTime = isTaken(() => futimesSync(fd, time, time));
+  return {
+    all: sameOwner === keep.sameOwner && hasMode && hasTime,
+    setuid: (entry.mode & 0o6000) === 0 || (mode === entry.mode && hasMode),
+  };
+}
+
+/**
+ * Of a symlink, and not of a file that whoever may write to its folder has put in its place. Returns whether it has got
+ * all of them.
+ */
+export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: boolean): boolean {
   const time = timeForNode(entry.mtimeNs);
   if (!anchored) {
-    if (sameOwner) lchownSync(systemPath(at), entry.uid, entry.gid);
-    lutimesSync(systemPath(at), time, time);
-    return;
+    const path = systemPath(at);
+    const hasOwner = !sameOwner || isTaken(() => lchownSync(path, entry.uid, entry.gid));
+    return isTaken(() => lutimesSync(path, time, time)) && hasOwner;
   }
   const fd = openSync(systemPath(at), openPath | constants.O_NOFOLLOW);
   try {
-    if (!fstatSync(fd).isSymbolicLink()) return;
+    if (!fstatSync(fd).isSymbolicLink()) return false;
     const { at: link } = folderHandle(fd, at);
-    if (sameOwner) chownSync(link, entry.uid, entry.gid);
-    utimesSync(link, time, time);
+    const hasOwner = !sameOwner || giveOwner(fd, entry, () => chownSync(link, entry.uid, entry.gid));
+    return isTaken(() => utimesSync(link, time, time)) && hasOwner;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Looks at what became of it, since some file systems pass over a change of owner in silence. */
+function giveOwner(fd: number, { uid, gid }: TarEntry, give: () => void): boolean {
+  if (!isTaken(give)) return false;
+  const now = fstatSync(fd);
+  return now.uid === uid && now.gid === gid;
+}
+
+/**
+ * False where the file system keeps no such attribute (FAT, FUSE), a server does not let root give it (NFS), or the
+ * container has no such owner.
+ */
+function isTaken(give: () => void): boolean {
+  try {
+    give();
+    return true;
+  } catch (error) {
+    if (['EPERM', 'EINVAL', 'EOVERFLOW', 'ENOTSUP', 'ENOSYS'].includes(systemCode(error) ?? '')) return false;
+    throw error;
   }
 }
 

@@ -10,21 +10,21 @@ import {
 } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
 import type { TarEntry } from './tar-records.ts';
-import { type Keep, setAttributes } from './unpack-attributes.ts';
+import { type Given, type Keep, setAttributes } from './unpack-attributes.ts';
 
 const pieceBytes = 64 * 1024;
 const zeros = Buffer.alloc(pieceBytes);
 
 /**
- * Writes one new file; what is not complete with all its attributes is removed again. Long runs of zeros become
- * holes, so that a sparse file of a terabyte fits where it came from. Returns which file it is.
+ * Writes one new file; what is not complete with its attributes, as far as the target keeps them, is removed again. Long
+ * runs of zeros become holes, so that a sparse file of a terabyte fits where it came from. Returns which file it is.
  */
 export async function writeFile(
   at: ByteName,
   entry: TarEntry,
   body: AsyncIterable<Uint8Array>,
   keep: Keep,
-): Promise<BigIntStats> {
+): Promise<{ inode: BigIntStats; given: Given }> {
   const path = systemPath(at);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
@@ -39,10 +39,10 @@ export async function writeFile(
     }
     if (position !== entry.sizeBytes) throw new Error(`${position} of ${entry.sizeBytes} bytes arrived`);
     ftruncateSync(fd, position);
-    setAttributes(fd, entry, keep);
-    const stats = fstatSync(fd, { bigint: true });
+    const given = setAttributes(fd, entry, keep);
+    const inode = fstatSync(fd, { bigint: true });
     complete = true;
-    return stats;
+    return { inode, given };
   } finally {
     closeSync(fd);
     if (!complete) discard(at);

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { type BigIntStats, linkSync, lstatSync, symlinkSync } from 'node:fs';
+import { linkSync, lstatSync, symlinkSync } from 'node:fs';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
 import { inside } from './folder-handle.ts';
 import { Inodes } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
-import { permittedMode, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
+import { type Given, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
 import { discard, writeFile } from './unpack-file.ts';
 import { type FoldersOptions, UnpackFolders, moveOver } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
@@ -14,7 +14,14 @@ type Named = TarEntry & { readonly names: readonly ByteName[] };
 
 /** Puts the entries of an archive in their places below the target. */
 export class TreeWriter implements Disposable {
-  readonly result: Unpacked = { files: 0, bytes: 0, skipped: [], withoutSetuid: [], unlinked: [] };
+  readonly result: Unpacked = {
+    files: 0,
+    bytes: 0,
+    skipped: [],
+    withoutSetuid: [],
+    withoutAttributes: 0,
+    unlinked: [],
+  };
   readonly #options: UnpackOptions;
   readonly #folders: UnpackFolders;
   /** A second way down, for the other end of a hard link. */
@@ -69,8 +76,7 @@ export class TreeWriter implements Disposable {
     const byName = [...this.#directories.values()].toSorted((a, b) => compareNames(a.names, b.names));
     for (const entry of byName.toReversed()) {
       attempt(entry, () => {
-        setAttributes(this.#folders.enter(entry.names).fd, entry, this.#options);
-        this.#noteSetuid(entry);
+        this.#note(entry, setAttributes(this.#folders.enter(entry.names).fd, entry, this.#options));
       });
     }
   }
@@ -85,14 +91,14 @@ export class TreeWriter implements Disposable {
     const at = attempt(entry, () => this.#pathOf(entry));
     if (attempt(entry, () => this.#isTaken(at, entry.names))) return this.#skip(textOf(entry.name), sameName);
     try {
-      const inode = this.#options.overwrite
+      const { inode, given } = this.#options.overwrite
         ? await this.#replaceFile(at, entry, body)
         : await writeFile(at, entry, body, this.#options);
       this.#inodes.add(inode);
+      this.#note(entry, given);
     } catch (error) {
       throw failed(entry, error);
     }
-    this.#noteSetuid(entry);
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     this.result.bytes += entry.sizeBytes;
@@ -100,16 +106,20 @@ export class TreeWriter implements Disposable {
   }
 
   /** What is there stays until the new file is whole. */
-  async #replaceFile(at: ByteName, entry: Named, body: AsyncIterable<Uint8Array>): Promise<BigIntStats> {
+  async #replaceFile(
+    at: ByteName,
+    entry: Named,
+    body: AsyncIterable<Uint8Array>,
+  ): ReturnType<typeof writeFile> {
     const draft = draftBeside(at);
-    const inode = await writeFile(draft, entry, body, this.#options);
+    const written = await writeFile(draft, entry, body, this.#options);
     try {
       this.#moveOver(draft, at, entry);
     } catch (error) {
       discard(draft);
       throw error;
     }
-    return inode;
+    return written;
   }
 
   #moveOver(draft: ByteName, at: ByteName, entry: Named): void {
@@ -135,11 +145,13 @@ export class TreeWriter implements Disposable {
 
   #addSymlink(entry: Named): void {
     if (this.#isTaken(this.#pathOf(entry), entry.names)) return this.#skip(textOf(entry.name), sameName);
+    let given = false;
     this.#make(entry, (at) => {
       symlinkSync(systemPath(entry.target ?? ''), systemPath(at));
-      setSymlinkAttributes(at, entry, this.#options.sameOwner);
+      given = setSymlinkAttributes(at, entry, this.#options.sameOwner);
       this.#inodes.add(lstatSync(systemPath(at), { bigint: true }));
     });
+    this.#note(entry, { all: given, setuid: true });
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     return undefined;
@@ -175,9 +187,9 @@ export class TreeWriter implements Disposable {
     return [...this.#written].some((written) => written.startsWith(`${name}/`));
   }
 
-  #noteSetuid(entry: TarEntry): void {
-    if (permittedMode(entry.mode, this.#options) !== entry.mode)
-      this.result.withoutSetuid.push(textOf(entry.name));
+  #note(entry: TarEntry, given: Given): void {
+    if (!given.setuid) this.result.withoutSetuid.push(textOf(entry.name));
+    if (!given.all) this.result.withoutAttributes += 1;
   }
 
   /** What the target can hold none of shall not keep the others from coming back. */
@@ -199,12 +211,12 @@ export class TreeWriter implements Disposable {
 const draftBeside = (at: ByteName): ByteName =>
   `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
 
-/** Whether the file system has no such name, size, kind or link; not, whether it has no such owner, mode or time. */
+/** Whether the file system has no such name, size, kind or link. */
 function isImpossible(cause: unknown): boolean {
   const { code = '', syscall = '' } = cause as NodeJS.ErrnoException;
   if (code === 'EPERM') return syscall === 'link' || syscall === 'symlink';
   const codes = ['ENAMETOOLONG', 'EILSEQ', 'EINVAL', 'EFBIG', 'ENOTSUP', 'ENOSYS', 'EXDEV', 'EMLINK'];
-  return codes.includes(code) && !/chown|chmod|utime/.test(syscall);
+  return codes.includes(code);
 }
 
 const sameName = 'the target takes its name for that of another file of the archive';

@@ -24,6 +24,8 @@ export interface Unpacked {
   skipped: { path: string; reason: string }[];
   /** What came back without its setuid or setgid. */
   withoutSetuid: string[];
+  /** How many files, folders and symlinks the target has not given the owner, mode or time that they were to have. */
+  withoutAttributes: number;
   /** Symlinks that gave way to folders: what was reached through them is not there any more. */
   unlinked: string[];
 }

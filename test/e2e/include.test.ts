@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
   existsSync,
+  lchownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -23,7 +24,7 @@ import { restore } from '../../src/commands/restore.ts';
 import { needs } from '../services/services.ts';
 import { s3Proxy } from '../store/s3-proxy.ts';
 import { pseudoRandom } from '../support/bytes.ts';
-import { launcher } from '../support/cli.ts';
+import { launcher, sealift } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { bucketStore, every2h, makeWorld, type BackupSummary, type World } from '../support/world.ts';
 import { refuses } from './bad-input.ts';
@@ -45,6 +46,7 @@ interface Restored {
   readonly fetchedBytes: number;
   readonly durationSeconds: number;
   readonly withoutSetuid: readonly string[];
+  readonly withoutAttributes: number;
 }
 
 const content = { small: pseudoRandom(10, 10_000), first: pseudoRandom(11, 20_000) };
@@ -63,7 +65,11 @@ function plant({ dir }: World): void {
   put(join(etc, 'z/tool'), 'x', 0o4755);
   put(join(etc, '../srv/www/site.conf'), 'of srv');
   chmodSync(join(etc, 'm'), 0o711);
-  if (isRoot) chownSync(join(etc, 'm'), 33, 34);
+  if (isRoot) {
+    for (const name of ['m', 'z/tool']) chownSync(join(etc, name), 33, 34);
+    lchownSync(join(etc, 'z/link'), 33, 34);
+    chmodSync(join(etc, 'z/tool'), 0o4755);
+  }
   utimesSync(join(etc, 'm'), 1.2e9, 1.2e9);
   using database = new DatabaseSync(join(dir, 'chat.db'));
   database.exec('CREATE TABLE message (body TEXT)');
@@ -199,6 +205,42 @@ test('some files come back', async (t) => {
       assert.equal(modeOf(join(from('with'), 'etc/z/tool')), 0o4755);
     },
   );
+
+  // As on FAT, or on NFS that takes root for nobody.
+  for (const [what, program, ...args] of [
+    ['by a root who may give nothing to others', 'setpriv', '--bounding-set=-chown', '--inh-caps=-chown'],
+    ['in a container without those users', 'unshare', '--user', '--map-root-user'],
+  ] as const)
+    await t.test(
+      `with owners that cannot be given, ${what}: all comes back but setuid, and how many is told`,
+      {
+        skip: (!isRoot || spawnSync(program, [...args, 'true']).status !== 0) && `needs ${program} and root`,
+      },
+      async () => {
+        const restored = (to: string, ...more: string[]) => {
+          const options = [
+            ...including(world, to, 'small.conf', 'z/tool', 'z/link'),
+            '--same-owner',
+            ...more,
+          ];
+          return sealift([...args, launcher, '-c', world.configFile, ...options], {
+            cwd: world.dir,
+            program,
+          });
+        };
+        const { status, stdout, stderr } = await restored(program, '--json');
+        assert.equal(status, 3, stdout + stderr);
+        const summary = JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Restored;
+        assert.deepEqual([summary.files, summary.skipped, summary.withoutAttributes], [3, [], 3]);
+        assert.match(summary.withoutSetuid.join(' '), /^\S+\/z\/tool$/);
+        const back = join(from(program), 'etc');
+        assert.ok(readFileSync(join(back, 'm/small.conf')).equals(content.small));
+        assert.deepEqual([modeOf(join(back, 'z/tool')), modeOf(join(back, 'm'))], [0o755, 0o711]);
+        assert.equal(statSync(join(back, 'm')).mtimeMs, 1.2e12);
+        const text = await restored(`${program}-text`);
+        assert.match(text.stdout, /without their owner, mode or time, .*: 3 files, folders and links\n/);
+      },
+    );
 
   await t.test('over what is there with --force, which is written through no symlink', async () => {
     const target = from('over');

@@ -265,6 +265,7 @@ test('the root of the file system is an entry of its own, and is passed over by 
     bytes: 0,
     skipped: [],
     withoutSetuid: [],
+    withoutAttributes: 0,
     unlinked: [],
   });
 });

@@ -249,6 +249,43 @@ test(
   },
 );
 
+test('a mode that the target does not keep, as FAT no sticky bit, is told, and all comes back', async (t) => {
+  const target = scratch(t);
+  const { fchmodSync: change } = fs;
+  t.mock.method(fs, 'fchmodSync', (fd: number, mode: number) => {
+    if (mode > 0o777) throw Object.assign(new Error('not here'), { code: 'EPERM', syscall: 'fchmod' });
+    change(fd, mode);
+  });
+  syncBuiltinESMExports();
+  try {
+    const tmp: Item = { name: 'tmp', type: 'directory', mode: 0o1777 };
+    const result = await unpack(await tarOf(tmp, { name: 'tmp/file', body: 'x' }), target);
+    assert.deepEqual([result.files, result.withoutAttributes, result.withoutSetuid], [1, 1, []]);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  }
+});
+
+test(
+  'an owner that the target passes over in silence is told, and lends nobody the rights of another',
+  { skip: !isRoot && 'needs root' },
+  async (t) => {
+    const target = scratch(t);
+    t.mock.method(fs, 'fchownSync', () => {});
+    syncBuiltinESMExports();
+    try {
+      const tool: Item = { name: 'tool', mode: 0o4755, uid: nobody, gid: nobody, body: 'x' };
+      const result = await unpack(await tarOf(tool), target, { sameOwner: true, setuid: true });
+      assert.deepEqual([result.withoutAttributes, result.withoutSetuid], [1, ['tool']]);
+    } finally {
+      t.mock.restoreAll();
+      syncBuiltinESMExports();
+    }
+    assert.equal(statSync(join(target, 'tool')).mode & 0o7777, 0o755);
+  },
+);
+
 test('what a link is to replace stays if the link cannot be made', async (t) => {
   const target = scratch(t);
   writeFileSync(join(target, 'a'), 'old');
@@ -558,7 +595,14 @@ test('the same result whatever the pieces in which the archive arrives', async (
       overwrite: false,
     };
     const result = await unpackTree(inPieces(tar, size), target, options);
-    assert.deepEqual(result, { files: 3, bytes: 514, skipped: [], withoutSetuid: [], unlinked: [] });
+    assert.deepEqual(result, {
+      files: 3,
+      bytes: 514,
+      skipped: [],
+      withoutSetuid: [],
+      withoutAttributes: 0,
+      unlinked: [],
+    });
     assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));
   }
 });
