@@ -1,6 +1,6 @@
 import {
+  chmodSync,
   closeSync,
-  fchmodSync,
   fstatSync,
   lstatSync,
   mkdirSync,
@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { type FolderHandle, folderHandle, inside, openFolder } from './folder-handle.ts';
+import { type FolderHandle, folderHandle, inside, openFolder, openWay } from './folder-handle.ts';
 
 export interface FoldersOptions {
   /** Something else gives way to a folder. */
@@ -59,9 +59,7 @@ export class UnpackFolders implements Disposable {
   #step(at: ByteName, names: readonly ByteName[]): FolderHandle {
     const { overwrite, mode = 0o700, isKept, onUnlinked } = this.#options;
     try {
-      const folder = openFolder(at);
-      if (overwrite) makeWritable(folder);
-      return folder;
+      return overwrite ? openWritable(at) : openFolder(at);
     } catch (error) {
       const code = systemCode(error);
       const other = code === 'ENOTDIR' || code === 'ELOOP';
@@ -82,11 +80,18 @@ export class UnpackFolders implements Disposable {
   }
 }
 
-/** A folder of an earlier restore may be read-only even for its owner. Its own entry sets its mode again. */
-function makeWritable({ fd }: FolderHandle): void {
-  const { mode, uid } = fstatSync(fd);
-  const user = process.geteuid?.();
-  if (user !== 0 && user === uid && (mode & 0o300) !== 0o300) fchmodSync(fd, (mode & 0o7777) | 0o300);
+/** A folder of an earlier restore may be closed even to its owner. Its own entry sets its mode again. */
+function openWritable(at: ByteName): FolderHandle {
+  const way = openWay(at);
+  try {
+    const { mode, uid } = fstatSync(way.fd);
+    const user = process.geteuid?.();
+    if (user !== 0 && user === uid && (mode & 0o700) !== 0o700)
+      chmodSync(systemPath(way.at), (mode & 0o7777) | 0o700);
+    return openFolder(inside(way, '.'));
+  } finally {
+    closeSync(way.fd);
+  }
 }
 
 /** Puts what was written aside in its place, at once, whatever is there. What is in a folder is never removed. */

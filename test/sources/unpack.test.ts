@@ -318,24 +318,25 @@ test('existing symlinks are replaced, never written through', async (t) => {
   assert.ok(lstatSync(join(target, 'file')).isFile());
 });
 
-test(
-  'a read-only folder of an earlier restore is written again by its owner',
-  { skip: !isRoot },
-  async (t) => {
+test('a closed folder of an earlier restore is written again by its owner', { skip: !isRoot }, async (t) => {
+  t.after(() => process.seteuid!(0));
+  for (const mode of [0o555, 0o300, 0o1000]) {
     const target = scratch(t);
     const tar = await tarOf(
-      { name: 'shut', type: 'directory', mode: 0o555 },
-      { name: 'shut/file', body: 'new', mode: 0o444 },
+      { name: 'shut/within', type: 'directory', mode },
+      { name: 'shut', type: 'directory', mode },
+      { name: 'shut/within/file', body: 'new', mode: 0o444 },
+      link('shut/again', 'shut/within/file'),
     );
     chownSync(target, nobody, nobody);
     process.seteuid!(nobody);
-    t.after(() => process.seteuid!(0));
     const options = { overwrite: true, sameOwner: false, setuid: false };
     for (let restore = 0; restore < 2; restore++) await unpack(tar, target, options);
-    assert.equal(statSync(join(target, 'shut')).mode & 0o777, 0o555);
     process.seteuid!(0);
-  },
-);
+    for (const name of ['shut', 'shut/within'])
+      assert.equal(statSync(join(target, name)).mode & 0o7777, mode);
+  }
+});
 
 test('a second entry for the same place is an error, and with --force it takes the place alone', async (t) => {
   const tars = {
