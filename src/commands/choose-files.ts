@@ -30,21 +30,32 @@ export async function chooseFiles(
 ): Promise<ChosenStreams> {
   const chosen: ChosenStreams['streams'][number][] = [];
   for (const { snapshot, streams } of choices) {
-    const selections = new Map(streams.map(({ name }) => [name, new TreeSelection(included.covers)]));
-    for await (const { type, stream, ...record } of reader.details(snapshot))
-      if (type === 'entry') selections.get(stream as string)?.add(record);
-    const lacking = new Map([...selections].filter(([, { lacks }]) => lacks));
-    if (lacking.size > 0)
-      for await (const { type, stream, ...record } of reader.details(snapshot))
-        if (type === 'entry') lacking.get(stream as string)?.complete(record);
+    const parts = await partsOf(reader, snapshot, streams, included.covers);
     for (const stream of streams) {
-      const part = selections.get(stream.name)?.part();
+      const part = parts.get(stream.name);
       if (part !== undefined) chosen.push({ snapshot, stream, part });
     }
   }
   const unmatched = included.unmatched();
   if (chosen.length === 0) throw notFound(choices, unmatched);
   return { streams: chosen, unmatched };
+}
+
+/** Of each of these trees what is covered, by the name of its stream; undefined if nothing is. */
+export async function partsOf(
+  reader: StreamReader,
+  snapshot: Snapshot,
+  streams: readonly IndexStream[],
+  covers: (path: string) => boolean,
+): Promise<Map<string, TreePart | undefined>> {
+  const selections = new Map(streams.map(({ name }) => [name, new TreeSelection(covers)]));
+  for await (const { type, stream, ...record } of reader.details(snapshot))
+    if (type === 'entry') selections.get(stream as string)?.add(record);
+  const lacking = new Map([...selections].filter(([, { lacks }]) => lacks));
+  if (lacking.size > 0)
+    for await (const { type, stream, ...record } of reader.details(snapshot))
+      if (type === 'entry') lacking.get(stream as string)?.complete(record);
+  return new Map([...selections].map(([name, selection]) => [name, selection.part()]));
 }
 
 function notFound(choices: readonly Choice[], patterns: readonly string[]): SealiftError {

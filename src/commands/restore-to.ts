@@ -50,7 +50,7 @@ export async function restoreTo(
         setuid,
         overwrite: force,
       };
-      const tree = await unpackTree(item.open(), place, options, item.part).catch((error: unknown) => {
+      const tree = await unpackTree(item.open(), place, options, item).catch((error: unknown) => {
         throw explainTarget(error, folder);
       });
       files += tree.files;

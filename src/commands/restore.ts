@@ -9,7 +9,8 @@ import type { Choice } from '../snapshot/choose.ts';
 import { detailsStream } from '../snapshot/object-key.ts';
 import { includer } from '../sources/files-include.ts';
 import type { TreePart } from '../sources/tree-part.ts';
-import { chooseFiles, type ChosenStreams } from './choose-files.ts';
+import type { FoundContent } from '../sources/unpack.ts';
+import { chooseFiles, partsOf, type ChosenStreams } from './choose-files.ts';
 import { chooseToRestore, parseTime } from './choose-to-restore.ts';
 import { progressForm, type Context, type Outcome } from './context.ts';
 import { createStreamReader, type StreamReader } from './read-streams.ts';
@@ -45,6 +46,8 @@ export interface RestoreItem {
   /** What was chosen with `--include`, if that is not all of it: then `open` gives only this part of the tar. */
   readonly part?: TreePart | undefined;
   open(): AsyncIterable<Uint8Array>;
+  /** These paths of a tree once more: a hard link with the content that it shares. */
+  find(paths: ReadonlySet<string>): Promise<FoundContent | undefined>;
 }
 
 /** Brings data back: streams as files and trees, some files of a tree, a database, or one thing to stdout. */
@@ -99,6 +102,11 @@ export async function restore(
         progress,
         signal,
       ),
+    find: async (paths) => {
+      const parts = await partsOf(reader, snapshot, [stream], (path) => paths.has(path));
+      const found = parts.get(stream.name);
+      return found && { part: found, body: reader.openRanges(snapshot, stream, found.ranges) };
+    },
   }));
   using progress = progressOf(
     'restoring',

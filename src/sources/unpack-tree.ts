@@ -31,6 +31,11 @@ export class TreeWriter implements Disposable {
   readonly #inodes = new Inodes();
   readonly #directories = new Map<ByteName, Named>();
   readonly #symlinks: Named[] = [];
+  /** Names of files that were skipped. */
+  readonly #lost = new Set<ByteName>();
+  /** Hard links to them, by their own names. */
+  readonly #orphans = new Map<ByteName, Named>();
+  #isSecondPass = false;
 
   constructor(target: string, options: UnpackOptions) {
     this.#options = options;
@@ -48,6 +53,7 @@ export class TreeWriter implements Disposable {
     const names = namesOf(entry.name);
     if (typeof names === 'string') return this.#skip(textOf(entry.name), names);
     const named = { ...entry, names };
+    if (this.#isSecondPass && !this.#orphans.delete(names.join('/'))) return undefined;
     if (entry.kind !== 'directory' && names.length === 0)
       return this.#skip(textOf(entry.name), 'has no name');
     try {
@@ -61,8 +67,16 @@ export class TreeWriter implements Disposable {
     return undefined;
   }
 
+  /** The paths of hard links to files that were skipped. From now on only these are added: what has their content. */
+  beginSecondPass(): Set<string> {
+    this.#isSecondPass = true;
+    return new Set([...this.#orphans.values()].map(({ name }) => `/${textOf(name)}`));
+  }
+
   /** Symlinks, then the attributes of folders, those within before those around them. */
   finish(): void {
+    for (const { name } of this.#orphans.values())
+      this.#skip(textOf(name), 'a hard link to a file that was skipped');
     for (const entry of this.#symlinks) {
       try {
         attempt(entry, () => this.#addSymlink(entry));
@@ -89,7 +103,7 @@ export class TreeWriter implements Disposable {
 
   async #addFile(entry: Named, body: AsyncIterable<Uint8Array>): Promise<void> {
     const at = attempt(entry, () => this.#pathOf(entry));
-    if (attempt(entry, () => this.#isTaken(at, entry.names))) return this.#skip(textOf(entry.name), sameName);
+    if (attempt(entry, () => this.#isTaken(at, entry.names))) return this.#lose(entry, sameName);
     try {
       const { inode, given } = this.#options.overwrite
         ? await this.#replaceFile(at, entry, body)
@@ -130,7 +144,10 @@ export class TreeWriter implements Disposable {
   #addLink(entry: Named): void {
     const first = namesOf(entry.target ?? '');
     if (typeof first === 'string' || !this.#written.has(first.join('/'))) {
-      return this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
+      if (typeof first !== 'string' && this.#lost.has(first.join('/')))
+        this.#orphans.set(entry.names.join('/'), entry);
+      else this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
+      return undefined;
     }
     if (attempt(entry, () => this.#isTaken(this.#pathOf(entry), entry.names)))
       return this.#skip(textOf(entry.name), sameName);
@@ -193,9 +210,18 @@ export class TreeWriter implements Disposable {
   }
 
   /** What the target can hold none of shall not keep the others from coming back. */
-  #skipImpossible({ name }: Named, error: unknown): void {
+  #skipImpossible(entry: Named, error: unknown): void {
     if (!(error instanceof SealiftError && isImpossible(error.cause))) throw error;
-    this.#skip(textOf(name), `cannot be made here: ${systemCode(error.cause)}`);
+    const code = systemCode(error.cause);
+    const reason = `cannot be made here: ${code}`;
+    if (code === 'EFBIG') return this.#skip(textOf(entry.name), reason);
+    return this.#lose(entry, reason);
+  }
+
+  /** A file may still come back under another name. */
+  #lose(entry: Named, reason: string): void {
+    if (entry.kind === 'file') this.#lost.add(entry.names.join('/'));
+    this.#skip(textOf(entry.name), reason);
   }
 
   #skip(path: string, reason: string): void {

@@ -15,6 +15,19 @@ export interface UnpackOptions {
   readonly overwrite: boolean;
 }
 
+/** A part of a tar. */
+export interface FoundContent {
+  readonly part: TreePart;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** More of what is known of a tar. */
+export interface TreeAccess {
+  readonly part?: TreePart | undefined;
+  /** The entries with these absolute paths, a hard link with the content that it shares. */
+  readonly find?: (paths: ReadonlySet<string>) => Promise<FoundContent | undefined>;
+}
+
 export interface Unpacked {
   /** Files and links; folders are not counted. */
   files: number;
@@ -36,24 +49,37 @@ export interface Unpacked {
  * archive is damaged; an error of `body` rises as it is. Symlinks come after all files, the attributes of folders at the
  * very end, until when they are closed to others. The target's own attributes stay.
  *
- * With `part`, the tar is that part of a larger one.
+ * With `part`, the tar is that part of a larger one. Where the first name of a file cannot be made, and a hard link to it
+ * can, `find` is asked for the content, which the tar holds under the first name only.
  */
 export async function unpackTree(
   body: AsyncIterable<Uint8Array>,
   target: string,
   options: UnpackOptions,
-  part?: TreePart,
+  { part, find }: TreeAccess = {},
 ): Promise<Unpacked> {
   options.signal.throwIfAborted();
   using tree = openTarget(target, options);
   for (const folder of part?.parents ?? []) await tree.add(folder, textOf(folder.name), nothing());
+  await addAll(tree, body, options.signal, part);
+  const links = tree.beginSecondPass();
+  const found = links.size > 0 ? await find?.(links) : undefined;
+  if (found !== undefined) await addAll(tree, found.body, options.signal, found.part);
+  tree.finish();
+  return tree.result;
+}
+
+async function addAll(
+  tree: TreeWriter,
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+  part: TreePart | undefined,
+): Promise<void> {
   const gate = part?.gate();
-  await readTar(body, options.signal, ({ entry, shownName, dataAt, content }) =>
+  await readTar(body, signal, ({ entry, shownName, dataAt, content }) =>
     tree.add(gate === undefined ? entry : gate.admit(entry, dataAt), shownName, content),
   );
   gate?.end();
-  tree.finish();
-  return tree.result;
 }
 
 // oxlint-disable-next-line require-yield

@@ -27,7 +27,7 @@ import { pseudoRandom } from '../support/bytes.ts';
 import { launcher, sealift } from '../support/cli.ts';
 import { put } from '../support/temporary.ts';
 import { bucketStore, every2h, makeWorld, type BackupSummary, type World } from '../support/world.ts';
-import { refuses } from './bad-input.ts';
+import { needsMounts, refuses, underMounts } from './bad-input.ts';
 
 const isRoot = process.geteuid?.() === 0;
 
@@ -253,6 +253,48 @@ test('some files come back', async (t) => {
     assert.ok(lstatSync(join(target, 'etc/m')).isDirectory());
     assert.deepEqual(readdirSync(join(world.dir, 'victim')), []);
   });
+});
+
+test('a hard link gets the content whose first name the target does not have', needsMounts, async (t) => {
+  const jobs = { all: { schedule: every2h, sources: [{ name: 'tree', kind: 'files', paths: ['tree'] }] } };
+  const world = await makeWorld(t, { jobs });
+  const tree = join(world.dir, 'tree');
+  for (const folder of ['D', 'd', 'e', 'f']) mkdirSync(join(tree, folder), { recursive: true });
+  for (const folder of ['D', 'd']) put(join(tree, folder, 'file'), folder, 0o640);
+  for (const name of ['e/again', 'e/further', 'f/link']) linkSync(join(tree, 'd/file'), join(tree, name));
+  put(join(tree, 'f/last'), 'last', 0o600);
+  utimesSync(join(tree, 'e'), 1.2e9, 1_200_000_000.25);
+  await world.json('backup');
+  // A folder of two names, in place of a file system that knows no upper and lower case.
+  const prepared = ['all', 'some'].map((to) => join(world.dir, to, 'tree', tree));
+  for (const at of prepared)
+    for (const folder of ['D', 'd']) mkdirSync(join(at, folder), { recursive: true });
+  const mounts = prepared.map((at) => `mount --bind ${at}/D ${at}/d`);
+  const mounted = await underMounts(t, mounts.join('\n'));
+  const restored = async (to: string, ...patterns: string[]) => {
+    const args = ['-c', world.configFile, ...including(world, to, ...patterns), '--force', '--json'];
+    const { status, stdout, stderr } = await mounted(args, { cwd: world.dir });
+    assert.equal(status, 3, stderr);
+    return JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Restored;
+  };
+  const told = /^\S+\/d\/file: the target takes its name for that of another file of the archive$/;
+
+  const all = await restored('all');
+  assert.match(all.skipped.join('\n'), told);
+  assert.equal(all.files, 5);
+  const back = join(world.dir, 'all/tree', tree);
+  assert.deepEqual(
+    ['D/file', 'e/again', 'f/last'].map((name) => readFileSync(join(back, name), 'utf8')),
+    ['D', 'd', 'last'],
+  );
+  assert.equal(statSync(join(back, 'e')).mtimeMs, 1.2e12 + 250);
+  const { ino, mode, nlink } = statSync(join(back, 'e/again'));
+  assert.deepEqual([mode & 0o777, nlink], [0o640, 3]);
+  for (const name of ['e/further', 'f/link']) assert.equal(statSync(join(back, name)).ino, ino);
+
+  const some = await restored('some', 'file', 'f');
+  assert.match(some.skipped.join('\n'), told);
+  assert.equal(readFileSync(join(world.dir, 'some/tree', tree, 'f/link'), 'utf8'), 'd');
 });
 
 test('the files of a snapshot are listed, all or those that match', async (t) => {
