@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { SealiftError, systemCode } from '../errors.ts';
+import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { feedProcess, type SystemUser, ToolFailure } from '../process.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
 import { clearFolder, findFolder, type FoundFolder, keepOpen } from './find-folder.ts';
@@ -28,6 +28,7 @@ import {
   slapProgram,
   wholeLdif,
 } from './ldap-server.ts';
+import { inOrder } from './load-failure.ts';
 import { hasOpenIn, isSame, type Process, processesNamed } from './processes.ts';
 import type { LoadContext, Loader, LoadStream } from './source.ts';
 import { readSmall } from './small-body.ts';
@@ -61,6 +62,25 @@ interface Making {
  * aside under another name, which is told. What fails or is interrupted is undone: all is as it was.
  */
 export async function loadLdap(
+  into: string,
+  streams: readonly LoadStream[],
+  context: Pick<LoadContext, 'force' | 'signal'>,
+): Promise<{ lines: string[] }> {
+  try {
+    return await load(into, streams, context);
+  } catch (error) {
+    if (!(error instanceof SuppressedError)) throw error;
+    const [first, ...others] = inOrder(error);
+    throw new SealiftError('restore-failed', `not all could be undone: ${others.map(messageOf).join('; ')}`, {
+      hint: `why the load failed: ${sentenceOf(first).replace(allUndone, '')}`,
+      cause: error,
+    });
+  }
+}
+
+const allUndone = 'loading failed, and all is as it was: ';
+
+async function load(
   into: string,
   streams: readonly LoadStream[],
   { force, signal }: Pick<LoadContext, 'force' | 'signal'>,
@@ -216,6 +236,7 @@ function setAside(
   const name = names[0]!;
   const asideName = `${name}.before-restore-${randomBytes(3).toString('hex')}`;
   const [at, aside] = [name, asideName].map((entry) => systemPath(inside(around, entry)));
+  const shown = textOf(join(realpathSync.native(around.at, 'latin1'), asideName));
   const { uid, gid, mode } = fstatSync(previous.fd);
   try {
     renameSync(at!, aside!);
@@ -226,12 +247,23 @@ function setAside(
       cause,
     });
   }
-  making.undo.defer(() => renameSync(aside!, at!));
+  making.undo.defer(() => putBack(aside!, at!, `what was in ${path} is in ${shown}`));
   const folder = makeNew(around, name, 0o700, making);
   chownSync(folder.at, uid, gid);
   chmodSync(folder.at, mode & 0o7777);
   give(folder, making);
-  return textOf(join(realpathSync.native(around.at, 'latin1'), asideName));
+  return shown;
+}
+
+/** Where slapd's user, or another, has put something in the place meanwhile, who restores has to know where the data is. */
+function putBack(aside: string | Buffer, at: string | Buffer, where: string): void {
+  try {
+    renameSync(aside, at);
+  } catch (cause) {
+    throw new SealiftError('restore-failed', `${where} and could not be put back: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
 }
 
 /** Makes a folder if there is none, and sees to it that slapd can write to it. */
@@ -306,7 +338,7 @@ async function add(
   } catch (error) {
     const explained = explain(error, what);
     if (!(explained instanceof SealiftError && explained.cause instanceof ToolFailure)) throw error;
-    throw new SealiftError('restore-failed', `loading failed, and all is as it was: ${explained.message}`, {
+    throw new SealiftError('restore-failed', `${allUndone}${explained.message}`, {
       hint: explained.hint,
       cause: explained.cause,
     });

@@ -16,3 +16,7 @@ export const failedLoad =
       { hint: error.hint, cause: error.cause },
     );
   };
+
+/** What was thrown, and then what was thrown in undoing it. */
+export const inOrder = (error: unknown): unknown[] =>
+  error instanceof SuppressedError ? [error.suppressed, error.error].flatMap(inOrder) : [error];

@@ -4,6 +4,7 @@ import { countOf } from '../count-of.ts';
 import { messageOf, SealiftError } from '../errors.ts';
 import { output } from '../process.ts';
 import { isAtLeast } from './at-least.ts';
+import { inOrder } from './load-failure.ts';
 import { command, describe, explain, info, redisCli, type Server } from './redis-connection.ts';
 import { RedisMaster } from './redis-master.ts';
 import { checkToLoad } from './redis.ts';
@@ -191,10 +192,6 @@ async function say(
     { hint: `the login has to be allowed CONFIG and REPLICAOF; or ${byFile}` },
   );
 }
-
-/** What was thrown, and then what was thrown in undoing it. */
-const inOrder = (error: unknown): unknown[] =>
-  error instanceof SuppressedError ? [error.suppressed, error.error].flatMap(inOrder) : [error];
 
 /** Adds what the server is after a load that failed. */
 async function withState(

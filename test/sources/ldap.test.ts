@@ -431,6 +431,35 @@ suite('ldap', { skip: withoutServices }, () => {
   );
 
   test(
+    'where a load fails and what was there cannot be put back, it is told where that is, and why the load failed',
+    { skip: !isRoot },
+    async () => {
+      await underSlapds(async (data, streams) => {
+        await mkdir(data);
+        await writeFile(join(data, 'old'), 'old');
+        const last = streams.at(-1)!;
+        async function* attacked() {
+          yield* last.open();
+          renameSync(data, `${data}-away`);
+          await mkdir(join(data, 'full'), { recursive: true });
+          throw new Error('the segment is damaged');
+        }
+        const attempt = loadLdap(
+          `ldap:${slapd.config}`,
+          [...streams.slice(0, -1), { ...last, open: attacked }],
+          loading({ force: true }),
+        );
+        const where =
+          /not all could be undone: .*what was in \S+\/data is in (\S+) and could not be put back/;
+        await assert.rejects(attempt, failsWith('restore-failed', where, /the segment is damaged/));
+        const [, aside] = where.exec(await attempt.then(String, (error: Error) => error.message))!;
+        assert.deepEqual(readdirSync(aside!), ['old']);
+        assert.ok(!existsSync(slapd.config));
+      });
+    },
+  );
+
+  test(
     'where a load fails, nothing is removed through a link that has taken the place of a folder',
     { skip: !isRoot },
     async () => {
