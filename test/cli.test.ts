@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, cpSync, mkdirSync, readdirSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { checkoutLauncher, launcher, sealift } from './support/cli.ts';
@@ -144,7 +153,7 @@ function fakeNode(folder: string, version: string): string {
   return put(join(folder, 'node'), script, 0o755);
 }
 
-const shellPath = ['sh', 'readlink', 'dirname']
+const shellPath = ['sh', 'readlink', 'dirname', 'mkdir', 'rm']
   .map((name) => dirname(execFileSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).trim()))
   .join(':');
 
@@ -210,6 +219,10 @@ test('what Node.js compiled is kept beside the program, for its owner alone', (t
   if (process.getuid?.() !== 0) return;
   chownSync(folder, 65534, 65534);
   assert.equal(cacheUsed(), 'undefined', "another's could hold anything");
+  rmSync(folder, { recursive: true });
+  chownSync(root, 65534, 65534);
+  assert.equal(cacheUsed(), 'undefined');
+  assert.equal(existsSync(folder), false, 'they could not remove it');
 });
 
 test('with nothing but an old node, the launcher says what is needed and ends with 2', (t) => {
