@@ -225,6 +225,17 @@ test('what Node.js compiled is kept beside the program, for its owner alone', (t
   assert.equal(existsSync(folder), false, 'they could not remove it');
 });
 
+test('what Node.js began to keep when the disk was full goes at the next start', (t) => {
+  const root = packageFolder(t);
+  fakeNode(join(root, 'path'), 'v24.0.0');
+  const folder = join(root, '.compiled', 'v24.0.0-x64-0123abcd-0');
+  const kept = ['0123abcd', 'notes.txt'];
+  mkdirSync(folder, { recursive: true });
+  for (const name of [...kept, '0123abcd.AbC123', '4567cdef.XyZ789']) put(join(folder, name), '');
+  assert.equal(launch(root, join(root, 'path')).status, 0);
+  assert.deepEqual(readdirSync(folder).toSorted(), kept);
+});
+
 test('with nothing but an old node, the launcher says what is needed and ends with 2', (t) => {
   const root = packageFolder(t);
   fakeNode(join(root, 'path'), 'v22.11.0');
