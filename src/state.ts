@@ -115,7 +115,7 @@ function parseSecret(path: string, bytes: Buffer): Uint8Array {
 }
 
 async function makeFolders(dir: string): Promise<void> {
-  for (const name of ['sequence', 'journal', 'mounted', 'cache']) await makeFolder(join(dir, name), 0o700);
+  for (const name of ['sequence', 'journal', 'cache']) await makeFolder(join(dir, name), 0o700);
 }
 
 function keepExisting(error: unknown): void {

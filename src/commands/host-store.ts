@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { realpath, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { rfc3339, type Clock } from '../clock.ts';
-import { replaceFile } from '../durable.ts';
+import { makeFolder, replaceFile } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
@@ -103,8 +103,10 @@ export async function rememberMount({ store, config, state }: HostSession): Prom
   if (config.store.kind !== 'directory') return;
   const file = state.mountedFile(store.address);
   const isMounted = await isMountRoot(config.store.path);
-  if (isMounted && !existsSync(file)) await replaceFile(file, `${store.address}\n`, 0o600);
-  if (!isMounted) await rm(file, { force: true });
+  if (!isMounted) return rm(file, { force: true });
+  if (existsSync(file)) return;
+  await makeFolder(dirname(file), 0o700);
+  await replaceFile(file, `${store.address}\n`, 0o600);
 }
 
 /** Another device than the folder that it lies in. */

@@ -69,6 +69,26 @@ test(
 );
 
 test(
+  'a state folder as older versions left it, on a disk with no room for anything more, is enough for a backup',
+  needsMounts,
+  async (t) => {
+    const { world, nothingLost } = await hostWithSnapshot(t);
+    const state = join(world.dir, 'state');
+    rmSync(join(state, 'mounted'), { recursive: true, force: true });
+    const full = await underMounts(
+      t,
+      `cp -a ${state} ${state}-before
+      mount -t tmpfs -o nr_inodes=30,mode=700 none ${state}
+      cp -a ${state}-before/. ${state}
+      i=0; while touch ${state}/fill-$i; do i=$((i+1)); done`,
+    );
+    const { status, stderr } = await full(['-c', world.configFile, 'backup'], { cwd: world.dir });
+    assert.equal(status, 0, stderr);
+    await nothingLost();
+  },
+);
+
+test(
   'a store that is mounted read-only refuses backups, and lists, verifies and restores',
   needsMounts,
   async (t) => {
