@@ -13,7 +13,7 @@ import { lookAtBucket } from './bucket.ts';
 import type { Context } from './context.ts';
 import type { Checkup } from './doctor-checkup.ts';
 import type { Identity } from './doctor-host.ts';
-import { lostSnapshots, readOwnHost } from './host-store.ts';
+import { lostSnapshots, readOwnHost, refuseBareFolder } from './host-store.ts';
 import { trustOf } from './trusted.ts';
 
 /** What the removal of the probe may take, also after Ctrl-C. */
@@ -36,7 +36,7 @@ export async function checkStore(
   if (!now) return;
   checkClock(checkup, store, now, context.clock());
   if (identity) {
-    // Into the folder of another machine nothing is written (rule R10).
+    // Into the folder of another machine nothing is written (rule R10), nor into that below a mount.
     if (await checkOwnSnapshots(checkup, store, config, identity, now, context))
       await checkRights(checkup, store, identity.host, now, config, context);
   }
@@ -57,7 +57,7 @@ function checkClock(checkup: Checkup, store: Store, now: Date, local: Date): voi
   }
 }
 
-/** Whether the folder of this host is its own. */
+/** Whether the store is the right one, and the folder of this host in it its own. */
 async function checkOwnSnapshots(
   checkup: Checkup,
   store: Store,
@@ -67,6 +67,7 @@ async function checkOwnSnapshots(
   { signal }: Context,
 ): Promise<boolean> {
   const contents = await checkup.attempt('store', store.address, async () => {
+    await refuseBareFolder({ store, config, state, host }, signal);
     const trusted = (await trustOf(config)).get(host) ?? [];
     const cache = openIndexCache(state.cacheDir, store.address);
     return readOwnHost({ store, host, trusted, hostKey, config, cache }, { signal, now });

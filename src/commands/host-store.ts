@@ -78,23 +78,24 @@ export async function readOwnHost(
   return { listing, snapshots, unreadable };
 }
 
+type WithState = Pick<HostSession, 'store' | 'config' | 'state' | 'host'>;
+
 /**
  * The folder below a mount that is not there looks like a new store. Throws `store-not-found` if that is what the store
- * would be: its path was the root of a mount when this host last committed, is none now, and has nothing of this host.
+ * would be: its path was the root of a mount when this host last committed, is none now, and has no snapshot of this host.
  */
 export async function refuseBareFolder(
-  { store, config, state, host }: HostSession,
+  { store, config, state, host }: WithState,
   signal: AbortSignal,
 ): Promise<void> {
   if (config.store.kind !== 'directory') return;
   const { path } = config.store;
   const file = state.mountedFile(store.address);
-  if (!existsSync(file) || (await isMountRoot(path)) || (await store.folders('', signal)).includes(host))
-    return;
+  if (!existsSync(file) || (await isMountRoot(path)) || (await hasSnapshot(store, host, signal))) return;
   throw new SealiftError(
     'store-not-found',
-    `nothing is mounted at the store ${path}, and the folder there holds nothing of host ${host}`,
-    { hint: `Is the disk mounted? If the folder itself is to be the store from now on: rm ${file}` },
+    `nothing is mounted at the store ${path}, and the folder there holds no snapshot of host ${host}`,
+    { hint: `Is the disk mounted? If the folder itself is to be the store from now on: rm '${file}'` },
   );
 }
 
@@ -107,6 +108,12 @@ export async function rememberMount({ store, config, state }: HostSession): Prom
   if (existsSync(file)) return;
   await makeFolder(dirname(file), 0o700);
   await replaceFile(file, `${store.address}\n`, 0o600);
+}
+
+/** The folder alone tells nothing: doctor leaves one, and so does a run that failed. */
+async function hasSnapshot(store: Store, host: string, signal: AbortSignal): Promise<boolean> {
+  const listing = await listHost(store, host, signal);
+  return [...listing.values()].some(({ index }) => index !== undefined);
 }
 
 /** Another device than the folder that it lies in. */

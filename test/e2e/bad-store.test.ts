@@ -47,13 +47,20 @@ test(
     };
     await succeeds(disk);
 
-    await refuses(world, ['backup'], {
+    const refusal = {
       exit: 10,
       code: 'store-not-found',
-      says: /nothing is mounted at the store \S+\/store, and the folder there holds nothing of host/,
-      hint: /mounted\?.*: rm \S+\/mounted\/[0-9a-f]{16}$/,
-    });
+      says: /nothing is mounted at the store \S+\/store, and the folder there holds no snapshot of host/,
+      hint: /mounted\?.*: rm '\S+\/mounted\/[0-9a-f]{16}'$/,
+    };
+    await refuses(world, ['backup'], refusal);
+    const doctor = await world.run('doctor');
+    assert.equal(doctor.status, 3);
+    assert.match(doctor.stdout, refusal.says);
     assert.deepEqual(readdirSync(store), ['.tmp'], 'where the file lay that told the time');
+    mkdirSync(join(store, 'h1')); // as a run leaves it that failed
+    await refuses(world, ['backup'], refusal);
+    rmSync(join(store, 'h1'), { recursive: true });
     await succeeds(another);
     await succeeds(disk);
 
