@@ -2,9 +2,9 @@ import { release } from '../memory.ts';
 import { longestSegmentBytes } from './chunker.ts';
 
 /**
- * Memory that a segment is gathered in, handed to a worker thread and handed back by it: with no copy, and nothing for
- * the garbage collector. (Shared memory would not have to be handed about, but V8 copies into it at a fifth of the
- * speed unless both sides are aligned.)
+ * Memory that a segment is gathered in, handed to a worker thread and handed back by it, a large one only until it is
+ * sealed: with no copy, and nothing for the garbage collector. (Shared memory would not have to be handed about, but V8
+ * copies into it at a fifth of the speed unless both sides are aligned.)
  */
 export interface Slab {
   /** Address space for a long segment; the system gives memory only to what is written. */

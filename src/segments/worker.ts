@@ -12,7 +12,8 @@ import { filled, isLarge, type Slab } from './slabs.ts';
 
 /**
  * What a worker thread does for the pool. Tasks carry all that they need: workers know no run and no host. The slab of
- * a segment is transferred to the thread and comes back with the answer; so are objects and opened plaintext.
+ * a segment is transferred to the thread and comes back with the answer, unless it is given up there; so are objects and
+ * opened plaintext.
  */
 export type Task =
   | { readonly type: 'identify'; readonly slab: Slab; readonly idKey: Uint8Array }
