@@ -16,12 +16,12 @@ const root = join(import.meta.dirname, '..');
 /** As the package ships it; the launcher sets the same options and variables. */
 const options = '--disable-warning=ExperimentalWarning --max-semi-space-size=8';
 const program = `${process.execPath} ${options} ${join(root, 'dist', 'main.js')}`;
-const launcherEnv = { MALLOC_MMAP_THRESHOLD_: '1048576', NODE_COMPILE_CACHE: join(root, '.compiled') };
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
 
 const dir = mkdtempSync(join(tmpdir(), 'sb-'));
+const launcherEnv = { MALLOC_MMAP_THRESHOLD_: '1048576', NODE_COMPILE_CACHE: join(dir, 'compiled') };
 const config = join(dir, 'sealift.yaml');
 const sealift = `${program} -c ${config} -q`;
 const gnupgHome = join(dir, 'gpg');
