@@ -3,9 +3,10 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { makeFolder } from '../durable.ts';
-import { SealiftError, systemCode } from '../errors.ts';
+import { SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { release } from '../memory.ts';
 import { formatSize } from '../output.ts';
+import { output } from '../process.ts';
 import { bytesOf, textOf } from '../sources/byte-name.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { UnpackFolders } from '../sources/unpack-folders.ts';
@@ -73,6 +74,7 @@ export async function restoreTo(
       restored.push(`${file}  (${formatSize(size)})`);
     }
   }
+  await settle(context, target);
   return {
     restored,
     skipped,
@@ -83,6 +85,25 @@ export async function restoreTo(
     unlinked,
     nextSteps: nextSteps(streams, access),
   };
+}
+
+/**
+ * What is said to be restored is on its disk. Once for its whole file system (syncfs): for 20,000 files that takes 0.4 s,
+ * and one after the other 3 to 18. A `sync` that knows no such thing, or is not there, leaves it to the system.
+ */
+async function settle({ signal, log }: Context, target: string): Promise<void> {
+  try {
+    await output({ argv: ['sync', '-f', target] }, signal);
+  } catch (error) {
+    if (/Input\/output error|No space left|quota exceeded/i.test(sentenceOf(error)))
+      throw new SealiftError(
+        'restore-failed',
+        `the file system of ${target} lost what was written: ${sentenceOf(error)}`,
+        { hint: 'Look at its disk (dmesg), and restore again.', cause: error },
+      );
+    signal.throwIfAborted();
+    log.debug({ err: error }, `${target} was not synced`);
+  }
 }
 
 /** Another tree that goes into the same folder. */
