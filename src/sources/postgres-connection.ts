@@ -188,8 +188,16 @@ export const psqlEncoding = { PGCLIENTENCODING: 'UTF8' };
 export const psqlScript = (statements: readonly string[]): string =>
   ['SET standard_conforming_strings = on', ...statements].map((statement) => `${statement};\n`).join('');
 
-/** The answer to a query that yields one JSON value. */
-export async function ask(
+/**
+ * The answer to a query that yields one JSON value. Whoever may make functions in a database could give them the names of
+ * the server's own, with arguments that fit better, and the login, which may be a superuser, would run them: only the
+ * server's own are found (CVE-2018-1058). Within the one transaction, as a pooler passes the connection on.
+ */
+export const ask = (server: Server, database: string, query: string, signal: AbortSignal): Promise<unknown> =>
+  askByOwnPath(server, database, `SET LOCAL search_path = ''; ${query}`, signal);
+
+/** For a query about the login's own search path. It has to name the schema of each function, and use no operator. */
+export async function askByOwnPath(
   server: Server,
   database: string,
   query: string,

@@ -1,4 +1,4 @@
-import { ask, type Server } from './postgres-connection.ts';
+import { ask, askByOwnPath, type Server } from './postgres-connection.ts';
 
 /**
  * A pattern of table names as psql and pg_dump have it. One that names a database is for that database alone.
@@ -90,7 +90,8 @@ export async function inspectExcludes(
     ({ text, schemaRegex, nameRegex, whole }) =>
       `(${literal(text)}, ${schemaRegex === undefined ? 'NULL' : literal(schemaRegex)}, ${literal(nameRegex)}, ${whole})`,
   );
-  const found = (await ask(server, database, query(rows), signal)) as {
+  const path = (await askByOwnPath(server, database, ownPath, signal)) as string[];
+  const found = (await ask(server, database, query(rows, path), signal)) as {
     used: string[];
     rowless: string[];
     needed: { saved: string; how: string; excluded: string; whole: boolean }[];
@@ -110,14 +111,22 @@ export async function inspectExcludes(
 
 const literal = (text: string): string => `E'${text.replace(/[\\']/g, '$&$&')}'`;
 
+/** Where a name without a schema is looked for, in order. */
+const ownPath = 'SELECT pg_catalog.to_json(pg_catalog.current_schemas(true))';
+
 /** Which tables match, as pg_dump decides it; and what refers to one of them from outside. */
-const query = (rows: readonly string[]): string => `
+const query = (rows: readonly string[], path: readonly string[]): string => `
   WITH pattern (text, schema, name, whole) AS (VALUES ${rows.join(', ')}),
+  visible AS (
+    SELECT DISTINCT ON (c.relname) c.oid FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN unnest(ARRAY[${path.map(literal).join(', ')}]) WITH ORDINALITY p (schema, place) ON n.nspname = p.schema
+    ORDER BY c.relname, p.place),
   matching AS (
     SELECT c.oid, p.text, p.whole, c.relkind FROM pattern p JOIN pg_catalog.pg_class c ON c.relname ~ p.name COLLATE pg_catalog.default
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'S', 'v', 'm', 'f', 'p')
-    AND CASE WHEN p.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+    AND CASE WHEN p.schema IS NULL THEN c.oid IN (SELECT oid FROM visible)
       ELSE n.nspname ~ p.schema COLLATE pg_catalog.default END),
   excluded AS (SELECT oid, bool_or(whole) AS whole FROM matching GROUP BY oid),
   needed AS (

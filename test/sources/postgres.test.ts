@@ -212,6 +212,9 @@ async function leftOut(patterns: string[]): Promise<Record<string, string[]>> {
   });
   return Object.fromEntries(pairs);
 }
+/** The body of a function that tells who has run it. */
+const runs = (what: string) =>
+  `LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.runs VALUES (current_user); RETURN ${what}; END $$`;
 const patternsOf = (patterns: string[]) => ({ tables: patterns.map(parsePattern), data: [] });
 
 const expectations: Record<string, string[]> = {
@@ -382,6 +385,29 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'ALTER ROLE postgres SET array_nulls = off');
     await assert.rejects(loadPostgres(into(server, 'prepared'), saved, loading()), refused);
     await psql(server, 'postgres', 'ALTER ROLE postgres RESET array_nulls');
+  });
+
+  test('functions that somebody made in a database are not run by the login, who may be a superuser', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE trap OWNER owner');
+    await psql(
+      server,
+      'trap',
+      `SET ROLE owner; CREATE TABLE runs (who text); CREATE TABLE plain ();
+       CREATE FUNCTION first(text, text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+       CREATE FUNCTION as_json(text) RETURNS json ${runs(`'[]'::json`)};
+       CREATE AGGREGATE json_agg(text) (sfunc = first, stype = text, finalfunc = as_json);
+       CREATE FUNCTION to_json(boolean) RETURNS json ${runs(`'false'::json`)};
+       CREATE FUNCTION to_json(text) RETURNS json ${runs('pg_catalog.to_json($1)')};
+       CREATE FUNCTION is_same(oid, regclass) RETURNS boolean ${runs('true')};
+       CREATE OPERATOR = (leftarg = oid, rightarg = regclass, function = is_same)`,
+    );
+    const run = newRun();
+    const config = onSocket({ databases: ['trap'], globals: false, excludeTables: ['plain', 'runs'] });
+    const saved = await save(config, run);
+    assert.deepEqual(run.problems, []);
+    await assert.rejects(loadPostgres(into(server, 'trap'), saved, loading()), failsWith('target-exists'));
+    assert.equal(await psql(server, 'trap', 'SELECT count(*) FROM runs'), '0');
+    await psql(server, 'postgres', 'DROP DATABASE trap');
   });
 
   test('an interruption while a database is made leaves none behind', async () => {
@@ -949,9 +975,9 @@ suite('postgres', { skip: withoutServices }, () => {
       assert.deepEqual(
         texts.map((text) => /: (.*), of which nothing/.exec(text)?.[1]),
         [
-          '"Order" refers by a foreign key to customer',
-          'log_1 is a part of log',
-          'names is a view of customer',
+          'public."Order" refers by a foreign key to public.customer',
+          'public.log_1 is a part of public.log',
+          'public.names is a view of public.customer',
         ],
       );
       await assert.rejects(
@@ -959,7 +985,10 @@ suite('postgres', { skip: withoutServices }, () => {
         failsWith('restore-failed', /relation "public\.\w+" does not exist/, /excluded from the dump/),
       );
       const rows = await needing({ excludeTableData: ['customer'] });
-      assert.match(texts.join(), /^database "shop": "Order" refers .* customer, of which no row is saved/);
+      assert.match(
+        texts.join(),
+        /^database "shop": public."Order" refers .* public.customer, of which no row is saved/,
+      );
       await assert.rejects(
         loadPostgres(into(server, 'shop3'), rows, loading()),
         failsWith('restore-failed', /violates foreign key/, /excluded from the dump/),
@@ -992,11 +1021,11 @@ suite('postgres', { skip: withoutServices }, () => {
       assert.deepEqual(
         texts.map((text) => /: (.*), of which nothing/.exec(text)?.[1]),
         [
-          'column access of table pages needs acl',
-          'column more of table pages needs acl',
-          'default value for column n of table pages needs numbers',
-          'function count_acl() needs acl',
-          'policy p on table pages needs acl',
+          'column access of table public.pages needs public.acl',
+          'column more of table public.pages needs public.acl',
+          'default value for column n of table public.pages needs public.numbers',
+          'function public.count_acl() needs public.acl',
+          'policy p on table public.pages needs public.acl',
         ],
       );
       await assert.rejects(
