@@ -86,6 +86,7 @@ export async function loadPostgres(
   });
   const { facts, maintenance } = await look(server, targets, signal);
   for (const target of targets) {
+    refuseLongName(target, facts);
     await refuseToOverwrite(target, facts);
     await refuseToAlter(target, facts, maintenance);
   }
@@ -119,6 +120,7 @@ interface Target {
 interface Facts {
   readonly major: number;
   readonly superuser: boolean;
+  readonly longestNameBytes: number;
   readonly databases: readonly string[];
 }
 
@@ -146,6 +148,7 @@ async function look(
     SELECT json_build_object(
       'major', current_setting('server_version_num')::int / 10000,
       'superuser', (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+      'longestNameBytes', current_setting('max_identifier_length')::int,
       'databases', (SELECT json_agg(datname) FROM pg_catalog.pg_database))`;
   let first: unknown;
   for (const maintenance of new Set(['postgres', 'template1', ...targets.map(({ name }) => name)])) {
@@ -157,6 +160,17 @@ async function look(
     }
   }
   throw first;
+}
+
+/** The server itself would cut it without an error, and make or fill a database of another name. */
+function refuseLongName({ server, name }: Target, { longestNameBytes }: Facts): void {
+  const bytes = Buffer.byteLength(name);
+  if (bytes <= longestNameBytes) return;
+  throw new SealiftError(
+    'usage',
+    `${describe(server)} takes names of ${longestNameBytes} bytes, and ${JSON.stringify(name)} has ${bytes}`,
+    { hint: 'give the database a shorter name in the URL' },
+  );
 }
 
 /** 16384 is the first number that PostgreSQL gives to an object of a user. */

@@ -98,10 +98,11 @@ async function streams(
   const dumps = names.map((name, i): SourceStream => {
     const { settings } = gaps[i]!;
     const isThere = facts.databases.some((one) => one.name === name);
-    const refused = settings.length === 0 ? undefined : passesOverDamage(server, name, settings);
+    const passes = settings.length === 0 ? undefined : passesOverDamage(server, name, settings);
+    const refused = isThere ? passes : notThere(name);
     return {
       file: fileName(name, '.dump'),
-      lacks: isThere ? refused && [refused.message] : [`there is no database ${JSON.stringify(name)}`],
+      lacks: refused && [refused.message],
       async *open({ signal }) {
         if (refused !== undefined) throw refused;
         yield* dump(server, pgDump.path, name, excludesOf(excludes, name), signal);
@@ -200,6 +201,10 @@ async function lookAtExcludes(
         : `the pattern ${text} matches no table of ${describe(server)}`,
     );
 }
+
+/** Said here, because the server itself takes a name that is too long for what it begins with: another database. */
+const notThere = (database: string): SealiftError =>
+  new SealiftError('source-unavailable', `there is no database ${JSON.stringify(database)}`);
 
 const passesOverDamage = (server: Server, database: string, settings: readonly string[]): SealiftError =>
   new SealiftError(

@@ -582,13 +582,34 @@ suite('postgres', { skip: withoutServices }, () => {
     const config = onSocket({ databases: ['gone', 'postgres'], globals: false });
     const [gone, there] = await postgresSource(config).streams(run);
     assert.ok(gone && there);
-    assert.match(gone.lacks?.[0] ?? '', /no database "gone"/);
+    assert.match(gone.lacks?.[0] ?? '', /there is no database "gone"/);
     assert.equal(there.lacks, undefined);
     await assert.rejects(
       Array.fromAsync(gone.open(run)),
-      failsWith('source-unavailable', /database "gone".*does not exist/),
+      failsWith('source-unavailable', /there is no database "gone"/),
     );
     assert.ok((await Array.fromAsync(there.open(run))).length > 0);
+  });
+
+  test('a name that the server would cut stands for no other database, and makes none', async () => {
+    const longest = 'ü'.repeat(31) + 'x';
+    await psql(server, 'postgres', `CREATE DATABASE ${longest}`);
+    const [stream] = await postgresSource(onSocket({ databases: [`${longest}y`], globals: false })).streams(
+      newRun(),
+    );
+    assert.ok(stream);
+    await assert.rejects(Array.fromAsync(stream.open(newRun())), failsWith('source-unavailable', /xy"/));
+    const saved = await saveOne(longest);
+    await psql(server, 'postgres', `DROP DATABASE ${longest}`);
+    for (const force of [false, true])
+      await assert.rejects(
+        loadPostgres(into(server, `${longest}y`), saved, loading({ force })),
+        failsWith('usage', /names of 63 bytes, and "ü+xy" has 64/),
+      );
+    assert.equal(
+      await psql(server, 'postgres', `SELECT count(*) FROM pg_database WHERE datname LIKE 'üü%'`),
+      '0',
+    );
   });
 
   test('a database whose server would pass over damaged pages is refused, alone', async () => {
