@@ -183,10 +183,12 @@ export const psqlEncoding = { PGCLIENTENCODING: 'UTF8' };
 /**
  * The standard input of a psql: statements of `sqlStatements`. psql ends strings where its server does, so before it reads
  * any it is told that a backslash is a letter like any other; behind a quote that ends elsewhere, a statement could hold
- * commands for this machine.
+ * commands for this machine. The limits that a role or a database has for its users are none for a restore, as in pg_restore.
  */
 export const psqlScript = (statements: readonly string[]): string =>
-  ['SET standard_conforming_strings = on', ...statements].map((statement) => `${statement};\n`).join('');
+  ['SET standard_conforming_strings = on', 'SET statement_timeout = 0', 'SET lock_timeout = 0', ...statements]
+    .map((statement) => `${statement};\n`)
+    .join('');
 
 /**
  * The answer to a query that yields one JSON value. Whoever may make functions in a database could give them the names of
@@ -194,7 +196,12 @@ export const psqlScript = (statements: readonly string[]): string =>
  * server's own are found (CVE-2018-1058). Within the one transaction, as a pooler passes the connection on.
  */
 export const ask = (server: Server, database: string, query: string, signal: AbortSignal): Promise<unknown> =>
-  askByOwnPath(server, database, `SET LOCAL search_path = ''; ${query}`, signal);
+  askByOwnPath(
+    server,
+    database,
+    `SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0; ${query}`,
+    signal,
+  );
 
 /** For a query about the login's own search path. It has to name the schema of each function, and use no operator. */
 export async function askByOwnPath(

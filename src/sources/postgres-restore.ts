@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { abortedLater } from '../concurrency.ts';
 import type { Secret } from '../config/secrets.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import { feedProcess, output } from '../process.ts';
+import { feedProcess } from '../process.ts';
 import {
   ask,
   command,
@@ -210,6 +210,8 @@ async function refuseToAlter(
 /** A server goes on making a database for a client that has gone, and nobody drops it then. */
 const createGraceMs = 30_000;
 
+const cleanUpMs = 60_000;
+
 async function load(target: Target, facts: Facts, maintenance: string): Promise<string[]> {
   const { server, name, dump, whole, options } = target;
   const { signal, force } = options;
@@ -278,10 +280,8 @@ async function dropAgain(
   { major }: Facts,
 ): Promise<string> {
   const force = major >= 13 ? ' WITH (FORCE)' : '';
-  const signal = AbortSignal.timeout(60_000);
-  const path = await anyProgram(server, 'psql');
-  const argv = [path, ...psqlOptions(server, maintenance), `--command=DROP DATABASE ${quoted(name)}${force}`];
-  return output(command(server, argv), signal).then(
+  const drop = `DROP DATABASE IF EXISTS ${quoted(name)}${force}`;
+  return run(server, maintenance, [drop], AbortSignal.timeout(cleanUpMs)).then(
     () => '',
     (error: unknown) =>
       `; database ${JSON.stringify(name)} was made for it and could not be dropped again: ${messageOf(error)}`,

@@ -387,6 +387,18 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'ALTER ROLE postgres RESET array_nulls');
   });
 
+  test('the limits that a role has for its statements are none for what is asked and made', async () => {
+    const setting = ['statement_timeout = 15', 'lock_timeout = 1', 'idle_in_transaction_session_timeout = 1'];
+    await psql(server, 'postgres', 'CREATE ROLE hasty LOGIN SUPERUSER');
+    for (const one of setting) await psql(server, 'postgres', `ALTER ROLE hasty SET ${one}`);
+    const config = onSocket({ user: 'hasty', databases: ['big'], globals: false });
+    const url = into(server, 'hastily').replace('user=postgres', 'user=hasty');
+    await loadPostgres(url, await save(config), loading());
+    assert.equal(await psql(server, 'hastily', 'SELECT count(*) FROM big'), '200000');
+    await psql(server, 'postgres', 'DROP DATABASE hastily');
+    await psql(server, 'postgres', 'DROP ROLE hasty');
+  });
+
   test('functions that somebody made in a database are not run by the login, who may be a superuser', async () => {
     await psql(server, 'postgres', 'CREATE DATABASE trap OWNER owner');
     await psql(
