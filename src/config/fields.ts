@@ -4,12 +4,10 @@ import * as z from 'zod';
 
 export const namePattern = /^[a-z0-9][a-z0-9-]{0,40}$/;
 
-export const name = z
-  .string()
-  .regex(
-    namePattern,
-    'must be lower-case letters, digits and dashes, at most 41, starting with a letter or digit',
-  );
+export const nameError =
+  'must be lower-case letters, digits and dashes, at most 41, starting with a letter or digit';
+
+export const name = z.string().regex(namePattern, nameError);
 
 const durationError = 'must be a whole number with s, m, h or d, such as 26h or 7d';
 

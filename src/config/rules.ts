@@ -1,4 +1,5 @@
 import { parseDuration } from '../clock.ts';
+import { nameError } from './fields.ts';
 import { isByNetwork } from './hosts.ts';
 import type { ConfigProblem, Path } from './positions.ts';
 import { defaults } from './schema.ts';
@@ -12,6 +13,7 @@ export function checkRules(data: unknown): ConfigProblem[] {
   return [
     ...checkAges(config),
     ...checkCredentials(group(config['store'])),
+    ...checkJobNames(config),
     ...checkSourceNames(config),
     ...checkCommands(config),
     ...checkClusters(config),
@@ -83,6 +85,12 @@ function listSources(config: Group): Listed[] {
     }));
   });
 }
+
+/** The schema passes over this one as if it did not stand there, and such a job would never run. */
+const checkJobNames = (config: Group): ConfigProblem[] =>
+  Object.keys(group(config['jobs']))
+    .filter((job) => job === '__proto__')
+    .map((job) => ({ path: ['jobs', job], at: 'key' as const, message: `"${job}" ${nameError}` }));
 
 /** Names of streams start with the name of their source, so it must be the only one in its job. */
 function checkSourceNames(config: Group): ConfigProblem[] {

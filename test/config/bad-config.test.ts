@@ -143,6 +143,11 @@ const cases: readonly [fact: string, text: string | Buffer, report: readonly (st
   ],
   ['a job name with a space', `${store}\njobs:\n  "a b": {}\n`, [/^3:3: jobs.a b: "a b" must be lower-case/]],
   [
+    'a job whose name means something else to JavaScript',
+    job(`schedule: "0 3 * * *"\n${sources}`).replace('nightly', '__proto__'),
+    [/^3:3: jobs.__proto__: "__proto__" must be lower-case/],
+  ],
+  [
     'a job without anything',
     `${store}\njobs:\n  a:\n`,
     ['3:5: jobs.a: must be a group of settings, not empty'],
