@@ -59,7 +59,14 @@ const store = z.discriminatedUnion('kind', [
       .optional()
       .describe('Omit for AWS'),
     region: z.string().min(1).default('us-east-1'),
-    bucket: z.string().min(3),
+    bucket: z
+      .string()
+      .min(3)
+      // The ARN of an access point has slashes of its own.
+      .regex(
+        /^(arn:[^\s]*|[^/\s]*)$/,
+        'must be the name alone: its address belongs into endpoint, and a folder in it into prefix, as in "jabber/"',
+      ),
     prefix: z
       .string()
       .regex(

@@ -40,6 +40,11 @@ const cases: readonly [fact: string, text: string | Buffer, report: readonly (st
     ['3:11: store.bucket: must have at least 3 characters'],
   ],
   [
+    'a bucket with a folder in it',
+    'store:\n  kind: s3\n  bucket: backups/jabber\n',
+    [/^3:11: store.bucket: must be the name alone: .* prefix, as in "jabber\/"; it is "backups\/jabber"$/],
+  ],
+  [
     'an endpoint that is no URL',
     'store:\n  kind: s3\n  bucket: abc\n  endpoint: minio:9000\n',
     ['4:13: store.endpoint: must be a URL such as https://fsn1.example-objects.com; it is "minio:9000"'],
