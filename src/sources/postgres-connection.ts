@@ -164,6 +164,9 @@ export function conninfo(server: Server, database: string): string {
 
 export const setting = (key: string, value: string): string => `${key}='${value.replace(/['\\]/g, '\\$&')}'`;
 
+/** A string in a statement, whatever `standard_conforming_strings` is. */
+export const literal = (text: string): string => `E'${text.replace(/[\\']/g, '$&$&')}'`;
+
 /** A call of one of PostgreSQL's programs. */
 export function command(server: Server, argv: string[], env: Record<string, string> = {}): Command {
   const passFile = server.passFile === undefined ? {} : { PGPASSFILE: server.passFile };

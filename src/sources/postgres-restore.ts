@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { abortedLater } from '../concurrency.ts';
 import type { Secret } from '../config/secrets.ts';
 import { messageOf, SealiftError } from '../errors.ts';
@@ -10,6 +11,7 @@ import {
   describe,
   explain,
   anyProgram,
+  literal,
   psqlEncoding,
   psqlOptions,
   psqlScript,
@@ -207,9 +209,6 @@ async function refuseToAlter(
   );
 }
 
-/** A server goes on making a database for a client that has gone, and nobody drops it then. */
-const createGraceMs = 30_000;
-
 const cleanUpMs = 60_000;
 
 async function load(target: Target, facts: Facts, maintenance: string): Promise<string[]> {
@@ -230,13 +229,7 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
     ...bare,
   ];
 
-  if (missing) {
-    signal.throwIfAborted();
-    const create = `CREATE DATABASE ${quoted(name)} ${how}`;
-    await run(server, maintenance, [create], abortedLater(signal, createGraceMs)).catch((error: unknown) => {
-      throw ofOlderServer(error, contents, facts);
-    });
-  }
+  if (missing) await make(target, how, maintenance, facts, contents);
   let isLoaded = false;
   try {
     await feedProcess(command(server, [...argv, `--dbname=${conninfo(server, name)}`]), dump.open(), signal);
@@ -256,6 +249,46 @@ async function load(target: Target, facts: Facts, maintenance: string): Promise<
   const without = bare.length > 0 ? `, without ${lacks}: the login is no superuser` : '';
   const done = `database ${JSON.stringify(name)} ${missing ? 'made and ' : ''}loaded`;
   return [[`${done}${without}`, lost].filter((part) => part !== '').join('; ')];
+}
+
+/** For what is mostly quick: only a client that waits for its server learns what became of its statement. */
+const createGraceMs = 5_000;
+
+async function make(
+  { server, name, options: { signal } }: Target,
+  how: string,
+  maintenance: string,
+  facts: Facts,
+  contents: Contents,
+): Promise<void> {
+  signal.throwIfAborted();
+  const create = `CREATE DATABASE ${quoted(name)} `;
+  try {
+    await run(server, maintenance, [create + how], abortedLater(signal, createGraceMs));
+  } catch (error) {
+    const left = signal.aborted ? await stopMaking(server, maintenance, name, create, facts) : '';
+    throw leaving(ofOlderServer(error, contents, facts), left);
+  }
+}
+
+/** A server goes on making a database for a client that has gone, and nobody would drop it then. */
+async function stopMaking(
+  server: Server,
+  maintenance: string,
+  name: string,
+  create: string,
+  facts: Facts,
+): Promise<string> {
+  const signal = AbortSignal.timeout(cleanUpMs);
+  const query = `
+    SELECT to_json(count(pg_terminate_backend(pid))) FROM pg_stat_activity
+    WHERE application_name = 'sealift' AND strpos(query, ${literal(create)}) = 1`;
+  try {
+    while ((await ask(server, maintenance, query, signal)) !== 0) await delay(200, undefined, { signal });
+  } catch {
+    return `; the server may still be making database ${JSON.stringify(name)}, which has to be dropped then`;
+  }
+  return dropAgain(server, maintenance, name, facts);
 }
 
 /** Statements are given on standard input, where psql has been kept from seeing commands of its own in them. */

@@ -1,4 +1,4 @@
-import { ask, askByOwnPath, type Server } from './postgres-connection.ts';
+import { ask, askByOwnPath, literal, type Server } from './postgres-connection.ts';
 
 /**
  * A pattern of table names as psql and pg_dump have it. One that names a database is for that database alone.
@@ -108,8 +108,6 @@ export async function inspectExcludes(
     ),
   };
 }
-
-const literal = (text: string): string => `E'${text.replace(/[\\']/g, '$&$&')}'`;
 
 /** Where a name without a schema is looked for, in order. */
 const ownPath = 'SELECT pg_catalog.to_json(pg_catalog.current_schemas(true))';

@@ -444,6 +444,26 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.equal(await psql(server, 'postgres', left), '0');
   });
 
+  test('a database that the server is slow to make is not left behind by an interruption', async () => {
+    const holding = psql(
+      server,
+      'postgres',
+      'BEGIN; LOCK pg_database IN SHARE MODE; SELECT pg_sleep(9); COMMIT',
+    );
+    const creating = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE "it''s slow"%'`;
+    const abort = new AbortController();
+    const saved = await saveOne('-dash');
+    const load = loadPostgres(into(server, "it's slow"), saved, { ...loading(), signal: abort.signal });
+    load.catch(() => {});
+    while ((await psql(server, 'postgres', creating)) === '0') await delay(20);
+    abort.abort(new SealiftError('interrupted', 'interrupted'));
+    await assert.rejects(load, failsWith('interrupted', /^interrupted$/));
+    await holding;
+    assert.equal(await psql(server, 'postgres', creating), '0');
+    const left = `SELECT count(*) FROM pg_database WHERE datname = 'it''s slow'`;
+    assert.equal(await psql(server, 'postgres', left), '0');
+  });
+
   test('a body that throws after its last byte is not committed', async () => {
     const [dump] = await saveOne('with space');
     assert.ok(dump);
