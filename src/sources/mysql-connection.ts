@@ -293,6 +293,11 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     hint: 'a table was altered during the dump, which its snapshot does not survive: run it again',
   },
   {
+    says: /Lost connection to (MySQL |MariaDB )?server during query when dumping/,
+    code: 'source-unavailable',
+    hint: 'was the server stopped, or the store slow? A server gives up a dump that is not read for net_write_timeout, 60 s by default: SET GLOBAL net_write_timeout = 3600',
+  },
+  {
     says: /Can't connect|Lost connection|gone away|Unknown (MySQL |MariaDB )?server host|server shutdown|(ERROR|error:) 200\d|Too many connections/,
     code: 'source-unavailable',
     hint: 'is the server running, and are host, port and socket right?',

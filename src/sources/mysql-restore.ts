@@ -332,7 +332,7 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
  */
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
-  yield Buffer.from(plainSession);
+  yield Buffer.from(plainSession + patientSession);
   const body = changed(wholeDump(dump), sandboxLine, () => '', 1);
   if (original === name) return yield* body;
   const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];
@@ -344,6 +344,9 @@ async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Arr
     ),
   );
 }
+
+/** By itself a server may give up a client that has nothing to say for as long as a store is waited for. */
+const patientSession = 'SET SESSION wait_timeout = 86400;\n';
 
 const inLatin1 = (text: string): string => Buffer.from(text).toString('latin1');
 

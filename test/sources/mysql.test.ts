@@ -106,6 +106,15 @@ async function saveOne(database: string): Promise<Saved> {
   return saved;
 }
 
+/** Stands still after the second chunk, for longer than a second. */
+async function* slowly(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let chunks = 0;
+  for await (const chunk of body) {
+    yield chunk;
+    if (++chunks === 2) await delay(2500);
+  }
+}
+
 const savedUsers = async () => (await save(onSocket({ databases: ['-dash'] })))[0]!.bytes.toString();
 
 const streamsOf = async (config: MysqlConfig) => mysqlSource(config).streams(newRun());
@@ -950,6 +959,23 @@ suite('mysql', { skip: withoutServices }, () => {
         if (++chunks === 2) process.kill(childNamed('mariadb-dump'), 'SIGKILL');
     };
     await assert.rejects(read(), failsWith('tool-failed', /SIGKILL/));
+  });
+
+  test('a dump that is not read for so long that the server gives it up is told, and a load waits', async () => {
+    await sql(server, 'mysql', 'SET GLOBAL net_write_timeout = 1; SET GLOBAL wait_timeout = 1');
+    const run = newRun();
+    // By TCP, since what is being written to a socket of this machine is not lost.
+    const [stream] = await mysqlSource(overTcp({ databases: ['big'], users: false })).streams(run);
+    assert.ok(stream);
+    await assert.rejects(
+      Array.fromAsync(slowly(stream.open(run))),
+      failsWith('source-unavailable', /Lost connection/, /net_write_timeout/),
+    );
+    const saved = await saveOne('big');
+    await loadMysql(into(server, 'late'), [{ ...saved, open: () => slowly(saved.open()) }], loading());
+    assert.deepEqual(await contentOf(server, 'late'), await contentOf(server, 'big'));
+    await sql(server, 'mysql', 'DROP DATABASE late');
+    await sql(server, 'mysql', 'SET GLOBAL net_write_timeout = 60; SET GLOBAL wait_timeout = 28800');
   });
 
   test('a connection that the server ends midway does not end the stream naturally', async () => {
