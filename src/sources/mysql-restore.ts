@@ -327,8 +327,9 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
 
 /**
  * What loads the dump into a database of that name. By the name of the database the dump changes its character set, where
- * a routine or trigger was made under another, and tells of sequences that columns take numbers from. The line about the
- * client's sandbox, which is on anyway, is left out, because older clients do not understand it.
+ * a routine or trigger was made under another, tells of sequences that columns take numbers from, and of what views read,
+ * where their definer is gone or they read another database, too. The line about the client's sandbox, which is on anyway,
+ * is left out, because older clients do not understand it.
  */
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
@@ -338,9 +339,14 @@ async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Arr
   const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];
   const about = `\nALTER DATABASE ${quoted(original)} CHARACTER SET `;
   const elsewhere = changed(body, about, (line) => line.replace(from, () => to));
-  yield* changed(elsewhere, '\n  `', (line) =>
+  const withSequences = changed(elsewhere, '\n  `', (line) =>
     line.replaceAll(ofSequence, (whole, call?: string, database?: string) =>
       database === from ? call + to : whole,
+    ),
+  );
+  yield* changed(withSequences, '\n/*!50001 VIEW `', (line) =>
+    line.replaceAll(ofDatabase, (whole, before?: string, behind?: string) =>
+      (before ?? behind) === from ? to : whole,
     ),
   );
 }
@@ -352,6 +358,17 @@ const inLatin1 = (text: string): string => Buffer.from(text).toString('latin1');
 
 /** Texts match too, to be left alone. */
 const ofSequence = new RegExp(`((?:next|last|set)val\\()(${inQuotes})(?=\\.)|${inQuotes}`, 'g');
+
+const inBackticks = '`(?:[^`]|``)*`';
+
+/**
+ * In a view, the database in the whole name of a column, or of a table behind `from` and `join`: elsewhere a name of two parts
+ * begins with a table. Texts and other names match too.
+ */
+const ofDatabase = new RegExp(
+  `(${inBackticks})(?=\\.${inBackticks}\\.)|(?<=\\b(?:from|join) \\(*)(${inBackticks})(?=\\.)|${inQuotes}`,
+  'g',
+);
 
 /** Longer than any line that is changed. */
 const lineLimitBytes = 2 ** 20;

@@ -362,6 +362,27 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE elsewhere');
   });
 
+  test('in a database of another name, views are about its own tables', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE o2; CREATE TABLE o2.o1 (a int); CREATE DATABASE o1; USE o1; CREATE TABLE o1 (a int); CREATE TABLE t (a int);
+       INSERT INTO o1 VALUES (5); INSERT INTO t VALUES (5);
+       CREATE USER leaver@x; GRANT ALL ON *.* TO leaver@x;
+       CREATE DEFINER = leaver@x SQL SECURITY INVOKER VIEW gone AS SELECT o1.a FROM o1 WHERE o1.a > 0;
+       CREATE VIEW two AS SELECT o1.a, b.a AS b, 'from \`o1\`.\`o1\`.\`a\`' AS text FROM o1 JOIN (t b JOIN t c ON b.a = c.a)
+         WHERE o1.a NOT IN (SELECT o2.o1.a FROM o2.o1); DROP USER leaver@x`,
+    );
+    const { file, bytes } = await saveOne('o1');
+    for (const part of ['select `o1`.`o1`.`a` AS', 'from (`o1`.`o1` join'])
+      assert.ok(bytes.includes(part), part);
+    await sql(server, 'mysql', 'DROP DATABASE o1');
+    await loadMysql(into(server, 'n`1'), [asSaved(file, bytes, 7)], loading());
+    assert.equal(await sql(server, 'n`1', 'SELECT * FROM gone'), '5');
+    assert.equal(await sql(server, 'n`1', 'SELECT * FROM two'), '5\t5\tfrom `o1`.`o1`.`a`');
+    await sql(server, 'mysql', 'DROP DATABASE `n``1`; DROP DATABASE o2');
+  });
+
   test('a dump loads into an empty database that is already there', async () => {
     await sql(server, 'mysql', 'CREATE DATABASE prepared');
     await loadMysql(into(server, 'prepared'), [await saveOne('-dash')], loading());
