@@ -295,6 +295,10 @@ const advice: { says: RegExp; hint: string }[] = [
     hint: 'a dump of an older sealift locks out the sequence that a table takes its numbers from: restore it to a file (--to), drop the lines LOCK TABLES and UNLOCK TABLES, and load it by hand',
   },
   {
+    says: refersToOther,
+    hint: 'it is about what is not there: load the other database first; two that need each other go through --to and, in turn, twice, through mariadb --force',
+  },
+  {
     says: /max_allowed_packet|ERROR 1153/,
     hint: 'let the server take longer statements: SET GLOBAL max_allowed_packet = 1073741824',
   },

@@ -455,7 +455,7 @@ suite('mysql', { skip: withoutServices }, () => {
     const without = saved.filter(({ file }) => file !== 'c3.sql');
     await assert.rejects(
       loadMysql(into(other), without, loading()),
-      failsWith('restore-failed', /loading database "c1" failed.*ERROR 1/),
+      failsWith('restore-failed', /loading database "c1" failed.*ERROR 1/, /other database first/),
     );
     assert.deepEqual(
       (await databasesOf(other)).filter((name) => names.includes(name)),
