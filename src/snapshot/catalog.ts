@@ -68,7 +68,7 @@ export async function listHost(store: Store, host: string, signal?: AbortSignal)
 /** The ids of a host's folders in the store, oldest first, by the times in their names. */
 export async function snapshotIds(store: Store, host: string, signal: AbortSignal): Promise<string[]> {
   const names = await store.folders(snapshotsFolder(host), signal);
-  return names.filter((name) => parseSnapshotId(name) !== undefined);
+  return names.filter((name) => parseSnapshotId(name) !== undefined).toSorted(byId);
 }
 
 /** A folder without an index is a run that did not finish (rule R1). The index sorts before the segments. */

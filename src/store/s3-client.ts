@@ -22,6 +22,7 @@ export interface S3Connection {
   readonly prefix: string;
   /** For people: `s3://bucket/prefix`. */
   readonly address: string;
+  readonly mostListed: number;
   /** Puts a question; if it fails, the error says what was asked: "cannot WHAT (ADDRESS): ...". */
   ask<T>(what: string, question: () => Promise<T>): Promise<T>;
   /**
@@ -52,6 +53,8 @@ export interface S3Options {
   readonly patienceMs?: number;
   /** The same for one that has not answered yet: who looks on rather hears at once that the address is wrong. */
   readonly firstPatienceMs?: number;
+  /** More keys than this no listing has: what a store makes up without end must not fill the memory. */
+  readonly mostListed?: number;
 }
 
 export function connect(
@@ -62,6 +65,7 @@ export function connect(
     putStalledAfterMs = 600_000,
     patienceMs = 300_000,
     firstPatienceMs = 0,
+    mostListed = 3_000_000,
   }: S3Options = {},
 ): S3Connection {
   // Two attempts, because the second goes by the clock of the store.
@@ -109,6 +113,7 @@ export function connect(
     bucket: config.bucket,
     prefix: config.prefix,
     address,
+    mostListed,
     async ask(what, question) {
       try {
         return await question();

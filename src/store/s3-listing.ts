@@ -15,13 +15,16 @@ import type { StoredObject, StoredVersion, UnfinishedWrite } from './store.ts';
  */
 
 export async function* objectPages(
-  { send, bucket: Bucket, address }: S3Connection,
+  connection: S3Connection,
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes' | 'EncodingType'>> {
   let ContinuationToken: string | undefined;
   let first: string | undefined;
+  const { send, bucket: Bucket, address } = connection;
+  const admit = openGate(connection, Prefix);
+  let last: string[] = [];
   do {
     const page = await send(
       new ListObjectsV2Command({
@@ -41,6 +44,10 @@ export async function* objectPages(
         `${address} gives the same page of its listing of ${Prefix || 'the bucket'} again and again`,
       );
     first = begins ?? first;
+    const keys = (page.Contents ?? []).map(({ Key }) => decode(Key ?? '', page));
+    admit([...keys, ...(page.CommonPrefixes ?? []).map((common) => decode(common.Prefix ?? '', page))]);
+    demandOrder([...last, ...keys], address);
+    last = keys.slice(-1);
     yield page;
     ContinuationToken = page.IsTruncated ? page.NextContinuationToken : undefined;
     if (page.IsTruncated && !ContinuationToken) throw cutShort(address, Prefix);
@@ -55,13 +62,15 @@ export interface VersionPage {
 }
 
 export async function* versionPages(
-  { send, bucket: Bucket, address }: S3Connection,
+  connection: S3Connection,
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
 ): AsyncGenerator<VersionPage> {
   let KeyMarker: string | undefined;
   let VersionIdMarker: string | undefined;
+  const { send, bucket: Bucket, address } = connection;
+  const admit = openGate(connection, Prefix);
   for (;;) {
     const page = await send(
       new ListObjectVersionsCommand({
@@ -82,6 +91,7 @@ export async function* versionPages(
     // The SDK keeps the two kinds apart, each in the order of the answer.
     const both = markers.length === 0 ? versions : [...versions, ...markers].toSorted(byKeyAndAge);
     const prefixes = (page.CommonPrefixes ?? []).map((common) => decode(common.Prefix ?? '', page));
+    admit([...both.map(({ key }) => key), ...prefixes]);
     yield { versions: both, prefixes };
     if (!page.IsTruncated) return;
     // Ceph does not encode this one as it encodes the keys.
@@ -95,7 +105,7 @@ export async function* versionPages(
 }
 
 export async function* uploadPages(
-  { send, bucket: Bucket, address }: S3Connection,
+  connection: S3Connection,
   Prefix: string,
   signal?: AbortSignal,
 ): AsyncGenerator<UnfinishedWrite[]> {
@@ -103,6 +113,8 @@ export async function* uploadPages(
   const encoded = { EncodingType: 'url' } as const;
   let KeyMarker: string | undefined;
   let UploadIdMarker: string | undefined;
+  const { send, bucket: Bucket, address } = connection;
+  const admit = openGate(connection, Prefix);
   for (;;) {
     const page = await send(
       new ListMultipartUploadsCommand({
@@ -121,7 +133,10 @@ export async function* uploadPages(
       // SeaweedFS does not say when one began.
       return { key, upload: UploadId, startedAt: Initiated };
     });
-    yield uploads;
+    // They are abandoned: one that was not asked for may be somebody else's.
+    const wanted = uploads.filter(({ key }) => key.startsWith(Prefix));
+    admit(wanted.map(({ key }) => key));
+    yield wanted;
     if (!page.IsTruncated) return;
     const last = uploads.at(-1)?.key;
     const next = page.NextKeyMarker === last ? last : decode(page.NextKeyMarker ?? '', encoded);
@@ -130,6 +145,42 @@ export async function* uploadPages(
     KeyMarker = next;
     UploadIdMarker = page.NextUploadIdMarker;
   }
+}
+
+/** A page counts for so many at least: one may be empty, and the next one, too. */
+const leastOfPage = 100;
+
+/**
+ * Holds a store to what a listing is, a page at a time: keys that begin as was asked, and no more of them than can be held.
+ * Throws `store-unavailable`.
+ */
+function openGate({ address, mostListed }: S3Connection, prefix: string): (keys: readonly string[]) => void {
+  const where = `${address}, in its listing of ${prefix || 'the bucket'},`;
+  let listed = 0;
+  return (keys) => {
+    listed += Math.max(keys.length, leastOfPage);
+    if (listed > mostListed)
+      throw new SealiftError('store-unavailable', `${where} goes on after ${mostListed} keys`, {
+        hint: 'Is it a store that makes them up? Else give each host a bucket or a prefix of its own, or a lower retention.maxAge.',
+      });
+    const other = keys.find((key) => !key.startsWith(prefix));
+    if (other !== undefined)
+      throw new SealiftError('store-unavailable', `${where} gives ${other}, which was not asked for`);
+  };
+}
+
+/** Readers look for an index where it has to stand. Of folders and versions nobody relies on the order. */
+function demandOrder(keys: readonly string[], address: string): void {
+  const at = keys.findIndex((key, i) => {
+    const before = keys[i - 1] ?? '';
+    return key < before && Buffer.compare(Buffer.from(key), Buffer.from(before)) < 0;
+  });
+  if (at === -1) return;
+  throw new SealiftError(
+    'store-unavailable',
+    `${address} lists ${keys[at]} after ${keys[at - 1]}: it is not sorted`,
+    { hint: 'sealift needs a store that lists its keys sorted, as S3 does (but for its directory buckets)' },
+  );
 }
 
 /** What answers every question with a page of its own would otherwise hold nothing. */

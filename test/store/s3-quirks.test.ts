@@ -14,6 +14,7 @@ import type { S3Options } from '../../src/store/s3-client.ts';
 import { freshBucket, needs, theService } from '../services/services.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { temporary } from '../support/temporary.ts';
 import { errorAnswer, s3Proxy, type Answer, type Exchange } from './s3-proxy.ts';
 import { freshPrefix, s3Store } from './s3-store.ts';
@@ -31,6 +32,20 @@ async function storeBehind(
   const prefix = freshPrefix();
   const store = s3Store(t, { bucket, prefix, endpoint: await s3Proxy(t, handle) }, options);
   return { store, real: s3Store(t, { bucket, prefix }) };
+}
+
+function listingOf(keys: readonly string[], versions: boolean, end: string): Answer {
+  const about =
+    '<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>1</Size>';
+  const item = versions ? 'Version' : 'Contents';
+  const listed = keys.map((key) => `<${item}><Key>${key}</Key>${about}</${item}>`).join('');
+  const root = versions ? 'ListVersionsResult' : 'ListBucketResult';
+  const headers = { 'content-type': 'application/xml', date: new Date().toUTCString() };
+  return {
+    status: 200,
+    headers,
+    body: Buffer.from(`<?xml version="1.0"?><${root}>${end}${listed}</${root}>`),
+  };
 }
 
 suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
@@ -200,6 +215,49 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     await assert.rejects(Array.fromAsync(store.list('')), circles);
     await assert.rejects(store.folders(''), circles);
     assert.equal(pages, 4);
+  });
+
+  for (const [what, keysOf] of [
+    ['new keys', (page: number) => [`a${String(page).padStart(9, '0')}`]],
+    ['empty pages', () => []],
+  ] as const)
+    test(`a store whose listings go on and on with ${what} is given up`, { timeout: 30_000 }, async (t) => {
+      const prefix = freshPrefix();
+      let pages = 0;
+      const endpoint = await s3Proxy(t, async (exchange) => {
+        const keys = keysOf(++pages).map((key) => prefix + key);
+        const versions = /[?&]versions/.test(exchange.path);
+        const next = versions
+          ? `<NextKeyMarker>${prefix}a${pages}</NextKeyMarker>`
+          : `<NextContinuationToken>${pages}</NextContinuationToken>`;
+        exchange.answer(listingOf(keys, versions, `<IsTruncated>true</IsTruncated>${next}`));
+      });
+      const store = s3Store(t, { bucket, prefix, endpoint }, { mostListed: 1000 });
+      const given = failsWith('store-unavailable', /goes on after 1000 keys/);
+      await assert.rejects(Array.fromAsync(store.list('')), given);
+      await assert.rejects(store.folders(''), given);
+      await assert.rejects(Array.fromAsync(store.listVersions('')), given);
+      assert.equal(pages, 33);
+    });
+
+  test('a listing that is not sorted, or holds what was not asked for, is an error', async (t) => {
+    const prefix = freshPrefix();
+    let keys: string[] = [];
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      const versions = /[?&]versions/.test(exchange.path);
+      exchange.answer(listingOf(keys, versions, '<IsTruncated>false</IsTruncated>'));
+    });
+    const store = s3Store(t, { bucket, prefix, endpoint });
+    const listed = () => Array.fromAsync(store.list(''));
+    keys = [`${prefix}b`, `${prefix}a`];
+    await assert.rejects(listed(), failsWith('store-unavailable', /lists \S+a after \S+b: it is not sorted/));
+    keys = ['a', `${prefix}b`];
+    const other = failsWith('store-unavailable', /gives a, which was not asked for/);
+    await assert.rejects(listed(), other);
+    await assert.rejects(Array.fromAsync(store.listVersions('')), other);
+    // By their bytes; as texts of JavaScript they are the other way round.
+    keys = [`${prefix}\uFF5E`, `${prefix}\u{1F600}`];
+    assert.equal((await listed()).length, 2);
   });
 
   test('the time is that of the answer, not of this machine', async (t) => {
