@@ -244,6 +244,11 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     hint: 'something held a lock on a table for too long: see pg_stat_activity',
   },
   {
+    says: /FATAL: {2}could not (access|load) (file|library)/,
+    code: 'source-unavailable',
+    hint: 'the server is to load it for everyone who logs in, and has it not: install it there, or ALTER DATABASE or ROLE ... RESET session_preload_libraries (or local_preload_libraries)',
+  },
+  {
     says: /due to conflict with recovery/,
     code: 'source-unavailable',
     hint: 'a standby ends a dump that holds up its recovery: set max_standby_streaming_delay there to what a dump takes, or save the primary',

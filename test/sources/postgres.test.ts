@@ -644,6 +644,19 @@ suite('postgres', { skip: withoutServices }, () => {
     );
   });
 
+  test('a database that nobody can enter for a library that is missing fails with what to do', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE bookless');
+    await psql(
+      server,
+      'postgres',
+      `ALTER DATABASE bookless SET session_preload_libraries = 'no_such_library'`,
+    );
+    const resets = failsWith('source-unavailable', /no_such_library/, /RESET session_preload_libraries/);
+    await assert.rejects(saveOne('bookless'), resets);
+    await assert.rejects(loadPostgres(into(server, 'bookless'), await saveOne('-dash'), loading()), resets);
+    await psql(server, 'postgres', 'DROP DATABASE bookless');
+  });
+
   test('a database whose server would pass over damaged pages is refused, alone', async () => {
     await psql(server, 'postgres', 'CREATE DATABASE damaged');
     await psql(server, 'postgres', 'ALTER DATABASE damaged SET zero_damaged_pages = on');
