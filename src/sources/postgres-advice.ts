@@ -29,6 +29,10 @@ const advice: readonly (readonly [RegExp, string])[] = [
       'ALTER FUNCTION ... SET search_path where it is saved; this dump goes through --to and pg_restore --use-list',
   ],
   [
+    /at RAISE; Command was: (ALTER|COMMENT|CREATE|DROP|GRANT|REVOKE) /,
+    'is it an event trigger of the database that refuses such statements? ALTER EVENT TRIGGER ... DISABLE there for the time of the load',
+  ],
+  [
     /max_locks_per_transaction/,
     'a load is one transaction, and locks every table and large object until its end: raise max_locks_per_transaction ' +
       'of the server (to their number divided by max_connections) and start it again, or use --to and pg_restore',

@@ -532,6 +532,25 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(other, 'postgres', 'BEGIN READ WRITE; ALTER ROLE postgres RESET ALL; COMMIT');
   });
 
+  test('an event trigger that refuses what a load does is guessed at', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE guarded');
+    await psql(
+      server,
+      'guarded',
+      `CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not here'; END $$;
+       CREATE EVENT TRIGGER guard ON ddl_command_start EXECUTE FUNCTION refuse()`,
+    );
+    const itself = await saveOne('guarded');
+    await assert.rejects(
+      loadPostgres(into(server, 'guarded'), await saveOne('-dash'), loading({ force: true })),
+      failsWith('restore-failed', /not here/, /ALTER EVENT TRIGGER/),
+    );
+    await psql(server, 'postgres', 'DROP DATABASE guarded');
+    await loadPostgres(into(server, 'guarded'), itself, loading());
+    await loadPostgres(into(server, 'guarded'), itself, loading({ force: true }));
+    await psql(server, 'postgres', 'DROP DATABASE guarded');
+  });
+
   test('tablespaces come back, or the error says what they need', async () => {
     const folder = join(dirname(server.host), 'space');
     await mkdir(folder);
