@@ -169,11 +169,14 @@ function openGate({ address, mostListed }: S3Connection, prefix: string): (keys:
   };
 }
 
-/** Readers look for an index where it has to stand. Of folders and versions nobody relies on the order. */
+/**
+ * Readers look for an index where it has to stand: first in its folder. A server that goes through folders, and so comes to
+ * `h1/` before `h1-x/`, is as good. Of folders and versions nobody relies on the order.
+ */
 function demandOrder(keys: readonly string[], address: string): void {
   const at = keys.findIndex((key, i) => {
     const before = keys[i - 1] ?? '';
-    return key < before && Buffer.compare(Buffer.from(key), Buffer.from(before)) < 0;
+    return !isInOrder(before, key) && !isInOrder(byFolder(before), byFolder(key));
   });
   if (at === -1) return;
   throw new SealiftError(
@@ -182,6 +185,11 @@ function demandOrder(keys: readonly string[], address: string): void {
     { hint: 'sealift needs a store that lists its keys sorted, as S3 does (but for its directory buckets)' },
   );
 }
+
+const isInOrder = (a: string, b: string): boolean =>
+  a <= b || Buffer.compare(Buffer.from(a), Buffer.from(b)) <= 0;
+
+const byFolder = (key: string): string => key.replaceAll('/', '\0');
 
 /** What answers every question with a page of its own would otherwise hold nothing. */
 export function demandListing(page: { IsTruncated?: boolean | undefined }, address: string): void {

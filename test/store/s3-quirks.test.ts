@@ -255,6 +255,11 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     const other = failsWith('store-unavailable', /gives a, which was not asked for/);
     await assert.rejects(listed(), other);
     await assert.rejects(Array.fromAsync(store.listVersions('')), other);
+    // As who goes through folders comes to them.
+    keys = [`${prefix}h1/b`, `${prefix}h1-x/a`];
+    assert.equal((await listed()).length, 2);
+    keys = [`${prefix}h1/b`, `${prefix}h1/a`];
+    await assert.rejects(listed(), failsWith('store-unavailable', /it is not sorted/));
     // By their bytes; as texts of JavaScript they are the other way round.
     keys = [`${prefix}\uFF5E`, `${prefix}\u{1F600}`];
     assert.equal((await listed()).length, 2);
