@@ -8,6 +8,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
+import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
 import type { TarEntry } from './tar-records.ts';
 import { type Given, type Keep, setAttributes } from './unpack-attributes.ts';
@@ -47,6 +48,18 @@ export async function writeFile(
     closeSync(fd);
     if (!complete) discard(at);
   }
+}
+
+/** Throws if a file cannot have this name; what has it stays. */
+export function tryName(at: ByteName): void {
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  try {
+    closeSync(openSync(systemPath(at), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return;
+    throw error;
+  }
+  discard(at);
 }
 
 /** What cannot be removed either stays: what went wrong before says more. */

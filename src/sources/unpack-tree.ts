@@ -6,7 +6,7 @@ import { inside } from './folder-handle.ts';
 import { Inodes } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
 import { type Given, setAttributes, setSymlinkAttributes } from './unpack-attributes.ts';
-import { discard, writeFile } from './unpack-file.ts';
+import { discard, tryName, writeFile } from './unpack-file.ts';
 import { type FoldersOptions, UnpackFolders, moveOver } from './unpack-folders.ts';
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
@@ -70,6 +70,13 @@ export class TreeWriter implements Disposable {
   /** The paths of hard links to files that were skipped. From now on only these are added: what has their content. */
   beginSecondPass(): Set<string> {
     this.#isSecondPass = true;
+    // The first of each file gets the content: it must be one that can be made.
+    const possible = new Set<ByteName | undefined>();
+    for (const [name, entry] of this.#orphans) {
+      if (possible.has(entry.target)) continue;
+      if (this.#isPossible(entry)) possible.add(entry.target);
+      else this.#orphans.delete(name);
+    }
     return new Set([...this.#orphans.values()].map(({ name }) => `/${textOf(name)}`));
   }
 
@@ -158,6 +165,23 @@ export class TreeWriter implements Disposable {
     this.#written.add(entry.names.join('/'));
     this.result.files += 1;
     return undefined;
+  }
+
+  /** Whether a file can have this name. If not, it is skipped. */
+  #isPossible(entry: Named): boolean {
+    try {
+      const isTaken = attempt(entry, () => {
+        const at = this.#pathOf(entry);
+        if (this.#isTaken(at, entry.names)) return true;
+        tryName(at);
+        return false;
+      });
+      if (isTaken) this.#skip(textOf(entry.name), sameName);
+      return !isTaken;
+    } catch (error) {
+      this.#skipImpossible(entry, error);
+      return false;
+    }
   }
 
   #addSymlink(entry: Named): void {

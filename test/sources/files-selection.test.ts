@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
-import {
+import fs, {
   chmodSync,
   chownSync,
   linkSync,
   mkdirSync,
+  readFileSync,
+  readdirSync,
+  statSync,
   symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import * as fc from 'fast-check';
@@ -218,4 +222,47 @@ test('a record of the details says what the tar says, the time in whole seconds'
     assert.deepEqual(again, { ...read, type });
   }
   assert.ok(entries.some(({ rawPath }) => rawPath !== undefined));
+});
+
+const refuse = (path: string | Buffer): void => {
+  if (/\/no-\d$/.test(path.toString()))
+    throw Object.assign(new Error('not here'), { code: 'EILSEQ', syscall: 'open' });
+};
+
+test('of the names of a file any that the target has bring it back, whichever comes first', async (t) => {
+  const root = scratch(t);
+  const names = ['no-1', 'no-2', 'no-3', 'yes-1', 'yes-2', 'no-4'];
+  writeFileSync(join(root, 'no-1'), 'content');
+  for (const name of names.slice(1)) linkSync(join(root, 'no-1'), join(root, name));
+  const { entries, tar } = await Backup.of(root);
+  const find = async (paths: ReadonlySet<string>) => {
+    const part = select(entries, ...paths)!;
+    return { part, body: inPieces(partOf(tar, part)) };
+  };
+  const { openSync, linkSync: link, renameSync: rename } = fs;
+  t.mock.method(fs, 'openSync', (path: string, flags: number, mode?: number) => {
+    if (typeof flags === 'number' && (flags & fs.constants.O_CREAT) !== 0) refuse(path);
+    return openSync(path, flags, mode);
+  });
+  t.mock.method(fs, 'linkSync', (from: string, to: string) => (refuse(to), link(from, to)));
+  t.mock.method(fs, 'renameSync', (from: string, to: string) => (refuse(to), rename(from, to)));
+  syncBuiltinESMExports();
+  try {
+    for (const overwrite of [false, true]) {
+      const target = scratch(t);
+      const options = { signal: t.signal, sameOwner: isRoot, setuid: isRoot, overwrite };
+      const { files, skipped } = await unpackTree(inPieces(tar), target, options, { find });
+      const back = join(target, root);
+      assert.deepEqual([files, readdirSync(back).toSorted()], [2, ['yes-1', 'yes-2']]);
+      assert.equal(readFileSync(join(back, 'yes-1'), 'utf8'), 'content');
+      assert.equal(statSync(join(back, 'yes-2')).nlink, 2);
+      assert.deepEqual(
+        skipped.map(({ path, reason }) => `${path.slice(-4)} ${reason}`).toSorted(),
+        ['no-1', 'no-2', 'no-3', 'no-4'].map((name) => `${name} cannot be made here: EILSEQ`),
+      );
+    }
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  }
 });
