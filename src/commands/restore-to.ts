@@ -6,7 +6,7 @@ import { makeFolder } from '../durable.ts';
 import { SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { release } from '../memory.ts';
 import { formatSize } from '../output.ts';
-import { output } from '../process.ts';
+import { output, ToolFailure } from '../process.ts';
 import { bytesOf, textOf } from '../sources/byte-name.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { UnpackFolders } from '../sources/unpack-folders.ts';
@@ -95,7 +95,7 @@ async function settle({ signal, log }: Context, target: string): Promise<void> {
   try {
     await output({ argv: ['sync', '-f', target] }, signal);
   } catch (error) {
-    if (/Input\/output error|No space left|quota exceeded/i.test(sentenceOf(error)))
+    if (error instanceof SealiftError && error.cause instanceof ToolFailure && isLost(error.cause))
       throw new SealiftError(
         'restore-failed',
         `the file system of ${target} lost what was written: ${sentenceOf(error)}`,
@@ -105,6 +105,14 @@ async function settle({ signal, log }: Context, target: string): Promise<void> {
     log.debug({ err: error }, `${target} was not synced`);
   }
 }
+
+/** Whether its disk failed or is full, or the target is not there any more. */
+const isLost = ({ stderr }: ToolFailure): boolean =>
+  new RegExp(
+    'input/output error|no space left|quota exceeded|no such (file|device)|not a directory|stale file handle|' +
+      'transport endpoint|needs cleaning|read-only file system',
+    'i',
+  ).test(stderr.slice(stderr.lastIndexOf(':')));
 
 /** Another tree that goes into the same folder. */
 const isTreeBeside = (item: RestoreItem, other: RestoreItem): boolean =>

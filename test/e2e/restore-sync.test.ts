@@ -41,4 +41,10 @@ test('what is said to be restored was synced, and a disk that loses it then make
 
   put(sync, '#!/bin/sh\necho "sync: invalid option" >&2\nexit 1\n', 0o755);
   assert.equal((await restore('older')).status, 0);
+  put(sync, '#!/bin/sh\nmv "$2" "$2-away"\nPATH=/usr/bin:/bin exec sync "$@"\n', 0o755);
+  assertRefusal(await restore('away'), {
+    exit: 1,
+    code: 'restore-failed',
+    says: /the file system of \S+\/away lost what was written: .*No such file or directory/,
+  });
 });
