@@ -126,7 +126,7 @@ export async function restore(
           access: accessOf(context, options),
         });
   progress[Symbol.dispose]();
-  tell(context, report, {
+  tell(context, report, options, {
     host,
     snapshots: [...new Set(items.map(({ snapshot }) => snapshot))],
     fetchedBytes: session.fetchedBytes(),
@@ -171,13 +171,19 @@ interface Run {
   readonly durationSeconds: number;
 }
 
-function tell({ output, json, environment }: Context, report: RestoreReport, run: Run): void {
+function tell(
+  { output, json, environment }: Context,
+  report: RestoreReport,
+  { sameOwner }: RestoreOptions,
+  run: Run,
+): void {
   if (json) return output.jsonLine({ type: 'summary', ...run, ...report });
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped)
     output.text(`${output.paint('warning', 'skipped')}   ${printable(line)}`);
   const { withoutSetuid = [], withoutAttributes = 0, unlinked = [], files } = report;
-  const how = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
+  const others = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
+  const how = sameOwner === true ? 'which the target does not keep' : others;
   const note = output.paint('warning', 'note');
   if (withoutSetuid.length > 0)
     output.text(`${note}      without setuid or setgid (${how}): ${firstOf(withoutSetuid)}`);

@@ -239,6 +239,7 @@ test('some files come back', async (t) => {
         assert.equal(statSync(join(back, 'm')).mtimeMs, 1.2e12);
         const text = await restored(`${program}-text`);
         assert.match(text.stdout, /without their owner, mode or time, .*: 3 files, folders and links\n/);
+        assert.match(text.stdout, /without setuid or setgid \(which the target does not keep\): .*z\/tool/);
       },
     );
 
