@@ -35,7 +35,7 @@ export interface Given {
 export function setAttributes(fd: number, entry: TarEntry, keep: Keep): Given {
   const sameOwner = keep.sameOwner && giveOwner(fd, entry, () => fchownSync(fd, entry.uid, entry.gid));
   const mode = permittedMode(entry.mode, { ...keep, sameOwner });
-  const hasMode = isTaken(() => fchmodSync(fd, mode));
+  const hasMode = isTaken(() => fchmodSync(fd, mode)) && (fstatSync(fd).mode & 0o7777) === mode;
   const time = timeForNode(entry.mtimeNs);
   const hasTime = isTaken(() => futimesSync(fd, time, time));
   return {
@@ -66,7 +66,7 @@ export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: b
   }
 }
 
-/** Looks at what became of it, since some file systems pass over a change of owner in silence. */
+/** Looks at what became of it, since some file systems pass over a change of owner, or mode, in silence. */
 function giveOwner(fd: number, { uid, gid }: TarEntry, give: () => void): boolean {
   if (!isTaken(give)) return false;
   const now = fstatSync(fd);

@@ -267,6 +267,23 @@ test('a mode that the target does not keep, as FAT no sticky bit, is told, and a
   }
 });
 
+test('a mode that the target passes over in silence is told', async (t) => {
+  const target = scratch(t);
+  t.mock.method(fs, 'fchmodSync', () => {});
+  syncBuiltinESMExports();
+  try {
+    const items: Item[] = [
+      { name: 'secret', mode: 0o600 },
+      { name: 'public', mode: 0o644 },
+    ];
+    const { files, withoutAttributes } = await unpack(await tarOf(...items), target);
+    assert.deepEqual([files, withoutAttributes], [2, 1]);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  }
+});
+
 test(
   'an owner that the target passes over in silence is told, and lends nobody the rights of another',
   { skip: !isRoot && 'needs root' },
