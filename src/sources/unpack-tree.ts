@@ -11,6 +11,7 @@ import { type FoldersOptions, UnpackFolders, moveOver } from './unpack-folders.t
 import type { UnpackOptions, Unpacked } from './unpack.ts';
 
 type Named = TarEntry & { readonly names: readonly ByteName[] };
+type Place = Pick<Named, 'kind' | 'name' | 'names'>;
 
 /** Puts the entries of an archive in their places below the target. */
 export class TreeWriter implements Disposable {
@@ -33,8 +34,8 @@ export class TreeWriter implements Disposable {
   readonly #symlinks: Named[] = [];
   /** Names of files that were skipped. */
   readonly #lost = new Set<ByteName>();
-  /** Hard links to them, by their own names. */
-  readonly #orphans = new Map<ByteName, Named>();
+  /** Hard links to them, and what they link to: there may be as many as files, so no more is kept than that. */
+  readonly #orphans = new Map<ByteName, ByteName>();
   #isSecondPass = false;
 
   constructor(target: string, options: UnpackOptions) {
@@ -71,18 +72,20 @@ export class TreeWriter implements Disposable {
   beginSecondPass(): Set<string> {
     this.#isSecondPass = true;
     // The first of each file gets the content: it must be one that can be made.
-    const possible = new Set<ByteName | undefined>();
-    for (const [name, entry] of this.#orphans) {
-      if (possible.has(entry.target)) continue;
-      if (this.#isPossible(entry)) possible.add(entry.target);
+    const possible = new Set<ByteName>();
+    for (const [name, first] of this.#orphans) {
+      if (possible.has(first)) continue;
+      if (this.#isPossible(name)) possible.add(first);
       else this.#orphans.delete(name);
     }
-    return new Set([...this.#orphans.values()].map(({ name }) => `/${textOf(name)}`));
+    const paths = new Set<string>();
+    for (const name of this.#orphans.keys()) paths.add(`/${textOf(name)}`);
+    return paths;
   }
 
   /** Symlinks, then the attributes of folders, those within before those around them. */
   finish(): void {
-    for (const { name } of this.#orphans.values())
+    for (const name of this.#orphans.keys())
       this.#skip(textOf(name), 'a hard link to a file that was skipped');
     for (const entry of this.#symlinks) {
       try {
@@ -152,7 +155,7 @@ export class TreeWriter implements Disposable {
     const first = namesOf(entry.target ?? '');
     if (typeof first === 'string' || !this.#written.has(first.join('/'))) {
       if (typeof first !== 'string' && this.#lost.has(first.join('/')))
-        this.#orphans.set(entry.names.join('/'), entry);
+        this.#orphans.set(entry.names.join('/'), first.join('/'));
       else this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
       return undefined;
     }
@@ -168,7 +171,8 @@ export class TreeWriter implements Disposable {
   }
 
   /** Whether a file can have this name. If not, it is skipped. */
-  #isPossible(entry: Named): boolean {
+  #isPossible(name: ByteName): boolean {
+    const entry = { kind: 'link', name, names: name.split('/') } as const;
     try {
       const isTaken = attempt(entry, () => {
         const at = this.#pathOf(entry);
@@ -206,7 +210,7 @@ export class TreeWriter implements Disposable {
   }
 
   /** Where it goes, with its folder made. */
-  #pathOf(entry: Named): ByteName {
+  #pathOf(entry: Place): ByteName {
     return inside(this.#folders.enter(entry.names.slice(0, -1)), entry.names.at(-1)!);
   }
 
@@ -234,7 +238,7 @@ export class TreeWriter implements Disposable {
   }
 
   /** What the target can hold none of shall not keep the others from coming back. */
-  #skipImpossible(entry: Named, error: unknown): void {
+  #skipImpossible(entry: Place, error: unknown): void {
     if (!(error instanceof SealiftError && isImpossible(error.cause))) throw error;
     const code = systemCode(error.cause);
     const reason = `cannot be made here: ${code}`;
@@ -243,7 +247,7 @@ export class TreeWriter implements Disposable {
   }
 
   /** A file may still come back under another name. */
-  #lose(entry: Named, reason: string): void {
+  #lose(entry: Place, reason: string): void {
     if (entry.kind === 'file') this.#lost.add(entry.names.join('/'));
     this.#skip(textOf(entry.name), reason);
   }
@@ -285,7 +289,7 @@ function compareNames(a: readonly ByteName[], b: readonly ByteName[]): number {
   return left < right ? -1 : Number(left > right);
 }
 
-function attempt<T>(entry: TarEntry, action: () => T): T {
+function attempt<T>(entry: Pick<TarEntry, 'name'>, action: () => T): T {
   try {
     return action();
   } catch (error) {
@@ -293,7 +297,7 @@ function attempt<T>(entry: TarEntry, action: () => T): T {
   }
 }
 
-function failed(entry: TarEntry, cause: unknown): SealiftError {
+function failed(entry: Pick<TarEntry, 'name'>, cause: unknown): SealiftError {
   const code = systemCode(cause);
   if (code === undefined)
     return new SealiftError('verify-failed', `"${textOf(entry.name)}": ${messageOf(cause)}`, { cause });
