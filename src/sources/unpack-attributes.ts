@@ -35,7 +35,8 @@ export interface Given {
 export function setAttributes(fd: number, entry: TarEntry, keep: Keep): Given {
   const sameOwner = keep.sameOwner && giveOwner(fd, entry, () => fchownSync(fd, entry.uid, entry.gid));
   const mode = permittedMode(entry.mode, { ...keep, sameOwner });
-  const hasMode = isTaken(() => fchmodSync(fd, mode)) && (fstatSync(fd).mode & 0o7777) === mode;
+  isTaken(() => fchmodSync(fd, mode));
+  const hasMode = (fstatSync(fd).mode & 0o7777) === mode;
   const time = timeForNode(entry.mtimeNs);
   const hasTime = isTaken(() => futimesSync(fd, time, time));
   return {
@@ -66,9 +67,12 @@ export function setSymlinkAttributes(at: ByteName, entry: TarEntry, sameOwner: b
   }
 }
 
-/** Looks at what became of it, since some file systems pass over a change of owner, or mode, in silence. */
+/**
+ * Looks at what became of it, as of the mode: some file systems pass over a change in silence, others refuse one that
+ * changes nothing.
+ */
 function giveOwner(fd: number, { uid, gid }: TarEntry, give: () => void): boolean {
-  if (!isTaken(give)) return false;
+  isTaken(give);
   const now = fstatSync(fd);
   return now.uid === uid && now.gid === gid;
 }

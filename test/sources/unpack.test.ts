@@ -284,6 +284,29 @@ test('a mode that the target passes over in silence is told', async (t) => {
   }
 });
 
+test('what a target that takes no change of owner or mode has of them anyway is not told', async (t) => {
+  const target = scratch(t);
+  const { uid, gid } = statSync(target);
+  for (const name of ['fchownSync', 'fchmodSync'] as const)
+    t.mock.method(fs, name, () => {
+      throw Object.assign(new Error('not here'), { code: 'ENOSYS', syscall: 'fchown' });
+    });
+  syncBuiltinESMExports();
+  try {
+    const items: Item[] = [
+      { name: 'folder', type: 'directory', mode: 0o700, uid, gid },
+      { name: 'file', mode: 0o600, uid, gid },
+      { name: 'of-another', mode: 0o600, uid: uid + 1, gid },
+      { name: 'public', mode: 0o644, uid, gid },
+    ];
+    const { withoutAttributes } = await unpack(await tarOf(...items), target, { sameOwner: true });
+    assert.equal(withoutAttributes, 2);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  }
+});
+
 test(
   'an owner that the target passes over in silence is told, and lends nobody the rights of another',
   { skip: !isRoot && 'needs root' },
