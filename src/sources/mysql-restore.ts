@@ -338,7 +338,7 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
 async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
   const original = databaseOf(dump.file);
   yield Buffer.from(plainSession + patientSession);
-  const body = changed(wholeDump(dump), sandboxLine, () => '', 1);
+  const body = changed(wholeDump(dump), sandboxLine, () => '', { limit: 1 });
   if (original === name) return yield* body;
   const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];
   const about = `\nALTER DATABASE ${quoted(original)} CHARACTER SET `;
@@ -348,11 +348,8 @@ async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Arr
       database === from ? call + to : whole,
     ),
   );
-  yield* changed(withSequences, '\n/*!50001 VIEW `', (line) =>
-    line.replaceAll(ofDatabase, (whole, before?: string, behind?: string) =>
-      (before ?? behind) === from ? to : whole,
-    ),
-  );
+  const end = ' */;\n';
+  yield* changed(withSequences, '\n/*!50001 VIEW `', (view) => viewOf(view, from, to), { end });
 }
 
 /** By itself a server may give up a client that has nothing to say for as long as a store is waited for. */
@@ -365,24 +362,42 @@ const ofSequence = new RegExp(`((?:next|last|set)val\\()(${inQuotes})(?=\\.)|${i
 
 const inBackticks = '`(?:[^`]|``)*`';
 
-/**
- * In a view, the database in the whole name of a column, or of a table behind `from` and `join`: elsewhere a name of two parts
- * begins with a table. Texts and other names match too.
- */
-const ofDatabase = new RegExp(
-  `(${inBackticks})(?=\\.${inBackticks}\\.)|(?<=\\b(?:from|join) \\(*)(${inBackticks})(?=\\.)|${inQuotes}`,
+/** Of a view: names and texts, where a parenthesis opens, with the function before it, or closes, and words. */
+const viewParts = new RegExp(
+  `(${inBackticks})(?=\\.${inBackticks}([.(]?))|${inQuotes}|(\\w*)\\(|\\)|\\w+`,
   'g',
 );
 
-/** Longer than any line that is changed. */
-const lineLimitBytes = 2 ** 20;
+/**
+ * The view with the one database in place of the other: in the whole name of a column, in that of a function or a sequence,
+ * and in that of a table behind `from` and `join`. Elsewhere a name of two parts begins with a table, as behind the
+ * `from` of `extract(year from ...)`.
+ */
+function viewOf(view: string, from: string, to: string): string {
+  const open: string[] = [];
+  let isOfDatabase = false;
+  return view.replaceAll(viewParts, (part, name?: string, behind?: string, opening?: string) => {
+    const isRenamed = name === from && (behind !== '' || isOfDatabase);
+    if (opening !== undefined) open.push(opening);
+    if (part === ')') open.pop();
+    // Parentheses may stand before a table.
+    if (opening !== '')
+      isOfDatabase =
+        /^((straight_)?join|(next|last|set)val\()$/.test(part) ||
+        (part === 'from' && !/trim|^extract$/.test(open.at(-1) ?? ''));
+    return isRenamed ? to : part;
+  });
+}
 
-/** Changes what begins with a text, from there to the end of the line, at most so many times. Bytes are characters. */
+/** Longer than anything that is changed. */
+const changeLimitBytes = 2 ** 20;
+
+/** Changes what begins with a text, from there to the end of the line or another text, at most so many times. Bytes are characters. */
 async function* changed(
   body: AsyncIterable<Uint8Array>,
   begin: string,
   change: (line: string) => string,
-  limit = Infinity,
+  { limit = Infinity, end: until = '\n' } = {},
 ): AsyncGenerator<Uint8Array, void, void> {
   const wanted = Buffer.from(begin);
   let rest: Buffer = Buffer.alloc(0);
@@ -396,13 +411,13 @@ async function* changed(
     let start = 0;
     let at = bytes.indexOf(wanted);
     for (; at !== -1 && left > 0; at = bytes.indexOf(wanted, start), left--) {
-      const end = bytes.indexOf('\n', at + wanted.length - 1);
+      const end = bytes.indexOf(until, at + wanted.length - 1);
       if (end === -1) break;
       yield bytes.subarray(start, at);
       yield Buffer.from(change(bytes.toString('latin1', at, end)), 'latin1');
       start = end;
     }
-    const isCut = at !== -1 && bytes.length - at < lineLimitBytes;
+    const isCut = at !== -1 && bytes.length - at < changeLimitBytes;
     const passed = isCut ? at : Math.max(start, bytes.length - wanted.length + 1);
     const keep = left === 0 ? bytes.length : passed;
     yield bytes.subarray(start, keep);

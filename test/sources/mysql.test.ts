@@ -383,6 +383,34 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE `n``1`; DROP DATABASE o2');
   });
 
+  test('in views of a database of another name, functions and sequences are its own, and tables stay what they are', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE o2; CREATE TABLE o2.t (a int); CREATE DATABASE o1; USE o1; CREATE TABLE t (a int); INSERT INTO t VALUES (5);
+       CREATE TABLE o1 (d date, s text); INSERT INTO o1 VALUES ('2025-01-02', 'xxa');
+       CREATE FUNCTION f() RETURNS int DETERMINISTIC RETURN 8; CREATE SEQUENCE seq START WITH 7;
+       CREATE VIEW parts AS SELECT extract(year FROM o1.d), trim(leading (SELECT 'x' FROM o1.t) FROM o1.s) FROM o1;
+       CREATE VIEW calls AS SELECT o1.f(), nextval(seq) FROM t WHERE NOT EXISTS (SELECT * FROM o2.t);
+       CREATE VIEW straight AS SELECT t.a AS \`a\nb\` FROM o1 STRAIGHT_JOIN t WHERE NOT EXISTS (SELECT * FROM o2.t)`,
+    );
+    const { file, bytes } = await saveOne('o1');
+    for (const part of [
+      'extract(year from `o1`.`d`)',
+      '`o1`.`f`()',
+      'val(`o1`.',
+      'straight_join `o1`.',
+      '`a\nb`',
+    ])
+      assert.ok(bytes.includes(part), part);
+    await sql(server, 'mysql', 'DROP DATABASE o1');
+    await loadMysql(into(server, 'n'), [asSaved(file, bytes, 7)], loading());
+    assert.equal(await sql(server, 'n', 'SELECT * FROM parts'), '2025\ta');
+    assert.equal(await sql(server, 'n', 'SELECT * FROM calls'), '8\t7');
+    assert.equal(await sql(server, 'n', 'SELECT * FROM straight'), '5');
+    await sql(server, 'mysql', 'DROP DATABASE n; DROP DATABASE o2');
+  });
+
   test('a dump loads into an empty database that is already there', async () => {
     await sql(server, 'mysql', 'CREATE DATABASE prepared');
     await loadMysql(into(server, 'prepared'), [await saveOne('-dash')], loading());
