@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { abortedLater } from '../concurrency.ts';
@@ -262,11 +263,14 @@ async function make(
   contents: Contents,
 ): Promise<void> {
   signal.throwIfAborted();
-  const create = `CREATE DATABASE ${quoted(name)} `;
+  // Another restore may be making one of that name at the same time.
+  const create = `CREATE DATABASE ${quoted(name)} /* ${randomBytes(8).toString('hex')} */ `;
+  const patience = abortedLater(signal, createGraceMs);
   try {
-    await run(server, maintenance, [create + how], abortedLater(signal, createGraceMs));
+    await run(server, maintenance, [create + how], patience);
   } catch (error) {
-    const left = signal.aborted ? await stopMaking(server, maintenance, name, create, facts) : '';
+    // Where the server itself said no, a database of that name is somebody else's.
+    const left = patience.aborted ? await stopMaking(server, maintenance, name, create, facts) : '';
     throw leaving(ofOlderServer(error, contents, facts), left);
   }
 }

@@ -464,6 +464,45 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.equal(await psql(server, 'postgres', left), '0');
   });
 
+  test('an interruption while a database is made leaves alone what others make under its name', async () => {
+    const holding = psql(
+      server,
+      'postgres',
+      'BEGIN; LOCK pg_database IN SHARE MODE; SELECT pg_sleep(9); COMMIT',
+    );
+    const creating = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE "twice"%'`;
+    const abort = new AbortController();
+    const saved = await saveOne('-dash');
+    const staying = loadPostgres(into(server, 'twice'), saved, loading());
+    const load = loadPostgres(into(server, 'twice'), saved, { ...loading(), signal: abort.signal });
+    for (const one of [staying, load]) one.catch(() => {});
+    while ((await psql(server, 'postgres', creating)) !== '2') await delay(20);
+    abort.abort(new SealiftError('interrupted', 'interrupted'));
+    await assert.rejects(load, failsWith('interrupted'));
+    await staying;
+    await holding;
+    await psql(server, 'postgres', 'DROP DATABASE twice');
+  });
+
+  test('an interruption before the server refuses to make a database leaves the one that is there', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE early');
+    const abort = new AbortController();
+    const saved = await saveOne('-dash');
+    const renaming = psql(
+      server,
+      'postgres',
+      'BEGIN; ALTER DATABASE early RENAME TO late; SELECT pg_sleep(4); COMMIT',
+    );
+    const load = loadPostgres(into(server, 'late'), saved, { ...loading(), signal: abort.signal });
+    load.catch(() => {});
+    const creating = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE "late"%'`;
+    while ((await psql(server, 'postgres', creating)) === '0') await delay(20);
+    abort.abort(new SealiftError('interrupted', 'interrupted'));
+    await assert.rejects(load, failsWith('restore-failed', /pg_database_datname_index/));
+    await renaming;
+    await psql(server, 'postgres', 'DROP DATABASE late');
+  });
+
   test('a body that throws after its last byte is not committed', async () => {
     const [dump] = await saveOne('with space');
     assert.ok(dump);
