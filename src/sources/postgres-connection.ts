@@ -189,7 +189,14 @@ export const psqlEncoding = { PGCLIENTENCODING: 'UTF8' };
  * commands for this machine. The limits that a role or a database has for its users are none for a restore, as in pg_restore.
  */
 export const psqlScript = (statements: readonly string[]): string =>
-  ['SET standard_conforming_strings = on', 'SET statement_timeout = 0', 'SET lock_timeout = 0', ...statements]
+  [
+    'SET standard_conforming_strings = on',
+    'SET statement_timeout = 0',
+    'SET lock_timeout = 0',
+    // Since PostgreSQL 17; older servers refuse to set what they do not know.
+    `SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'transaction_timeout'`,
+    ...statements,
+  ]
     .map((statement) => `${statement};\n`)
     .join('');
 

@@ -399,6 +399,23 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'DROP ROLE hasty');
   });
 
+  test('the limit that a role has for its transactions, from PostgreSQL 17 on, is none for what is made', async (t) => {
+    const known = `SELECT count(*) FROM pg_settings WHERE name = 'transaction_timeout'`;
+    if ((await psql(server, 'postgres', known)) === '0') return t.skip('the server is older');
+    await psql(server, 'postgres', 'CREATE ROLE hasty LOGIN SUPERUSER');
+    await psql(server, 'postgres', `ALTER ROLE hasty SET transaction_timeout = '2s'`);
+    const saved = await saveOne('-dash');
+    const holding = psql(
+      server,
+      'postgres',
+      'BEGIN; LOCK pg_database IN SHARE MODE; SELECT pg_sleep(4); COMMIT',
+    );
+    await loadPostgres(into(server, 'hastily').replace('user=postgres', 'user=hasty'), saved, loading());
+    await holding;
+    await psql(server, 'postgres', 'DROP DATABASE hastily');
+    await psql(server, 'postgres', 'DROP ROLE hasty');
+  });
+
   test('functions that somebody made in a database are not run by the login, who may be a superuser', async () => {
     await psql(server, 'postgres', 'CREATE DATABASE trap OWNER owner');
     await psql(
