@@ -95,7 +95,7 @@ export async function strayObjects(
 ): Promise<string[]> {
   const known = new Set(hosts);
   const stray: string[] = [];
-  for await (const { key } of store.list('', signal)) {
+  for await (const { key } of store.list('', signal, Math.max(1, hosts.length))) {
     const [folder = '', ...rest] = key.split('/');
     if (!(rest.length > 0 && known.has(folder)) && parseKey(key) === undefined) stray.push(key);
   }

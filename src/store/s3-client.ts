@@ -53,7 +53,7 @@ export interface S3Options {
   readonly patienceMs?: number;
   /** The same for one that has not answered yet: who looks on rather hears at once that the address is wrong. */
   readonly firstPatienceMs?: number;
-  /** More keys than this no listing has: what a store makes up without end must not fill the memory. */
+  /** More keys than this no listing of one host has: what a store makes up without end must not fill the memory. */
   readonly mostListed?: number;
 }
 

@@ -19,11 +19,12 @@ export async function* objectPages(
   Prefix: string,
   Delimiter: string | undefined,
   signal?: AbortSignal,
+  hosts = 1,
 ): AsyncGenerator<Pick<ListObjectsV2CommandOutput, 'Contents' | 'CommonPrefixes' | 'EncodingType'>> {
   let ContinuationToken: string | undefined;
   let first: string | undefined;
   const { send, bucket: Bucket, address } = connection;
-  const admit = openGate(connection, Prefix);
+  const admit = openGate(connection, Prefix, hosts);
   let last: string[] = [];
   do {
     const page = await send(
@@ -154,7 +155,12 @@ const leastOfPage = 100;
  * Holds a store to what a listing is, a page at a time: keys that begin as was asked, and no more of them than can be held.
  * Throws `store-unavailable`.
  */
-function openGate({ address, mostListed }: S3Connection, prefix: string): (keys: readonly string[]) => void {
+function openGate(
+  { address, mostListed: mostOfHost }: S3Connection,
+  prefix: string,
+  hosts = 1,
+): (keys: readonly string[]) => void {
+  const mostListed = mostOfHost * hosts;
   const where = `${address}, in its listing of ${prefix || 'the bucket'},`;
   let listed = 0;
   return (keys) => {

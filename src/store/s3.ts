@@ -130,8 +130,8 @@ export function openS3Store(config: S3Config, options?: S3Options): Store {
     return until && now && until > now ? `it is kept until ${rfc3339(until)}` : undefined;
   }
 
-  async function* list(folder: string, signal?: AbortSignal): AsyncGenerator<StoredObject> {
-    const pages = objectPages(connection, prefix + folder, undefined, signal);
+  async function* list(folder: string, signal?: AbortSignal, hosts?: number): AsyncGenerator<StoredObject> {
+    const pages = objectPages(connection, prefix + folder, undefined, signal, hosts);
     for await (const page of asked(`list ${folder || 'the store'}`, pages))
       for (const { Key, Size, LastModified, ETag } of page.Contents ?? [])
         yield storedObject(decode(Key ?? '', page).slice(prefix.length), Size, LastModified, ETag, address);

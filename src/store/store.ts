@@ -28,8 +28,11 @@ export interface Store extends AsyncDisposable {
    * enough to see that it is not the one that is looked for.
    */
   versions(key: string, signal?: AbortSignal, mostBytes?: number): AsyncIterable<Buffer>;
-  /** All current objects below `prefix` (empty or ending with a slash), sorted by key; nothing found is an empty listing. */
-  list(prefix: string, signal?: AbortSignal): AsyncIterable<StoredObject>;
+  /**
+   * All current objects below `prefix` (empty or ending with a slash), sorted by key; nothing found is an empty listing.
+   * One that may hold what several hosts have stored is given up so much later.
+   */
+  list(prefix: string, signal?: AbortSignal, hosts?: number): AsyncIterable<StoredObject>;
   /**
    * Every version of every object below `prefix`, and the markers of their deletion: sorted by key, newest first within
    * a key. A store that keeps no versions lists its objects. Throws `store-denied` when versions may not be listed.

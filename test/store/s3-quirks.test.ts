@@ -9,6 +9,8 @@ import { Transform } from 'node:stream';
 import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
+import { strayObjects } from '../../src/commands/audit-store.ts';
+import type { ReaderSession } from '../../src/commands/reader-session.ts';
 import { createLog } from '../../src/log.ts';
 import type { S3Options } from '../../src/store/s3-client.ts';
 import { freshBucket, needs, theService } from '../services/services.ts';
@@ -239,6 +241,21 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
       await assert.rejects(Array.fromAsync(store.listVersions('')), given);
       assert.equal(pages, 33);
     });
+
+  test('the one listing of a whole store may have as many keys for each of its hosts', async (t) => {
+    const prefix = freshPrefix();
+    let pages = 0;
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      const page = ++pages;
+      const key = `${prefix}h${page > 6 ? 2 : 1}/${String(page).padStart(2, '0')}`;
+      const next = `<IsTruncated>true</IsTruncated><NextContinuationToken>${page}</NextContinuationToken>`;
+      exchange.answer(listingOf([key], false, page < 12 ? next : '<IsTruncated>false</IsTruncated>'));
+    });
+    const store = s3Store(t, { bucket, prefix, endpoint }, { mostListed: 1000 });
+    const session = { store } as ReaderSession;
+    assert.deepEqual(await strayObjects(session, ['h1', 'h2'], new AbortController().signal), []);
+    assert.equal(pages, 12);
+  });
 
   test('a listing that is not sorted, or holds what was not asked for, is an error', async (t) => {
     const prefix = freshPrefix();
