@@ -7,38 +7,37 @@ import { longestSegmentBytes } from './chunker.ts';
  * copies into it at a fifth of the speed unless both sides are aligned.)
  */
 export interface Slab {
-  /** Address space for a long segment; the system gives memory only to what is written. */
+  /** Address space for the longest segment that may come; the system gives memory only to what is written. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** How much of it is filled. */
   readonly length: number;
 }
 
+export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
+
+/**
+ * Of a stream that is cut coarsely. What a thread holds of one segment would be most of the memory of a run, so such a slab
+ * does not stay while the object is made of its content.
+ */
+export const isLarge = ({ bytes }: Slab): boolean => bytes.length === longestSegmentBytes;
+
+/** Nine of ten segments of a stream that is cut coarsely are shorter. */
+const usualBytes = longestSegmentBytes / 2;
+
+/** What a slab is taken to have of memory: a small one has been full before, and a large one mostly not beyond its half. */
+const touched = (slab: Slab): number =>
+  isLarge(slab) && slab.length < usualBytes ? usualBytes : slab.bytes.length;
+
 /**
  * What a full slab counts until its segment is sealed: what is made of it takes room as well, and what earlier segments
  * filled stays in memory, too.
  */
-const weight = (lengthBytes: number, roomBytes: number): number => lengthBytes + roomBytes / 2;
-
-export const weightOf = ({ bytes, length }: Slab): number => weight(length, bytes.length);
+export const weightOf = (slab: Slab): number => slab.length + touched(slab) / 2;
 
 /** Of the longest segment. */
-export const largestWeight = weight(longestSegmentBytes, longestSegmentBytes);
+export const largestWeight = longestSegmentBytes * 1.5;
 
-export const filled = ({ bytes, length }: Slab): Uint8Array<ArrayBuffer> => bytes.subarray(0, length);
-
-/**
- * Room that nine of ten segments do with, and that is tried first. V8 counts room as memory, filled or not, and collects
- * garbage all the time where there is too much of it.
- */
-const usualBytes = longestSegmentBytes / 2;
-
-/**
- * Of a stream that is cut coarsely. What a thread holds of one segment would be most of the memory of a run: for 8 GiB
- * 231 MiB where the slab stayed while the object was made, 218 where it goes before (for 1 GiB 205).
- */
-export const isLarge = ({ bytes }: Slab): boolean => bytes.length >= usualBytes;
-
-/** Room of slabs that lie on the shelf unused; more of them are given back to the system. */
+/** Memory of slabs that lie on the shelf unused; more of them are given back to the system. */
 const keptBytes = usualBytes;
 
 /**
@@ -46,33 +45,24 @@ const keptBytes = usualBytes;
  * others hold theirs half-full could wait for ever); how much of full ones is worked on at a time is bounded.
  */
 export class SlabShelf {
-  #free: Uint8Array<ArrayBuffer>[] = [];
+  #free: Slab[] = [];
 
   /**
-   * `longestBytes`: of the longest segment that may come, though the slab may turn out too small for it. Slabs of
-   * another size are given back: a stream passes from the small ones to the large ones once, and does not return.
+   * Room for a segment of `longestBytes`. Slabs of another size are given back: a stream passes from the small ones to the
+   * large ones once, and does not return.
    */
   take(longestBytes: number): Uint8Array<ArrayBuffer> {
-    const sizeBytes = Math.min(longestBytes, usualBytes);
-    const { fits = [], others = [] } = Object.groupBy(this.#free, ({ length }) =>
-      length === sizeBytes ? 'fits' : 'others',
+    const { fits = [], others = [] } = Object.groupBy(this.#free, ({ bytes }) =>
+      bytes.length === longestBytes ? 'fits' : 'others',
     );
-    for (const bytes of others) release(bytes);
+    for (const { bytes } of others) release(bytes);
     this.#free = fits;
-    return this.#free.pop() ?? new Uint8Array(sizeBytes);
+    return this.#free.pop()?.bytes ?? new Uint8Array(longestBytes);
   }
 
-  /** A slab that is large enough for any segment, with what was gathered, in place of one that is not. */
-  enlarge({ bytes, length }: Slab): Uint8Array<ArrayBuffer> {
-    const larger = new Uint8Array(longestSegmentBytes);
-    larger.set(bytes.subarray(0, length));
-    this.give(bytes);
-    return larger;
-  }
-
-  give(bytes: Uint8Array<ArrayBuffer>): void {
-    const kept = this.#free.reduce((sum, { length }) => sum + length, 0);
-    if (bytes.length <= usualBytes && kept + bytes.length <= keptBytes) this.#free.push(bytes);
-    else release(bytes);
+  give(slab: Slab): void {
+    const kept = this.#free.reduce((sum, free) => sum + touched(free), 0);
+    if (kept + touched(slab) <= keptBytes) this.#free.push(slab);
+    else release(slab.bytes);
   }
 }

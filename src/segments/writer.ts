@@ -58,7 +58,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
       slab: plaintext,
       seal: options.seal,
     });
-    if (slab) shelf.give(slab.bytes);
+    if (slab) shelf.give(slab);
     const segment = { id, folder, storedBytes: object.length, sha256 };
     share.shrinkTo(segment.storedBytes);
     await put(segment, object);
@@ -78,7 +78,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
         added.set(id, stored);
         stored.catch(() => added.delete(id)); // the next one that has it tries again
       } else {
-        shelf.give(slab.bytes);
+        shelf.give(slab);
         share.giveBack();
       }
       const result = { ...(await stored), bytes };
@@ -116,7 +116,6 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
           total += bytes.length;
           for (const piece of cutter.push(bytes)) {
             slab ??= shelf.take(cutter.longestBytes);
-            if (length + piece.bytes.length > slab.length) slab = shelf.enlarge({ bytes: slab, length });
             slab.set(piece.bytes, length);
             length += piece.bytes.length;
             if (!piece.cut) continue;
@@ -127,7 +126,7 @@ export function createSegmentWriter(options: SegmentWriterOptions) {
         }
         if (slab) await send(slab);
       } catch (error) {
-        if (slab) shelf.give(slab);
+        if (slab) shelf.give({ bytes: slab, length });
         await Promise.allSettled(segments);
         throw error;
       }

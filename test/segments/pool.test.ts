@@ -44,7 +44,6 @@ test('a slab comes back when its segment is sealed, but for a large one, of whic
   const seal = await createSeal([(await makeKey()).publicKey], new Date());
   for (const [sizeBytes, isBack] of [
     [4 * 2 ** 20, true],
-    [8 * 2 ** 20, false],
     [16 * 2 ** 20, false],
   ] as const) {
     const bytes = new Uint8Array(sizeBytes);
