@@ -26,9 +26,7 @@ export async function writeFile(
   body: AsyncIterable<Uint8Array>,
   keep: Keep,
 ): Promise<{ inode: BigIntStats; given: Given }> {
-  const path = systemPath(at);
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-  const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  const fd = openNew(at);
   let complete = false;
   try {
     let position = 0;
@@ -52,14 +50,18 @@ export async function writeFile(
 
 /** Throws if a file cannot have this name; what has it stays. */
 export function tryName(at: ByteName): void {
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   try {
-    closeSync(openSync(systemPath(at), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600));
+    closeSync(openNew(at));
   } catch (error) {
     if (systemCode(error) === 'EEXIST') return;
     throw error;
   }
   discard(at);
+}
+
+function openNew(at: ByteName): number {
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  return openSync(systemPath(at), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
 }
 
 /** What cannot be removed either stays: what went wrong before says more. */
