@@ -275,7 +275,10 @@ async function make(
   }
 }
 
-/** A server goes on making a database for a client that has gone, and nobody would drop it then. */
+/**
+ * A server goes on making a database for a client that has gone, and nobody would drop it then. The transaction that makes
+ * it tells it from one that got the name meanwhile.
+ */
 async function stopMaking(
   server: Server,
   maintenance: string,
@@ -284,15 +287,34 @@ async function stopMaking(
   facts: Facts,
 ): Promise<string> {
   const signal = AbortSignal.timeout(cleanUpMs);
-  const query = `
-    SELECT to_json(count(pg_terminate_backend(pid))) FROM pg_stat_activity
-    WHERE application_name = 'sealift' AND strpos(query, ${literal(create)}) = 1`;
+  const end = `
+    SELECT json_build_object('ended', count(pg_terminate_backend(pid)), 'transactions', json_agg(backend_xid::text))
+    FROM pg_stat_activity WHERE application_name = 'sealift' AND strpos(query, ${literal(create)}) = 1`;
+  const look = `SELECT to_json(xmin::text) FROM pg_database WHERE datname = ${literal(name)}`;
+  const transactions = new Set<unknown>();
+  let madeBy: unknown;
   try {
-    while ((await ask(server, maintenance, query, signal)) !== 0) await delay(200, undefined, { signal });
+    for (;;) {
+      const found = (await ask(server, maintenance, end, signal)) as Making;
+      if (found.ended === 0) break;
+      for (const transaction of found.transactions ?? [])
+        if (transaction !== null) transactions.add(transaction);
+      await delay(200, undefined, { signal });
+    }
+    madeBy = await ask(server, maintenance, look, signal);
   } catch {
     return `; the server may still be making database ${JSON.stringify(name)}, which has to be dropped then`;
   }
-  return dropAgain(server, maintenance, name, facts);
+  if (transactions.has(madeBy)) return dropAgain(server, maintenance, name, facts);
+  return madeBy === undefined || transactions.size > 0
+    ? ''
+    : `; there is a database ${JSON.stringify(name)} now, which has to be dropped unless somebody else made it`;
+}
+
+interface Making {
+  readonly ended: number;
+  /** Null before anything is written. */
+  readonly transactions: readonly (string | null)[] | null;
 }
 
 /** Statements are given on standard input, where psql has been kept from seeing commands of its own in them. */

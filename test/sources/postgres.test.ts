@@ -228,6 +228,12 @@ const expectations: Record<string, string[]> = {
   'SHOP.logs.access': ['logs.access'],
 };
 
+/** Commits wait for a standby of that name, or for none. */
+async function waitForStandby(name: string): Promise<void> {
+  await psql(server, 'postgres', `ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
+  await psql(server, 'postgres', 'SELECT pg_reload_conf()');
+}
+
 suite('postgres', { skip: withoutServices }, () => {
   before(async () => {
     scratch = await mkdtemp(join(tmpdir(), 'sealift-postgres-'));
@@ -518,6 +524,50 @@ suite('postgres', { skip: withoutServices }, () => {
     await assert.rejects(load, failsWith('restore-failed', /pg_database_datname_index/));
     await renaming;
     await psql(server, 'postgres', 'DROP DATABASE late');
+  });
+
+  test('an interruption leaves the database that gets the name when the making of another has been ended', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE early');
+    const abort = new AbortController();
+    const saved = await saveOne('-dash');
+    const creating = `SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE "late"%'`;
+    const wait = 'PERFORM pg_sleep(0.01), pg_stat_clear_snapshot(); END LOOP';
+    const renaming = psql(
+      server,
+      'postgres',
+      `DO $$ BEGIN ALTER DATABASE early RENAME TO late;
+         WHILE NOT EXISTS (${creating}) LOOP ${wait}; WHILE EXISTS (${creating}) LOOP ${wait}; END $$`,
+    );
+    await delay(300);
+    const load = loadPostgres(into(server, 'late'), saved, { ...loading(), signal: abort.signal });
+    load.catch(() => {});
+    while ((await psql(server, 'postgres', creating)) === '') await delay(20);
+    abort.abort(new SealiftError('interrupted', 'interrupted'));
+    await assert.rejects(load, failsWith('interrupted'));
+    await renaming;
+    await psql(server, 'postgres', 'DROP DATABASE late');
+  });
+
+  test('a database that is there although its making was ended is dropped again', async () => {
+    const saved = await saveOne('-dash');
+    const abort = new AbortController();
+    // A server that waits for a standby has committed, and an end of the wait takes nothing back.
+    await waitForStandby('nobody');
+    try {
+      const load = loadPostgres(into(server, 'half'), saved, { ...loading(), signal: abort.signal });
+      load.catch(() => {});
+      const making = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE "half"%' AND wait_event = 'SyncRep'`;
+      while ((await psql(server, 'postgres', making)) !== '1') await delay(20);
+      abort.abort(new SealiftError('interrupted', 'interrupted'));
+      while ((await psql(server, 'postgres', making)) === '1') await delay(20);
+      const left = `SELECT count(*) FROM pg_database WHERE datname = 'half'`;
+      assert.equal(await psql(server, 'postgres', left), '1');
+      await waitForStandby('');
+      await assert.rejects(load, failsWith('interrupted'));
+      assert.equal(await psql(server, 'postgres', left), '0');
+    } finally {
+      await waitForStandby('');
+    }
   });
 
   test('a body that throws after its last byte is not committed', async () => {
