@@ -3,7 +3,7 @@ import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import type { SampledObject } from '../policy/audit-rules.ts';
 import { keyIdOf, sealedFor } from '../seal/packets.ts';
-import type { Snapshot } from '../snapshot/catalog.ts';
+import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey } from '../snapshot/object-key.ts';
 import type { Store } from '../store/store.ts';
@@ -63,11 +63,16 @@ export async function readSample(
   const read = await mapConcurrent(sample, readsAtOnce, async ({ segment, keyIds }) => {
     const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
     let newest: SampledObject | undefined;
-    for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
-      const signed = hash('sha256', bytes) === segment.sha256;
-      const found = { key, signed, problem: sealProblem(bytes, keyIds) };
-      if (signed) return [found];
-      newest ??= found;
+    try {
+      for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
+        const signed = hash('sha256', bytes) === segment.sha256;
+        const found = { key, signed, problem: sealProblem(bytes, keyIds) };
+        if (signed) return [found];
+        newest ??= found;
+      }
+    } catch (error) {
+      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
+      return [{ key, signed: false, unread: error.message, problem: newest?.problem }];
     }
     return newest ? [newest] : [];
   });

@@ -135,9 +135,11 @@ export async function viewHost(
   if (trusted.length === 0) throw await untrusted(session, host, signal);
   const listing = await listHost(store, host, signal);
   const read = await readSnapshots(store, host, listing, trusted, { signal, cache, tolerant: true });
-  // One that may not be read must not hide the others; where none may, that is what is wrong.
-  const denied = read.unreadable.find(({ error }) => error.code === 'store-denied');
-  if (denied && read.snapshots.length === 0) throw denied.error;
+  // One that may not or cannot be read must not hide the others; where none is, that is what is wrong.
+  const unread = read.unreadable.find(({ error }) =>
+    ['store-denied', 'store-unavailable'].includes(error.code),
+  );
+  if (unread && read.snapshots.length === 0) throw unread.error;
   return { host, listing, ...setFutureApart(read, session.now) };
 }
 

@@ -5,7 +5,7 @@ import { formatSize, printable } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { fetchVerified } from '../segments/reader.ts';
-import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
+import { isOfOneObject, storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
@@ -227,12 +227,14 @@ async function whyUnreadable(
   host: string,
   segment: NamedSegment,
 ): Promise<string | undefined> {
+  const key = keyOf(host, segment);
   try {
-    await fetchVerified(() => store.versions(keyOf(host, segment), signal, segment.storedBytes), segment);
+    await fetchVerified(() => store.versions(key, signal, segment.storedBytes), segment);
     return undefined;
   } catch (error) {
-    if (error instanceof SealiftError && error.code === 'verify-failed') return error.message;
-    throw error;
+    if (!(error instanceof SealiftError)) throw error;
+    if (error.code !== 'verify-failed' && !(await isOfOneObject(error, store, key, signal))) throw error;
+    return error.message;
   }
 }
 

@@ -182,12 +182,14 @@ export interface SampledObject {
   readonly key: string;
   /** Some version of it is what the host signed. */
   readonly signed: boolean;
+  /** Why the store, which has it, could not give it. */
+  readonly unread?: string;
   /** What is wrong with it as a sealed message. */
   readonly problem: string | undefined;
 }
 
 export function judgeSample(sample: readonly SampledObject[]): Finding[] {
-  return sample.flatMap(({ key, signed, problem }): Finding[] => [
+  return sample.flatMap(({ key, signed, unread, problem }): Finding[] => [
     ...(signed
       ? []
       : [
@@ -196,8 +198,9 @@ export function judgeSample(sample: readonly SampledObject[]): Finding[] {
             severity: 'broken',
             subject: key,
             message:
-              'its content is not what the host signed: it is damaged, or somebody replaced it. ' +
-              'See what else is hit: `sealift verify --all --read-data`.',
+              (unread === undefined
+                ? 'its content is not what the host signed: it is damaged, or somebody replaced it. '
+                : `${unread}. `) + 'See what else is hit: `sealift verify --all --read-data`.',
           } as const,
         ]),
     ...(problem === undefined

@@ -101,8 +101,8 @@ export async function newestRun(
 }
 
 /**
- * Reads and verifies the indexes of a listing, oldest first. One that cannot be verified is reported beside the others; one
- * that was pruned meanwhile is left out.
+ * Reads and verifies the indexes of a listing, oldest first. One that cannot be read or verified is reported beside the
+ * others; one that was pruned meanwhile is left out.
  */
 export async function readSnapshots(
   store: Store,
@@ -120,7 +120,8 @@ export async function readSnapshots(
       if (read) snapshots.push(read);
     } catch (error) {
       const codes = ['verify-failed', 'key-untrusted', ...(tolerant ? ['store-denied'] : [])];
-      if (!(error instanceof SealiftError) || !codes.includes(error.code)) throw error;
+      if (!(error instanceof SealiftError)) throw error;
+      if (!codes.includes(error.code) && !(await isOfOneObject(error, store, index.key, signal))) throw error;
       unreadable.push({ snapshot, error });
     }
   });
@@ -128,6 +129,25 @@ export async function readSnapshots(
     snapshots: snapshots.toSorted((a, b) => compareAge(a.index, b.index)),
     unreadable: unreadable.toSorted((a, b) => byId(a.snapshot, b.snapshot)),
   };
+}
+
+/**
+ * Whether this error is that of one object, as of one on a bad sector, and not of a store that is away: then its folder
+ * could not be listed either. It must not hide the others.
+ */
+export async function isOfOneObject(
+  error: SealiftError,
+  store: Store,
+  key: string,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (error.code !== 'store-unavailable') return false;
+  try {
+    for await (const _ of store.list(key.slice(0, key.lastIndexOf('/') + 1), signal)) break;
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** One that does not verify is fetched twice: to a backup that does not see it, the chain would be broken for a week. */

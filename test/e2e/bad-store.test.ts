@@ -1,12 +1,24 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { PruneSummary } from '../../src/commands/prune.ts';
+import { madeDaysAgo } from '../support/aged.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
 import { makeWorld, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import {
   assertRefusal,
+  backup,
   fingerprints,
   hostWithSnapshot,
   needsMounts,
@@ -182,6 +194,63 @@ test('one object that somebody made as large as can be hides no other', async (t
   assert.equal(audited.status, 20, audited.stderr);
   assert.match(audited.stdout, /has 3221225472 bytes instead of/);
 });
+
+/** A file of the kernel's that opens and gives an error where it is read, as one on a bad sector does. */
+const unreadable = '/sys/class/net/lo/speed';
+
+test(
+  'one object that the disk cannot read any more hides no other, and stops no backup and no prune',
+  { skip: !existsSync(unreadable) && 'needs a file that cannot be read' },
+  async (t) => {
+    const { world, id } = await hostWithSnapshot(t);
+    const old = await madeDaysAgo(world, id, 8);
+    const ids = [await backup(world), await backup(world)];
+    const breakFile = (...path: string[]): void => {
+      const file = join(world.dir, 'store/h1/snap', ...path);
+      rmSync(file);
+      symlinkSync(unreadable, file);
+    };
+    const [first = '', second = ''] = ids;
+    breakFile(second, 'index.json.gpg');
+    rmSync(join(world.dir, 'state/cache'), { recursive: true });
+    const why = new RegExp(`cannot read h1/snap/${second}/index\\.json\\.gpg.*EINVAL`);
+
+    const status = await world.run('status', '--json');
+    assert.equal(status.status, 3, status.stderr);
+    assert.match(status.stdout, why);
+    const list = await world.run('list', '--json');
+    assert.equal(list.status, 3, list.stderr);
+    assert.deepEqual(
+      (JSON.parse(list.stdout) as Listing).snapshots.map(({ snapshot }) => snapshot),
+      [first, old],
+    );
+    const pruned = await world.run('prune', '--json');
+    assert.equal(pruned.status, 3, pruned.stderr);
+    const { snapshots, problems } = JSON.parse(pruned.stdout) as PruneSummary;
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [old],
+    );
+    assert.match(problems.join(), new RegExp(`the index of ${second} cannot be read, and should be live`));
+    const next = await world.run('backup', '--json');
+    assert.equal(next.status, 0, next.stdout);
+
+    const [segment = '', ...others] = readdirSync(join(world.dir, 'store/h1/snap', first, 's'));
+    assert.ok(others.length > 0);
+    breakFile(first, 's', segment);
+    const verified = await world.run('verify', '--all', '--read-data', '--json');
+    assert.equal(verified.status, 21, verified.stdout + verified.stderr);
+    const { failures } = JSON.parse(verified.stdout.trimEnd().split('\n').at(-1) ?? '') as {
+      failures: { key: string; reason: string }[];
+    };
+    assert.match(failures.map(({ reason }) => reason).join(), why);
+    assert.ok(failures.some(({ key, reason }) => key.endsWith(segment) && /EINVAL/.test(reason)));
+    const audit = await world.run('audit', '--json');
+    assert.equal(audit.status, 20, audit.stdout + audit.stderr);
+    assert.match(audit.stdout, why);
+    assert.match(audit.stdout, new RegExp(`cannot read h1/snap/${first}/s/${segment}`));
+  },
+);
 
 test('a block that comes twice in a stream is sealed once and comes back twice', async (t) => {
   const world = await makeWorld(t, { jobs: treeJob });
