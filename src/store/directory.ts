@@ -1,6 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { constants, type Dirent, type Stats } from 'node:fs';
-import { lstat, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import {
+  chmod,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { namePattern } from '../config/fields.ts';
 import { nameNew, syncFolder } from '../durable.ts';
@@ -175,20 +187,14 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     folders,
     allFolders: folders,
     async now() {
-      const probe = join(temporary, randomUUID());
       try {
         await statRoot();
-        await mkdir(temporary, { recursive: true });
-        const file = await open(probe, 'wx', 0o600);
-        try {
-          return (await file.stat()).mtime;
-        } finally {
-          await file.close();
-        }
+        // What a full disk has no room for must not keep prune from making some.
+        return await probeTime(temporary).catch((error: unknown) =>
+          isFull(error) ? touchTime(temporary) : Promise.reject(error as Error),
+        );
       } catch (error) {
         return fail(error, 'ask the time of the store');
-      } finally {
-        await rm(probe, { force: true }).catch(() => undefined);
       }
     },
     async [Symbol.asyncDispose]() {
@@ -263,6 +269,24 @@ async function readAtMost(path: string, mostBytes: number): Promise<Buffer | und
   return bytes.subarray(0, at);
 }
 
+/** The time by the clock of whoever keeps the files: that of a new one. */
+async function probeTime(temporary: string): Promise<Date> {
+  const probe = join(temporary, randomUUID());
+  try {
+    await mkdir(temporary, { recursive: true });
+    await using file = await open(probe, 'wx', 0o600);
+    return (await file.stat()).mtime;
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined);
+  }
+}
+
+/** The same without a new file: the time of a change of mode, which changes nothing. */
+async function touchTime(folder: string): Promise<Date> {
+  await chmod(folder, (await stat(folder)).mode & 0o7777);
+  return (await stat(folder)).ctime;
+}
+
 async function prepareTemporary(temporary: string): Promise<void> {
   await mkdir(temporary, { recursive: true });
   for (const name of await readdir(temporary)) {
@@ -289,6 +313,8 @@ async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
   if (!(await readAtMost(path, bytes.length + 1))?.equals(bytes))
     throw new SealiftError('store-conflict', `${path} is already there with other content`);
 }
+
+const isFull = (error: unknown): boolean => ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(systemCode(error) ?? '');
 
 const isAbsent = (error: unknown): boolean =>
   ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO'].includes(systemCode(error) ?? '');
