@@ -237,9 +237,10 @@ export const statusOf = (error: unknown): number | undefined =>
 
 /** It may go well a little later: an overloaded or restarting store, a network that is away, a write that met another. */
 function isTransient(error: unknown): boolean {
+  // Also in the midst of an answer, whose status alone tells nothing then.
+  if (nameOf(error) === 'TimeoutError' || lostConnection.has(systemCode(error) ?? '')) return true;
   const status = httpStatusOf(error);
-  if (status === undefined)
-    return nameOf(error) === 'TimeoutError' || lostConnection.has(systemCode(error) ?? '');
+  if (status === undefined) return false;
   return (
     (status >= 500 && ![501, 507].includes(status)) ||
     status === 429 ||

@@ -527,6 +527,20 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     assert.equal(reads, 2);
   });
 
+  test('a refusal whose connection breaks is asked for again', async (t) => {
+    let puts = 0;
+    const { store, real } = await storeBehind(t, async (exchange) => {
+      const answer = await exchange.ask();
+      if (exchange.method === 'PUT' && ++puts === 1) exchange.cut(answer, answer.body.length / 2);
+      else exchange.answer(answer);
+    });
+    const bytes = Buffer.from('1');
+    await real.put('a', bytes);
+    await store.now();
+    await store.put('a', bytes);
+    assert.equal(puts, 2);
+  });
+
   test('a put that meets another write of its key is tried again', async (t) => {
     let puts = 0;
     const { store, real } = await storeBehind(t, async (exchange) => {
