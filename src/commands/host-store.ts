@@ -128,10 +128,18 @@ export async function publishHost(
   { store, host, hostKey, config }: HostSession,
   sign: (content: string) => Promise<string>,
   listing: HostListing,
-  signal: AbortSignal,
+  { log, signal }: { log: Log; signal: AbortSignal },
 ): Promise<void> {
   const { fingerprint, publicKey } = hostKey;
-  await store.put(formatKey({ type: 'host-key', host, fingerprint }), Buffer.from(publicKey.armor()), signal);
+  try {
+    const key = formatKey({ type: 'host-key', host, fingerprint });
+    await store.put(key, Buffer.from(publicKey.armor()), signal);
+  } catch (error) {
+    if (!(error instanceof SealiftError) || error.code !== 'store-conflict') throw error;
+    log.warn(
+      `the public key of this host is damaged in the store: ${error.message}; remove it, and the next run writes it anew`,
+    );
+  }
   if (listing.size > 0) return; // the guide was written with the first snapshot
   const guide = await sign(restoreGuide({ host, store: config.store, fingerprint }));
   await store.replace(formatKey({ type: 'guide', host }), Buffer.from(guide), signal);

@@ -131,7 +131,7 @@ async function saveJob(
     for (const { snapshot, error } of stored.unreadable) context.log.warn({ snapshot }, error.message);
     const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
     const sign = (text: string): Promise<string> => signText(text, session.hostKey.privateKey, startedAt);
-    await publishHost(session, sign, stored.listing, signal);
+    await publishHost(session, sign, stored.listing, { log: context.log, signal });
 
     await using journal = await openJournal(state.journalDir, snapshot, recipients.ids);
     const writer = createSegmentWriter({

@@ -274,6 +274,19 @@ test(
   },
 );
 
+test('a public key of the host that is damaged in the store stops no backup, and is told', async (t) => {
+  const { world } = await hostWithSnapshot(t);
+  const keys = join(world.dir, 'store/h1/keys');
+  const [name = ''] = readdirSync(keys);
+  truncateSync(join(keys, name), 0);
+  const { status, stderr } = await world.run('backup');
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, new RegExp(`${name} is already there with other content.*remove it`));
+  rmSync(join(keys, name));
+  await backup(world);
+  assert.ok(readFileSync(join(keys, name)).length > 0);
+});
+
 test('a block that comes twice in a stream is sealed once and comes back twice', async (t) => {
   const world = await makeWorld(t, { jobs: treeJob });
   mkdirSync(join(world.dir, 'tree'));

@@ -40,7 +40,7 @@ export async function lightRun(
   const before = await readOwnHost(session, { signal, now: startedAt });
   const snapshot = formatSnapshotId({ startedAt, job: job.name, random: randomTag() });
   const sign = (text: string): Promise<string> => signText(text, hostKey.privateKey, startedAt);
-  await publishHost(session, sign, before.listing, signal);
+  await publishHost(session, sign, before.listing, { log, signal });
 
   await using journal = await openJournal(state.journalDir, snapshot, recipients.ids);
   const reusable = reusableSegments({
