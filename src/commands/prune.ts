@@ -119,12 +119,26 @@ async function planHosts(
       if (isStrange(survey)) problems.push(strange(host));
       else work.push(planHost(session, survey, { now, surveyed: time(), own: isOwn(session, survey, key) }));
     } catch (error) {
-      // What may not be looked at must not keep the rest.
-      if (!(error instanceof SealiftError) || error.code !== 'store-denied') throw error;
+      if (!(error instanceof SealiftError)) throw error;
+      // What may not or cannot be looked at must not keep the rest.
+      const isOfThisHost =
+        error.code === 'store-denied' ||
+        (error.code === 'store-unavailable' && hosts.length > 1 && (await answers(session, context.signal)));
+      if (!isOfThisHost) throw error;
       problems.push(`host ${host} is left alone: ${error.message}`);
     }
   }
   return { work, problems: [...problems, ...work.flatMap(({ problems }) => problems)] };
+}
+
+/** Whether a store answers; the listing of one of its hosts may have more than is read, or an error of its own. */
+async function answers({ store }: ReaderSession, signal: AbortSignal): Promise<boolean> {
+  try {
+    await store.now(signal);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Indexes first: a reader must not meet one whose segments are going. */

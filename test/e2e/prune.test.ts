@@ -8,6 +8,7 @@ import {
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -218,6 +219,27 @@ test('a temporary file of a backup under way stays, also where no host is known 
 });
 
 suite('in a bucket', needs('s3'), () => {
+  test('a host whose listing makes no sense is left alone, and named, and keeps nothing of others; exit 3', async (t) => {
+    const { store } = await bucketStore();
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      const answer = await exchange.ask();
+      const asked = new URL(exchange.path, 'http://proxy').searchParams;
+      const isOther =
+        asked.has('versions') && !asked.has('delimiter') && asked.get('prefix') === 'jabber/h2/';
+      const body = Buffer.from(answer.body.toString().replaceAll('<Key>jabber', '<Key>gabber'));
+      exchange.answer(isOther ? { ...answer, body } : answer);
+    });
+    const { world: other } = await hostWithSnapshot(t, { host: 'h2', store });
+    const { world } = await hostWithSnapshot(t, { store: { ...store, endpoint } });
+    copyFileSync(join(other.dir, 'keys/hosts/h2.asc'), join(world.dir, 'keys/hosts/h2.asc'));
+    const pruned = await world.run('prune', '--json');
+    assert.equal(pruned.status, 3, pruned.stdout + pruned.stderr);
+    const { problems, kept } = JSON.parse(pruned.stdout) as PruneSummary;
+    assert.ok(kept > 0);
+    assert.equal(problems.length, 1);
+    assert.match(problems[0]!, /host h2 is left alone: .*which was not asked for/);
+  });
+
   test('uploads of which the store does not say when they began keep nothing else', async (t) => {
     const { store, bucket, client } = await bucketStore();
     const endpoint = await s3Proxy(t, async (exchange) => {
