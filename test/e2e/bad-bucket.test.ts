@@ -4,9 +4,10 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { needs, theService } from '../services/services.ts';
+import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
 import { bucketStore, readJson, type BackupSummary, type Listing, type World } from '../support/world.ts';
 import { hostWithSnapshot, refuses } from './bad-input.ts';
-import { shiftedClock } from './shifted-clock.ts';
+import { shiftedClock, sign } from './shifted-clock.ts';
 
 /** Changes settings of the store in the configuration for one step. */
 async function withStore(world: World, change: object, step: () => Promise<void>): Promise<void> {
@@ -117,5 +118,27 @@ suite('a bucket', needs('s3'), () => {
         assert.ok(snapshots.some(({ snapshot }) => snapshot === id));
       });
     await nothingLost();
+  });
+
+  test('that takes no request which is a quarter of an hour off by its clock gets a backup at its time', async (t) => {
+    const { store } = await bucketStore();
+    const { world } = await hostWithSnapshot(t, { store });
+    const endpoint = await s3Proxy(t, async (exchange) => {
+      const nowMs = Date.now() + 40 * 60_000;
+      const date = new Date(nowMs).toUTCString();
+      const signedAt = String(exchange.headers['x-amz-date']).replace(
+        /^(....)(..)(..T..)(..)/,
+        '$1-$2-$3:$4:',
+      );
+      const isSkewed = Math.abs(Date.parse(signedAt) - nowMs) > 15 * 60_000;
+      if (!isSkewed) sign(exchange.method, exchange.path, exchange.headers);
+      const answer = isSkewed ? errorAnswer(403, 'RequestTimeTooSkewed') : await exchange.ask();
+      exchange.answer({ ...answer, headers: { ...answer.headers, date } });
+    });
+    await withStore(world, { endpoint }, async () => {
+      const { status, stderr } = await world.run('backup');
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, /clocks are more than five minutes apart/);
+    });
   });
 });
