@@ -76,7 +76,7 @@ export async function storedIndex(
   store: Store,
   host: string,
   snapshot: string,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<StoredObject | undefined> {
   const index = formatKey({ type: 'index', host, snapshot });
   for await (const object of store.list(snapshotFolder(host, snapshot), signal))
@@ -118,6 +118,7 @@ export async function readSnapshots(
     try {
       const read = await readSnapshot(store, host, snapshot, index, trusted, { signal, cache });
       if (read) snapshots.push(read);
+      else if (await storedIndex(store, host, snapshot, signal)) throw listedOnly(host, snapshot);
     } catch (error) {
       const codes = ['verify-failed', 'key-untrusted', ...(tolerant ? ['store-denied'] : [])];
       if (!(error instanceof SealiftError)) throw error;
@@ -130,6 +131,12 @@ export async function readSnapshots(
     unreadable: unreadable.toSorted((a, b) => byId(a.snapshot, b.snapshot)),
   };
 }
+
+const listedOnly = (host: string, snapshot: string): SealiftError =>
+  new SealiftError(
+    'verify-failed',
+    `the index of ${host}/${snapshot} is listed, and the store does not have it`,
+  );
 
 /**
  * Whether this error is that of one object, as of one on a bad sector, and not of a store that is away: then its folder

@@ -274,6 +274,25 @@ test(
   },
 );
 
+test('an index that the store lists and does not have is one that cannot be read', async (t) => {
+  const { world, id } = await hostWithSnapshot(t);
+  const newest = await backup(world);
+  const index = join(world.dir, 'store/h1/snap', newest, 'index.json.gpg');
+  rmSync(index);
+  symlinkSync('nowhere', index);
+  const says = new RegExp(`${newest} is listed, and the store does not have it`);
+  const listed = await world.run('list');
+  assert.equal(listed.status, 3, listed.stderr);
+  assert.match(listed.stderr, says);
+  assert.match(listed.stdout, new RegExp(id));
+  const verified = await world.run('verify', '--all');
+  assert.equal(verified.status, 21, verified.stderr);
+  assert.match(verified.stdout, says);
+  const pruned = await world.run('prune');
+  assert.equal(pruned.status, 3, pruned.stderr);
+  assert.match(pruned.stdout, new RegExp(`the index of ${newest} cannot be read, and should be live`));
+});
+
 test('a public key of the host that is damaged in the store stops no backup, and is told', async (t) => {
   const { world } = await hostWithSnapshot(t);
   const keys = join(world.dir, 'store/h1/keys');
