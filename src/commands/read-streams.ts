@@ -4,7 +4,8 @@ import { formatFingerprint } from '../output.ts';
 import type { SessionKeyFinder } from '../seal/session-key.ts';
 import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
-import { createSegmentReader } from '../segments/reader.ts';
+import { createSegmentReader, DamagedSegment } from '../segments/reader.ts';
+import type { StoredSegment } from '../segments/writer.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
 import { segmentsOf, type Index, type IndexStream } from '../snapshot/index.ts';
@@ -32,6 +33,8 @@ export interface StreamReader {
     stream: IndexStream,
     ranges: readonly ByteRange[],
   ): AsyncIterable<Uint8Array>;
+  /** Where in a stream, which has been begun, the bytes of this segment lie. */
+  placesOf(snapshot: Snapshot, stream: IndexStream, segment: StoredSegment): ByteRange[];
 }
 
 export function createStreamReader(options: {
@@ -66,7 +69,7 @@ export function createStreamReader(options: {
         yield record;
       }
     } catch (error) {
-      throw namingKeys(error, snapshot.index);
+      throw namingKeys(namingStream(error, snapshot.index, stream), snapshot.index);
     }
     recorded.set(snapshot.index.snapshot, streams);
   }
@@ -91,10 +94,14 @@ export function createStreamReader(options: {
       const expected = recordOf(snapshot, stream);
       const hash = createHash('sha256');
       let bytes = 0;
-      for await (const chunk of segments.read(segmentsOf(snapshot.index, stream))) {
-        hash.update(chunk);
-        bytes += chunk.length;
-        yield chunk;
+      try {
+        for await (const chunk of segments.read(segmentsOf(snapshot.index, stream))) {
+          hash.update(chunk);
+          bytes += chunk.length;
+          yield chunk;
+        }
+      } catch (error) {
+        throw namingStream(error, snapshot.index, stream);
       }
       if (bytes !== expected.bytes)
         throw damaged(snapshot.index, stream, `it has ${bytes} bytes, not ${expected.bytes}`);
@@ -110,10 +117,25 @@ export function createStreamReader(options: {
         throw damaged(snapshot.index, stream, 'its details do not agree with its segments');
       if ((ranges.at(-1)?.to ?? 0) > total)
         throw damaged(snapshot.index, stream, 'its details speak of what lies beyond its end');
-      yield* segments.readRanges(
-        stored.map((segment, number) => ({ ...segment, bytes: lengths[number]! })),
-        ranges,
-      );
+      try {
+        yield* segments.readRanges(
+          stored.map((segment, number) => ({ ...segment, bytes: lengths[number]! })),
+          ranges,
+        );
+      } catch (error) {
+        throw namingStream(error, snapshot.index, stream);
+      }
+    },
+    placesOf(snapshot, stream, { folder, id }) {
+      const { segments: lengths } = recordOf(snapshot, stream);
+      const places: ByteRange[] = [];
+      let from = 0;
+      for (const [number, segment] of segmentsOf(snapshot.index, stream).entries()) {
+        const to = from + (lengths[number] ?? 0);
+        if (segment.folder === folder && segment.id === id) places.push({ from, to });
+        from = to;
+      }
+      return places;
     },
   };
 }
@@ -124,6 +146,16 @@ function namingKeys(error: unknown, { recipients }: Index): unknown {
   const keys = recipients.map(({ primary }) => formatFingerprint(primary));
   const hint = `It is sealed to ${keys.join(' and ')}.${error.hint === undefined ? '' : ` ${error.hint}`}`;
   return new SealiftError(error.code, error.message, { hint, cause: error.cause });
+}
+
+/** Nobody sees by the id of a segment what it is of. */
+function namingStream(error: unknown, { snapshot }: Index, { name }: IndexStream): unknown {
+  if (!(error instanceof DamagedSegment)) return error;
+  return new DamagedSegment(
+    error.segment,
+    `${name} of ${snapshot} cannot be read whole: ${error.message}`,
+    'An older snapshot may have it: `sealift verify --all --read-data` tells which ones are whole.',
+  );
 }
 
 async function* counted(

@@ -3,10 +3,11 @@ import { open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { makeFolder } from '../durable.ts';
-import { SealiftError, sentenceOf, systemCode } from '../errors.ts';
+import { SealiftError, sentenceOf, sentencesOf, systemCode } from '../errors.ts';
 import { release } from '../memory.ts';
 import { formatSize } from '../output.ts';
 import { output, ToolFailure } from '../process.ts';
+import { DamagedSegment } from '../segments/reader.ts';
 import { bytesOf, textOf } from '../sources/byte-name.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { UnpackFolders } from '../sources/unpack-folders.ts';
@@ -17,7 +18,7 @@ import { explainTarget } from './target-errors.ts';
 
 /**
  * `--to DIR`: every stream as a file `SOURCE/FILE`, trees unpacked below `SOURCE/`; below `JOB/` where several jobs are
- * restored. A file has its name only when it is whole.
+ * restored. A file has its name only when it is whole. What the store has damaged or lost is told, and all else comes back.
  */
 export async function restoreTo(
   context: Context,
@@ -33,6 +34,7 @@ export async function restoreTo(
   let withoutSetuid: string[] = [];
   let unlinked: string[] = [];
   let [files, bytes, withoutAttributes] = [0, 0, 0];
+  const damaged: string[] = [];
   const streams: RestoredStream[] = [];
   using places = new UnpackFolders(target, {
     overwrite: force,
@@ -51,7 +53,14 @@ export async function restoreTo(
         setuid,
         overwrite: force,
       };
-      const tree = await unpackTree(item.open(), place, options, item).catch((error: unknown) => {
+      const tree = await unpackTree(item.open(), place, options, {
+        ...item,
+        around: async (error, part, done) => {
+          if (!(error instanceof DamagedSegment)) return undefined;
+          damaged.push(sentencesOf(error));
+          return item.around(error.segment, part, done);
+        },
+      }).catch((error: unknown) => {
         throw explainTarget(error, folder);
       });
       files += tree.files;
@@ -61,14 +70,23 @@ export async function restoreTo(
       unlinked = [...unlinked, ...tree.unlinked.map((name) => join(folder, name))];
       const from = items.some((other) => isTreeBeside(item, other)) ? ` from ${item.name}` : '';
       restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)}${from})`);
+      damaged.push(
+        ...tree.lost.map(
+          (name) =>
+            `${join(folder, name)}: ${name.endsWith('/') ? 'its owner, mode and time are ' : ''}not whole in the store`,
+        ),
+      );
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const name = item.name.slice(item.source.length + 1);
       const file = join(folder, name);
-      streams.push({ ...item, path: file });
       const size = await writeFile(join(place, name), item.open()).catch((error: unknown) => {
-        throw explainTarget(error, file);
+        if (!(error instanceof DamagedSegment)) throw explainTarget(error, file);
+        damaged.push(sentencesOf(error));
+        return undefined;
       });
+      if (size === undefined) continue;
+      streams.push({ ...item, path: file });
       files += 1;
       bytes += size;
       restored.push(`${file}  (${formatSize(size)})`);
@@ -78,6 +96,7 @@ export async function restoreTo(
   return {
     restored,
     skipped,
+    damaged,
     bytes,
     files,
     withoutSetuid,

@@ -4,6 +4,7 @@ import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
+import type { StoredSegment } from '../segments/writer.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import type { Choice } from '../snapshot/choose.ts';
 import { detailsStream } from '../snapshot/object-key.ts';
@@ -48,7 +49,11 @@ export interface RestoreItem {
   open(): AsyncIterable<Uint8Array>;
   /** These paths of a tree once more: a hard link with the content that it shares. */
   find(paths: ReadonlySet<string>): Promise<FoundContent | undefined>;
+  /** What of a tree can be read although the store lacks this segment of it. */
+  around(segment: StoredSegment, part: TreePart | undefined, done: number): Promise<TreeAround>;
 }
+
+type TreeAround = FoundContent & ReturnType<TreePart['without']>;
 
 /** Brings data back: streams as files and trees, some files of a tree, a database, or one thing to stdout. */
 export async function restore(
@@ -107,6 +112,12 @@ export async function restore(
       const found = parts.get(stream.name);
       return found && { part: found, body: reader.openRanges(snapshot, stream, found.ranges) };
     },
+    around: async (segment, ofTree, done) => {
+      const whole = ofTree ?? (await partsOf(reader, snapshot, [stream], () => true)).get(stream.name)!;
+      const { part: left, lost } = whole.without(done, reader.placesOf(snapshot, stream, segment));
+      const body = reader.openRanges(snapshot, stream, left.ranges);
+      return { part: left, lost, body: watched(body, stream.name, progress, signal) };
+    },
   }));
   using progress = progressOf(
     'restoring',
@@ -132,7 +143,8 @@ export async function restore(
     fetchedBytes: session.fetchedBytes(),
     durationSeconds: Math.round(performance.now() - startedMs) / 1000,
   });
-  const { skipped, withoutAttributes = 0 } = report;
+  const { skipped, damaged = [], withoutAttributes = 0 } = report;
+  if (damaged.length > 0) return 'verify-failed';
   return partial || skipped.length > 0 || withoutAttributes > 0 ? 'partial' : undefined;
 }
 
@@ -150,6 +162,8 @@ export interface RestoreReport {
   /** One line for each thing that came back. */
   readonly restored: readonly string[];
   readonly skipped: readonly string[];
+  /** What the store does not have as it was signed. */
+  readonly damaged?: readonly string[];
   readonly bytes: number;
   /** Files and links, where they are written as such. */
   readonly files?: number;
@@ -181,6 +195,8 @@ function tell(
   for (const line of report.restored) output.text(`${output.paint('good', 'restored')}  ${line}`);
   for (const line of report.skipped)
     output.text(`${output.paint('warning', 'skipped')}   ${printable(line)}`);
+  for (const line of report.damaged ?? [])
+    output.text(`${output.paint('bad', 'damaged')}   ${printable(line)}`);
   const { withoutSetuid = [], withoutAttributes = 0, unlinked = [], files } = report;
   const others = environment.isRoot ? '--same-owner keeps it' : 'root can keep it with --same-owner';
   const how = sameOwner === true ? 'which the target does not keep' : others;

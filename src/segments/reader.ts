@@ -15,9 +15,19 @@ const smallestCostBytes = aheadBytes / 16;
 /** All stored versions of a segment's object, newest first. */
 export type FetchSegment = (segment: StoredSegment) => AsyncIterable<Buffer>;
 
+/** `verify-failed`: the store does not have the object of a segment as it was signed, and so lacks these bytes. */
+export class DamagedSegment extends SealiftError {
+  readonly segment: StoredSegment;
+
+  constructor(segment: StoredSegment, message: string, hint?: string) {
+    super('verify-failed', message, { hint });
+    this.segment = segment;
+  }
+}
+
 /**
  * The object of a segment whose SHA-256 is the signed one (rule R8), checked before anything is decrypted. Throws
- * `verify-failed` when no version has it.
+ * `DamagedSegment` when no version has it.
  */
 export async function fetchVerified(fetch: FetchSegment, segment: StoredSegment): Promise<Buffer> {
   let found = false;
@@ -26,8 +36,8 @@ export async function fetchVerified(fetch: FetchSegment, segment: StoredSegment)
     if (object.length !== segment.storedBytes) continue;
     if (hash('sha256', object) === segment.sha256) return object;
   }
-  throw new SealiftError(
-    'verify-failed',
+  throw new DamagedSegment(
+    segment,
     `the object of segment ${segment.id} in ${segment.folder} is ${found ? 'not the one that was signed' : 'missing'}`,
   );
 }

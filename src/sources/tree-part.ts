@@ -11,6 +11,12 @@ export interface ChosenEntry extends Pick<TarEntry, 'kind' | 'name' | 'target' |
   readonly as?: Pick<TarEntry, 'name' | 'target'>;
 }
 
+/** Bytes of a tar: from the first to the one after the last. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
 /**
  * Some entries of a tree. Their bytes one after the other are a smaller tar: `ranges` says where they lie in the whole
  * one, a `Gate` checks that what is found there is what was chosen.
@@ -27,7 +33,7 @@ export class TreePart {
   }
 
   /** Ascending, apart from each other: from the first byte to the one after the last. */
-  get ranges(): { from: number; to: number }[] {
+  get ranges(): Range[] {
     const ranges: { from: number; to: number }[] = [];
     for (const { offset, end } of this.entries) {
       const last = ranges.at(-1);
@@ -44,6 +50,22 @@ export class TreePart {
 
   gate(): Gate {
     return new Gate(this.entries);
+  }
+
+  /** What is left of it behind so many entries, and what of that cannot be read because bytes of these ranges are lost: names, those of folders with a slash. */
+  without(done: number, ranges: readonly Range[]): { part: TreePart; lost: ByteName[] } {
+    const left = this.entries.slice(done);
+    const isLost = ({ offset, end }: ChosenEntry): boolean =>
+      ranges.some(({ from, to }) => from < end && offset < to);
+    return {
+      part: new TreePart(
+        left.filter((entry) => !isLost(entry)),
+        [],
+      ),
+      lost: left
+        .filter(isLost)
+        .map(({ kind, name, as }) => (kind === 'directory' ? `${name}/` : (as?.name ?? name))),
+    };
   }
 }
 

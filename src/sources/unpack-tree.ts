@@ -19,6 +19,7 @@ export class TreeWriter implements Disposable {
     files: 0,
     bytes: 0,
     skipped: [],
+    lost: [],
     withoutSetuid: [],
     withoutAttributes: 0,
     unlinked: [],
@@ -32,6 +33,8 @@ export class TreeWriter implements Disposable {
   readonly #inodes = new Inodes();
   readonly #directories = new Map<ByteName, Named>();
   readonly #symlinks: Named[] = [];
+  /** Names of what could not be read. */
+  readonly #unread = new Set<ByteName>();
   /** Names of files that were skipped. */
   readonly #lost = new Set<ByteName>();
   /** Hard links to them, and what they link to: there may be as many as files, so no more is kept than that. */
@@ -66,6 +69,12 @@ export class TreeWriter implements Disposable {
       this.#skipImpossible(named, error);
     }
     return undefined;
+  }
+
+  /** What the archive had of this name cannot be read. */
+  lose(name: ByteName): void {
+    this.#unread.add(name);
+    this.result.lost.push(textOf(name));
   }
 
   /** The paths of hard links to files that were skipped. From now on only these are added: what has their content. */
@@ -154,7 +163,8 @@ export class TreeWriter implements Disposable {
   #addLink(entry: Named): void {
     const first = namesOf(entry.target ?? '');
     if (typeof first === 'string' || !this.#written.has(first.join('/'))) {
-      if (typeof first !== 'string' && this.#lost.has(first.join('/')))
+      if (typeof first !== 'string' && this.#unread.has(first.join('/'))) this.lose(entry.names.join('/'));
+      else if (typeof first !== 'string' && this.#lost.has(first.join('/')))
         this.#orphans.set(entry.names.join('/'), first.join('/'));
       else this.#skip(textOf(entry.name), 'a hard link to a file that is not in the archive before it');
       return undefined;

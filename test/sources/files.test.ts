@@ -266,6 +266,7 @@ test('the root of the file system is an entry of its own, and is passed over by 
     skipped: [],
     withoutSetuid: [],
     withoutAttributes: 0,
+    lost: [],
     unlinked: [],
   });
 });

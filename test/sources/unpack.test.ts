@@ -642,6 +642,7 @@ test('the same result whatever the pieces in which the archive arrives', async (
       skipped: [],
       withoutSetuid: [],
       withoutAttributes: 0,
+      lost: [],
       unlinked: [],
     });
     assert.equal(readFileSync(join(target, 'a'), 'utf8'), 'x'.repeat(513));

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { pseudoRandom } from '../support/bytes.ts';
+import { put } from '../support/temporary.ts';
+import { every2h, makeWorld } from '../support/world.ts';
+
+interface Restored {
+  readonly restored: readonly string[];
+  readonly skipped: readonly string[];
+  readonly damaged: readonly string[];
+  readonly files: number;
+}
+
+const blob = (seed: number): Buffer => pseudoRandom(seed, 3_000_000);
+const files: Readonly<Record<string, Buffer>> = {
+  'a-small': pseudoRandom(1, 5000),
+  'b-blob': blob(2),
+  'c-small': pseudoRandom(3, 5000),
+  'd-blob': blob(4),
+  'e-small': pseudoRandom(5, 5000),
+};
+
+test('what a store has lost or damaged is told by its files, and all else comes back', async (t) => {
+  const sources = [
+    { name: 'dump', kind: 'command', argv: ['cat', 'dump'], cwd: '.', file: 'dump' },
+    { name: 'tree', kind: 'files', paths: ['tree'] },
+    { name: 'other', kind: 'files', paths: ['other'] },
+  ];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  const tree = join(world.dir, 'tree');
+  mkdirSync(join(tree, 'z'), { recursive: true });
+  for (const [name, content] of Object.entries(files)) put(join(tree, name), content, 0o600);
+  for (const name of ['b-blob', 'e-small']) linkSync(join(tree, name), join(tree, 'z', name));
+  put(join(world.dir, 'dump'), blob(6));
+  mkdirSync(join(world.dir, 'other'));
+  put(join(world.dir, 'other/file'), 'of other');
+  await world.json('backup');
+
+  const snap = join(world.dir, 'store/h1/snap');
+  const folder = join(snap, readdirSync(snap)[0]!, 's');
+  const objects = readdirSync(folder).map((name) => join(folder, name));
+  const restore = async (to: string, ...more: string[]) => {
+    const out = join(world.dir, to);
+    const { status, stdout, stderr } = await world.run(
+      '--json',
+      'restore',
+      '--to',
+      out,
+      '--key',
+      world.key,
+      ...more,
+    );
+    const lines = stdout.trimEnd().split('\n');
+    return { status, stderr, out, ...(JSON.parse(lines.at(-1)!) as Restored) };
+  };
+  /** Compares what is back with what was saved; returns the names of what is not. */
+  const lacking = (out: string): string[] => {
+    const back = join(out, 'tree', tree);
+    return [...Object.keys(files), 'z/b-blob', 'z/e-small'].filter((name) => {
+      if (!existsSync(join(back, name))) return true;
+      assert.ok(readFileSync(join(back, name)).equals(files[name.replace('z/', '')]!), name);
+      return false;
+    });
+  };
+
+  const whole = await restore('whole');
+  assert.deepEqual([whole.status, whole.damaged, whole.files, lacking(whole.out)], [0, [], 9, []]);
+
+  await t.test('by whichever of its large objects', async () => {
+    const seen = new Set<string>();
+    for (const [number, object] of objects.entries()) {
+      if (statSync(object).size < 400_000) continue;
+      const content = readFileSync(object);
+      if (number % 2 === 0) rmSync(object);
+      else put(object, Buffer.from(content).fill(0, 100_000, 100_100));
+      const back = await restore(`back-${number}`);
+      assert.equal(back.status, 21, back.stderr);
+      assert.deepEqual(back.skipped, []);
+      const [what = '', ...named] = back.damaged;
+      assert.match(what, /^(dump\/dump|tree\/files\.tar) of .* cannot be read whole: the object of segment /);
+      assert.equal(readFileSync(join(back.out, 'other', world.dir, 'other/file'), 'utf8'), 'of other');
+      const lost = lacking(back.out);
+      assert.deepEqual(
+        named
+          .filter((line) => !line.includes('/: its owner, mode and time are not'))
+          .map((line) => line.replace(/: .*/, ''))
+          .toSorted(),
+        lost.map((name) => join(back.out, 'tree', tree, name)),
+      );
+      assert.equal(existsSync(join(back.out, 'dump/dump')), !what.startsWith('dump'));
+      assert.equal(what.startsWith('dump'), lost.length === 0, back.damaged.join('\n'));
+      assert.ok(
+        !lost.includes('b-blob') || lost.includes('z/b-blob'),
+        'a hard link has no more than its file',
+      );
+      assert.ok(lost.length < 6, lost.join());
+      assert.deepEqual(
+        readdirSync(join(back.out, 'dump')).length,
+        what.startsWith('dump') ? 0 : 1,
+        'no draft is left',
+      );
+      for (const name of lost) seen.add(name);
+      put(object, content);
+    }
+    assert.ok(seen.has('b-blob') && seen.has('d-blob') && seen.has('z/b-blob'));
+  });
+
+  await t.test('also if only some files are wanted, and several objects are gone', async () => {
+    const gone = objects.filter((object) => statSync(object).size > 400_000);
+    const contents = gone.map((object) => readFileSync(object));
+    for (const object of gone) rmSync(object);
+    const back = await restore('some', '--include', '*-blob', '--include', '*-small', '--include', 'file');
+    for (const [number, object] of gone.entries()) put(object, contents[number]!);
+    assert.equal(back.status, 21, back.stderr);
+    const lost = lacking(back.out);
+    const named = back.damaged.filter((line) => line.endsWith('not whole in the store'));
+    assert.deepEqual(
+      named.map((line) => line.replace(/: .*/, '')).toSorted(),
+      lost.map((name) => join(back.out, 'tree', tree, name)),
+    );
+    assert.ok(['b-blob', 'd-blob', 'z/b-blob'].every((name) => lost.includes(name)));
+    assert.ok(existsSync(join(back.out, 'other', world.dir, 'other/file')));
+  });
+});
