@@ -154,7 +154,8 @@ function namingStream(error: unknown, { snapshot }: Index, { name }: IndexStream
   return new DamagedSegment(
     error.segment,
     `${name} of ${snapshot} cannot be read whole: ${error.message}`,
-    'An older snapshot may have it: `sealift verify --all --read-data` tells which ones are whole.',
+    'An older snapshot may have it: `sealift verify --all --read-data` tells which ones are whole.' +
+      (name === detailsStream ? ' By hand, as RESTORE.md says, the other streams come back without it.' : ''),
   );
 }
 

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { pseudoRandom } from '../support/bytes.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld } from '../support/world.ts';
+import { refuses } from './bad-input.ts';
 
 interface Restored {
   readonly restored: readonly string[];
@@ -122,5 +123,20 @@ test('what a store has lost or damaged is told by its files, and all else comes 
     );
     assert.ok(['b-blob', 'd-blob', 'z/b-blob'].every((name) => lost.includes(name)));
     assert.ok(existsSync(join(back.out, 'other', world.dir, 'other/file')));
+  });
+
+  await t.test('where the details are lost, the way by hand is told', async () => {
+    const last = await world.json<{ streams: { name: string }[] }>('show', 'latest');
+    assert.equal(last.streams.at(-1)?.name, '_/details.jsonl', 'by hand they come last, too');
+    const small = objects.filter((object) => statSync(object).size < 400_000);
+    const contents = small.map((object) => readFileSync(object));
+    for (const object of small) rmSync(object);
+    await refuses(world, ['restore', '--to', join(world.dir, 'without'), '--key', world.key], {
+      exit: 21,
+      code: 'verify-failed',
+      says: /^_\/details\.jsonl of .* cannot be read whole/,
+      hint: /By hand, as RESTORE\.md says/,
+    });
+    for (const [number, object] of small.entries()) put(object, contents[number]!);
   });
 });
