@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto';
-import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { messageOf, SealiftError } from './errors.ts';
+import { messageOf, SealiftError, systemCode } from './errors.ts';
 import { output, type SystemUser } from './process.ts';
 
 /** Private folders for programs that can write nothing but files. */
@@ -24,10 +24,15 @@ const toolLimitMs = 60_000;
 
 /**
  * Folders that go on every path out. What a killed process left is removed by the next one of the same `owner` text,
- * so the caller must hold the lock that makes it the only one.
+ * so the caller must hold the lock that makes it the only one; or else be `oneOfSeveral`, whose folders bear the number
+ * of their process: then those of processes that run are left alone.
  */
-export async function openTemporary(owner: string): Promise<Temporary> {
-  const prefix = `sealift-${hash('sha256', owner).slice(0, 12)}-`;
+export async function openTemporary(
+  owner: string,
+  { oneOfSeveral = false }: { readonly oneOfSeveral?: boolean } = {},
+): Promise<Temporary> {
+  const ours = `sealift-${hash('sha256', oneOfSeveral ? `${owner} ${await pidNamespace()}` : owner).slice(0, 12)}-`;
+  const prefix = oneOfSeveral ? `${ours}${process.pid}-` : ours;
   const all = await readdir(tmpdir()).catch((cause: unknown) => {
     throw new SealiftError('failed', `the folder for temporary files cannot be read: ${messageOf(cause)}`, {
       hint: 'make it, or set TMPDIR to one that is there',
@@ -35,7 +40,8 @@ export async function openTemporary(owner: string): Promise<Temporary> {
     });
   });
   for (const name of all) {
-    if (!name.startsWith(prefix)) continue;
+    if (!name.startsWith(ours)) continue;
+    if (oneOfSeveral && isOfOther(name.slice(ours.length))) continue;
     const path = join(tmpdir(), name);
     const info = await lstat(path).catch(() => undefined);
     // Anybody can make a folder of that name in a shared place; only our own is ours to remove.
@@ -69,6 +75,20 @@ export async function openTemporary(owner: string): Promise<Temporary> {
       for (const { path, place } of placed) await removePlaced(path, place);
     },
   };
+}
+
+/** In a container, the same numbers are those of other processes. */
+const pidNamespace = (): Promise<string> => readlink('/proc/self/ns/pid').catch(() => '');
+
+/** Whether another process that runs has this number, with which the name goes on. */
+function isOfOther(rest: string): boolean {
+  const pid = Number(/^\d+(?=-)/.exec(rest)?.[0]);
+  if (pid === process.pid) return false;
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return systemCode(error) !== 'ESRCH';
+  }
 }
 
 /** Removes a folder that `folder` made in that place, if it is still there. */

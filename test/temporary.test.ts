@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chownSync,
   existsSync,
@@ -23,9 +24,9 @@ import { temporary } from './support/temporary.ts';
 const source = pathToFileURL(join(import.meta.dirname, '../src/temporary.ts')).href;
 
 /** A folder that a process left which was killed. */
-function leftBehind(owner: string, place?: Place): string {
+function leftBehind(owner: string, place?: Place, options?: object): string {
   const code = `const { openTemporary } = await import(${JSON.stringify(source)});
-    const folder = await (await openTemporary(${JSON.stringify(owner)})).folder(${JSON.stringify(place)});
+    const folder = await (await openTemporary(${JSON.stringify(owner)}, ${JSON.stringify(options)})).folder(${JSON.stringify(place)});
     process.stdout.write(folder, () => process.kill(process.pid, 'SIGKILL'));`;
   const { stdout, signal } = spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
     encoding: 'utf8',
@@ -70,6 +71,28 @@ test('what a killed process left goes when the next one of the same owner begins
   }
   await using _mine = await openTemporary(mine);
   assert.ok(!existsSync(left));
+});
+
+test('of several at once, each leaves those of others that run alone, and removes what killed ones left', async (t) => {
+  const owner = `test ${process.pid} h`;
+  const options = { oneOfSeveral: true };
+  const left = leftBehind(owner, undefined, options);
+  const code = `const { openTemporary } = await import(${JSON.stringify(source)});
+    await using opened = await openTemporary(${JSON.stringify(owner)}, ${JSON.stringify(options)});
+    process.stdout.write(await opened.folder());
+    await new Promise((resolve) => process.stdin.on('end', resolve).resume());`;
+  const running = spawn(process.execPath, ['--input-type=module', '--eval', code]);
+  t.after(() => running.kill('SIGKILL'));
+  const [folder] = (await once(running.stdout, 'data')) as [Buffer];
+  assert.ok(!existsSync(left));
+  {
+    await using mine = await openTemporary(owner, options);
+    assert.ok(existsSync(await mine.folder()) && existsSync(folder.toString()));
+  }
+  assert.ok(existsSync(folder.toString()));
+  running.stdin.end();
+  assert.deepEqual(await once(running, 'exit'), [0, null]);
+  assert.ok(!existsSync(folder.toString()));
 });
 
 test('where there is no folder for temporary files, that is said', async (t) => {

@@ -35,9 +35,9 @@ export async function doctor(context: Context): Promise<Outcome> {
   await checkHooks(checkup, config);
   // Two doctors at once would remove each other's temporary folders.
   using _ = identity && (await takeLock(join(identity.state.dir, 'lock', '_doctor'), 'doctor on this host'));
-  await using temporary = await openTemporary(
-    `${config.stateDir} doctor${identity ? '' : ` ${process.pid}`}`,
-  );
+  await using temporary = await openTemporary(`${config.stateDir} doctor`, {
+    oneOfSeveral: identity === undefined,
+  });
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
   await checkDatabases(checkup, config);
   await checkMounts(checkup, config, signal);

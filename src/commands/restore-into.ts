@@ -56,7 +56,7 @@ async function load(
   items: readonly RestoreItem[],
   force: boolean,
 ): Promise<{ lines: readonly string[] }> {
-  await using temporary = await openTemporary(`restore ${process.pid}`);
+  await using temporary = await openTemporary('restore', { oneOfSeveral: true });
   const streams = items.map((item) => ({
     file: item.name.slice(item.source.length + 1),
     open: () => item.open(),
