@@ -33,6 +33,11 @@ const advice: readonly (readonly [RegExp, string])[] = [
     'is it an event trigger of the database that refuses such statements? ALTER EVENT TRIGGER ... DISABLE there for the time of the load',
   ],
   [
+    /DROP SUBSCRIPTION cannot run inside/,
+    'no transaction can drop a subscription that has a slot: there, before the load, ALTER SUBSCRIPTION ... DISABLE, ' +
+      'ALTER SUBSCRIPTION ... SET (slot_name = NONE) and DROP SUBSCRIPTION; the slot stays on the other server',
+  ],
+  [
     /max_locks_per_transaction/,
     'a load is one transaction, and locks every table and large object until its end: raise max_locks_per_transaction ' +
       'of the server (to their number divided by max_connections) and start it again, or use --to and pg_restore',

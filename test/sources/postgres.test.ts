@@ -657,6 +657,21 @@ suite('postgres', { skip: withoutServices }, () => {
     await psql(server, 'postgres', 'DROP DATABASE guarded');
   });
 
+  test('a subscription with a slot, which no load can replace, is told with how to drop it', async () => {
+    await psql(server, 'postgres', 'CREATE DATABASE subscribed');
+    const subscribe = `CREATE SUBSCRIPTION news CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)`;
+    await psql(server, 'subscribed', subscribe);
+    const itself = await saveOne('subscribed');
+    const again = () => loadPostgres(into(server, 'subscribed'), itself, loading({ force: true }));
+    const hint = /ALTER SUBSCRIPTION .* DISABLE.*SET \(slot_name = NONE\).*DROP SUBSCRIPTION/;
+    await assert.rejects(again(), failsWith('restore-failed', /cannot run inside a transaction/, hint));
+    const steps = ['ALTER SUBSCRIPTION news SET (slot_name = NONE)', 'DROP SUBSCRIPTION news'];
+    for (const step of steps) await psql(server, 'subscribed', step);
+    await again();
+    for (const step of steps) await psql(server, 'subscribed', step);
+    await psql(server, 'postgres', 'DROP DATABASE subscribed');
+  });
+
   test('tablespaces come back, or the error says what they need', async () => {
     const folder = join(dirname(server.host), 'space');
     await mkdir(folder);
