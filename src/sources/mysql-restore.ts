@@ -295,6 +295,10 @@ const advice: { says: RegExp; hint: string }[] = [
     hint: 'a dump of an older sealift locks out the sequence that a table takes its numbers from: restore it to a file (--to), drop the lines LOCK TABLES and UNLOCK TABLES, and load it by hand',
   },
   {
+    says: /ERROR 1525 .*Incorrect row_(start|end) value/,
+    hint: 'a row of a versioned table was made and removed in one moment, as by one trigger, and the server takes no such history: restore it to a file (--to), take out the lines of those rows, whose two last times are the same, and load it by hand',
+  },
+  {
     says: refersToOther,
     hint: 'it is about what is not there: load the other database first; two that need each other go through --to and, in turn, twice, through mariadb --force',
   },

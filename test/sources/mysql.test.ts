@@ -462,6 +462,21 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE numbered');
   });
 
+  test('a history that the server does not take back is told with the way by hand', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE brief; USE brief; CREATE TABLE t (id int) WITH SYSTEM VERSIONING; CREATE TABLE cause (id int);
+       CREATE TRIGGER a AFTER INSERT ON cause FOR EACH ROW INSERT INTO t VALUES (1);
+       CREATE TRIGGER b AFTER INSERT ON cause FOR EACH ROW FOLLOWS a DELETE FROM t;
+       INSERT INTO cause VALUES (1)`,
+    );
+    const { file, bytes } = await saveOne('brief');
+    const refused = failsWith('restore-failed', /ERROR 1525/, /--to.*whose two last times are the same/);
+    await assert.rejects(loadMysql(into(other), [asSaved(file, bytes)], loading()), refused);
+    await sql(server, 'mysql', 'DROP DATABASE brief');
+  });
+
   test('databases whose views are about each other come back in whatever order they need', async () => {
     await sql(
       server,
