@@ -7,7 +7,7 @@ import { type ByteName, base64Of, bytesOf, fromBase64, isText, textOf } from './
  * Both directions live here. Every entry has an extended header, so the length of what precedes its data is known
  * without asking the tar writer.
  *
- * - `mtime` in nanoseconds, `uid` and `gid` where ustar's seven octal digits end, `path` and `linkpath`: standard.
+ * - `mtime` in nanoseconds, `uid` and `gid` where the six octal digits end that tar-stream writes, `path` and `linkpath`: standard.
  * - `SEALIFT.path`, `SEALIFT.linkpath`: base64 of the exact bytes of a name that is not UTF-8. Other readers warn
  *   and use `path`, in which each bad byte is `%XX`.
  */
@@ -30,7 +30,8 @@ export interface TarEntry {
 export const blockBytes = 512;
 export const padded = (bytes: number): number => Math.ceil(bytes / blockBytes) * blockBytes;
 
-const largestOctal = 0o7777777;
+/** ustar has a seventh digit, which tar-stream does not write. */
+const largestOctal = 0o777777;
 const largestSeconds = 2 ** 31 - 1;
 /** Names that archiver rewrites: backslashes become slashes, a leading `word:` goes. */
 const rewritten = /\\|^\w+:/;

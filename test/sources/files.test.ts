@@ -37,7 +37,7 @@ function plantTree(root: string): void {
   mkdirSync(join(root, 'empty'));
   writeFileSync(join(root, 'plain'), 'hello\n');
   writeFileSync(join(root, 'zero'), '');
-  for (const size of [1, 511, 512, 513, 1024, megabyte - 1, megabyte, megabyte + 1, 5 * megabyte + 3]) {
+  for (const size of [1, 511, 512, 513, 514, 1024, megabyte - 1, megabyte, megabyte + 1, 5 * megabyte + 3]) {
     writeFileSync(join(root, 'deep', `size-${size}`), randomBytes(size));
   }
   writeFileSync(join(root, 'deep', 'er', 'readonly'), 'x', { mode: 0o400 });
@@ -80,6 +80,9 @@ function plantTree(root: string): void {
     chownSync(join(root, 'plain'), 33, 34);
     chownSync(join(root, 'empty'), 65_534, 65_534);
     chownSync(join(root, 'zero'), 3_000_000_000, 2_097_152);
+    // Where the fields of a tar end, and those that tar-stream writes.
+    for (const [size, id] of [262_143, 262_144, 2_097_151, 2_097_152].entries())
+      chownSync(join(root, 'deep', `size-${511 + size}`), id, id);
     chmodSync(join(root, 'plain'), 0o6755);
   }
   utimesSync(join(root, 'zero'), 0, 0);
