@@ -61,7 +61,7 @@ jq -r '.streams[] | "\\(.name)\\t\\(.bytes) bytes\\t\\(.status)"' index.json
 ## 4. Bring the streams back
 
 Each piece is compared with the signed list before it is opened, because gpg prints what it decrypts before it notices
-that something was changed. When a line fails, everything stops.
+that something was changed. When a line fails, everything stops, and the stream that it was at is cut off.
 
 \`\`\`bash
 restore_stream() {
@@ -83,7 +83,12 @@ restore_stream() {
         zstd -q -d >> "$2"
     done
 }
+\`\`\`
 
+All of them, in their order. If one cannot be had, because a piece of it is damaged or missing, the others still can: in a
+new shell, with steps 1 to 3 and \`restore_stream\` as before, then for each of them \`restore_stream NAME restored/NAME\`.
+
+\`\`\`bash
 jq -r '.streams[].name' index.json | while read -r name; do
   restore_stream "$name" "restored/$name"
 done

@@ -165,6 +165,31 @@ test('restoring by hand from a directory', async (t) => {
     assert.throws(() => wrong.restored('etc/files.tar'), { code: 'ENOENT' });
   });
 
+  await t.test(
+    'where a piece of one stream is missing, the others come back as the guide says',
+    async (t) => {
+      const { streams, folders } = await indexOf(world, await indexFile(world));
+      const { segments } = streams.find(({ name }) => name === 'chat/chat.sqlite')!;
+      const [place, id] = segments[0]!;
+      const missing = join(world.dir, 'store/h1/snap', folders[place]!.snapshot, 's', `${id}.zst.gpg`);
+      const before = readFileSync(missing);
+      rmSync(missing);
+      const hand = person(t, world, world.key);
+      assert.notEqual((await hand.follow()).status, 0);
+      assert.throws(() => hand.restored('etc/files.tar'), { code: 'ENOENT' }, 'it comes after the other');
+      const others = ['etc/files.tar', '_/details.jsonl'];
+      const again = await hand.follow({}, (blocks) => [
+        ...blocks.slice(0, 4),
+        ...others.map((name) => `restore_stream ${name} restored/${name}\n`),
+      ]);
+      put(missing, before);
+      assert.equal(again.status, 0, again.stdout + again.stderr);
+      for (const name of others)
+        assert.ok(name.startsWith('_/') || hand.restored(name).equals(toStdout(world, name)), name);
+      assert.match(hand.restored('_/details.jsonl').toString(), /^\{"type":"entry"/m);
+    },
+  );
+
   await t.test('without a private key of a recipient, it stops with nothing restored', async (t) => {
     const other = join(world.dir, 'other');
     await world.run('keys', 'generate', '--user-id', 'X <x@example.org>', '--out', other, '--no-passphrase');
@@ -308,7 +333,10 @@ const rows = (database: DatabaseSync): unknown => database.prepare('SELECT * FRO
 async function indexOf(
   world: World,
   file: string,
-): Promise<{ streams: { segments: [number, string, number, string][] }[] }> {
+): Promise<{
+  folders: { snapshot: string }[];
+  streams: { name: string; segments: [number, string, number, string][] }[];
+}> {
   const own = await loadHostKey(join(world.dir, 'state/host-key.asc'), 'h1');
   const { content } = await openSigned(readFileSync(file), [own.publicKey], 'the index');
   return JSON.parse(Buffer.from(content).toString()) as Awaited<ReturnType<typeof indexOf>>;

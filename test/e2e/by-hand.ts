@@ -16,8 +16,11 @@ export interface Person {
   /** Holds `host.gpg`, and what the guide makes. */
   readonly folder: string;
   readonly gpg: Gpg;
-  /** Pastes all code blocks of the guide into one bash. */
-  follow(env?: Record<string, string>): Promise<CliResult>;
+  /** Pastes all code blocks of the guide into one bash, or what is made of them. */
+  follow(
+    env?: Record<string, string>,
+    change?: (blocks: readonly string[]) => readonly string[],
+  ): Promise<CliResult>;
   /** A stream that came back. */
   restored(stream: string): Buffer;
 }
@@ -51,8 +54,8 @@ export function person(
   return {
     folder,
     gpg,
-    follow: (env = {}) =>
-      bash(blocksOf(guide).join('\n'), folder, { PATH: bin, GNUPGHOME: gpg.home, ...env }),
+    follow: (env = {}, change = (blocks) => blocks) =>
+      bash(change(blocksOf(guide)).join('\n'), folder, { PATH: bin, GNUPGHOME: gpg.home, ...env }),
     restored: (stream) => readFileSync(join(folder, 'restored', stream)),
   };
 }
