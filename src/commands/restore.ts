@@ -229,6 +229,8 @@ function checkTarget(options: RestoreOptions, { json, environment }: Context): v
     throw new SealiftError('usage', '--json does not go with --stdout, which is full of data');
   if ([to, into, stdout].filter((target) => target !== undefined).length !== 1)
     throw new SealiftError('usage', 'say where to restore to: one of --to DIR, --into URL, --stdout');
+  // As of a variable of the shell that is not set: it would be the current folder.
+  if (to === '') throw new SealiftError('usage', '--to DIR is empty', { hint: 'This folder is --to .' });
   if (include !== undefined && into !== undefined)
     throw new SealiftError('usage', '--include does not go with --into, which loads whole databases', {
       hint: 'Files come back with --to DIR, or one of them with --stdout.',

@@ -52,6 +52,11 @@ test('a restore is refused', async (t) => {
       });
   });
 
+  await t.test('to a folder without a name, which would be the current one, even with --force', async () => {
+    const nowhere = ['restore', '--to', '', '--force', '--key', world.key];
+    await refuses(world, nowhere, { exit: 2, code: 'usage', says: /--to DIR is empty/, hint: /--to \./ });
+  });
+
   await t.test('with the key of somebody else', async () => {
     const stranger = put(join(world.dir, 'x.asc'), (await makeKey()).privateKey.armor(), 0o600);
     const refusal = {
