@@ -91,6 +91,10 @@ const keysOf = (facts: ReadonlyMap<string, string>): number =>
 
 const byFile = 'stop it and load the file instead: --into redis:/var/lib/redis/dump.rdb';
 
+const ofKilledLoad =
+  'its master does not answer: if that was a restore that was killed, then redis-cli REPLICAOF NO ONE, and ' +
+  'CONFIG SET masterauth, masteruser and repl-timeout to what redis.conf has';
+
 function refuse(
   server: Server,
   facts: ReadonlyMap<string, string>,
@@ -99,7 +103,9 @@ function refuse(
   if (facts.get('redis_mode') === 'cluster')
     throw new SealiftError('usage', `${describe(server)} is a node of a cluster`, { hint: byFile });
   if (facts.get('role') !== 'master')
-    throw new SealiftError('usage', `${describe(server)} is a replica: load into its master`);
+    throw new SealiftError('usage', `${describe(server)} is a replica: load into its master`, {
+      hint: facts.get('master_link_status') === 'down' ? ofKilledLoad : undefined,
+    });
   if (keys > 0 && !force)
     throw new SealiftError(
       'target-exists',

@@ -11,6 +11,7 @@ import { SealiftError } from '../../src/errors.ts';
 import { firstCommand, RedisMaster } from '../../src/sources/redis-master.ts';
 import { parseTarget, replicate } from '../../src/sources/redis-replicate.ts';
 import { contentOf, fill, type RedisService, startRedis } from '../services/redis.ts';
+import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { inPieces } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
@@ -293,6 +294,16 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
       ),
       failsWith('usage', /is a replica/),
     );
+  });
+
+  test('a server that still waits for a restore that was killed is told with how it becomes a master again', async () => {
+    const [port] = await freePorts(1);
+    await using orphan = await start([`replicaof 127.0.0.1 ${port}`]);
+    const password = new Secret(() => orphan.password);
+    const again = () => replicate(url(orphan), asStream(dump), loading({ password, force: true }));
+    await assert.rejects(again, failsWith('usage', /is a replica/, /killed.*REPLICAOF NO ONE.*repl-timeout/));
+    orphan.cli(['REPLICAOF', 'NO', 'ONE']);
+    await again();
   });
 
   test('a stranger who connects gets no dump', async () => {
