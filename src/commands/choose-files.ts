@@ -17,6 +17,8 @@ export interface ChosenStreams {
   }[];
   /** Patterns to which nothing answers. */
   readonly unmatched: readonly string[];
+  /** Snapshots of these jobs were meant, too, and cannot be read. */
+  readonly closed?: readonly { readonly job: string; readonly error: SealiftError }[];
 }
 
 /**

@@ -12,6 +12,7 @@ import { bytesOf, textOf } from '../sources/byte-name.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { UnpackFolders } from '../sources/unpack-folders.ts';
 import { unpackTree } from '../sources/unpack.ts';
+import type { ChosenStreams } from './choose-files.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
 import { explainTarget } from './target-errors.ts';
@@ -24,17 +25,22 @@ export async function restoreTo(
   context: Context,
   target: string,
   items: readonly RestoreItem[],
-  { force, setuid, access }: { force: boolean; setuid: boolean; access: readonly string[] },
+  {
+    force,
+    setuid,
+    access,
+    closed,
+  }: Required<Pick<ChosenStreams, 'closed'>> & { force: boolean; setuid: boolean; access: readonly string[] },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
   await makeTarget(target);
-  const severalJobs = new Set(items.map(({ job }) => job)).size > 1;
+  const severalJobs = new Set([...items, ...closed].map(({ job }) => job)).size > 1;
   const restored: string[] = [];
   let skipped: string[] = [];
   let withoutSetuid: string[] = [];
   let unlinked: string[] = [];
   let [files, bytes, withoutAttributes] = [0, 0, 0];
-  const damaged: string[] = [];
+  const damaged = closed.map(({ error }) => sentencesOf(error));
   const streams: RestoredStream[] = [];
   using places = new UnpackFolders(target, {
     overwrite: force,

@@ -4,6 +4,7 @@ import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { startProgress, type Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
+import { DamagedSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import type { Choice } from '../snapshot/choose.ts';
@@ -85,10 +86,13 @@ export async function restore(
     host,
     onDetails: (bytes) => opening.advance(bytes),
   });
-  const { streams, unmatched } =
-    included === undefined
-      ? await wholeStreams(reader, choices)
-      : await chooseFiles(reader, choices, included);
+  const {
+    streams,
+    unmatched,
+    closed = [],
+  } = included === undefined
+    ? await wholeStreams(reader, choices, options)
+    : await chooseFiles(reader, choices, included);
   for (const pattern of unmatched) log.warn(`nothing matches --include ${printable(pattern)}`);
   opening[Symbol.dispose]();
 
@@ -135,6 +139,7 @@ export async function restore(
           force: options.force === true,
           setuid: options.sameOwner === true,
           access: accessOf(context, options),
+          closed,
         });
   progress[Symbol.dispose]();
   tell(context, report, options, {
@@ -255,12 +260,25 @@ const detailsBytes = (choices: readonly Choice[]): number =>
     .flatMap(({ snapshot }) => snapshot.index.streams.filter(({ name }) => name === detailsStream))
     .reduce((sum, { bytes }) => sum + bytes, 0);
 
-async function wholeStreams(reader: StreamReader, choices: readonly Choice[]): Promise<ChosenStreams> {
-  for (const { snapshot } of choices) await reader.prepare(snapshot);
-  return {
-    streams: choices.flatMap(({ snapshot, streams }) => streams.map((stream) => ({ snapshot, stream }))),
-    unmatched: [],
-  };
+/** Of several snapshots for `--to`, one whose details are damaged does not keep the others from coming back. */
+async function wholeStreams(
+  reader: StreamReader,
+  choices: readonly Choice[],
+  { to }: RestoreOptions,
+): Promise<ChosenStreams> {
+  const closed: { job: string; error: SealiftError }[] = [];
+  const open: Choice[] = [];
+  for (const choice of choices)
+    try {
+      await reader.prepare(choice.snapshot);
+      open.push(choice);
+    } catch (error) {
+      const isOnly = closed.length + 1 === choices.length;
+      if (!(error instanceof DamagedSegment) || to === undefined || isOnly) throw error;
+      closed.push({ job: choice.snapshot.index.job, error });
+    }
+  const streams = open.flatMap(({ snapshot, streams }) => streams.map((stream) => ({ snapshot, stream })));
+  return { streams, unmatched: [], closed };
 }
 
 async function* watched(

@@ -3,6 +3,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, sta
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pseudoRandom } from '../support/bytes.ts';
+import { resign } from '../support/resign.ts';
 import { put } from '../support/temporary.ts';
 import { every2h, makeWorld } from '../support/world.ts';
 import { refuses } from './bad-input.ts';
@@ -139,4 +140,38 @@ test('what a store has lost or damaged is told by its files, and all else comes 
     });
     for (const [number, object] of small.entries()) put(object, contents[number]!);
   });
+});
+
+test('a job whose details are lost does not keep the others from coming back', async (t) => {
+  const jobs = Object.fromEntries(
+    ['a', 'b', 'c'].map((name) => {
+      const sources = [{ name, kind: 'command', argv: ['echo', name], file: 'out' }];
+      return [name, { schedule: every2h, sources }];
+    }),
+  );
+  const world = await makeWorld(t, { jobs });
+  await world.json('backup');
+  const snap = join(world.dir, 'store/h1/snap');
+  const lose = async (job: string): Promise<void> => {
+    const id = readdirSync(snap).find((name) => name.includes(`-${job}-`))!;
+    await resign(world, id, (text) => {
+      const { streams } = JSON.parse(text) as { streams: { name: string; segments: [number, string][] }[] };
+      const [first] = streams.find(({ name }) => name === '_/details.jsonl')!.segments;
+      rmSync(join(snap, id, 's', `${first![1]}.zst.gpg`));
+      return text;
+    });
+  };
+  await lose('b');
+  const to = (folder: string) => ['restore', '--to', join(world.dir, folder), '--key', world.key];
+  const { status, stdout } = await world.run('--json', ...to('two'));
+  const { damaged } = JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as Restored;
+  assert.equal(status, 21);
+  assert.equal(damaged.length, 1);
+  assert.match(damaged[0]!, /^_\/details\.jsonl of .*-b-.* cannot be read whole/);
+  assert.deepEqual(readdirSync(join(world.dir, 'two')), ['a', 'c']);
+  assert.equal(readFileSync(join(world.dir, 'two/c/c/out'), 'utf8'), 'c\n');
+
+  for (const job of ['a', 'c']) await lose(job);
+  await refuses(world, to('none'), { exit: 21, code: 'verify-failed', says: /cannot be read whole/ });
+  assert.ok(!existsSync(join(world.dir, 'none')));
 });
