@@ -11,8 +11,8 @@ export interface Progress extends Disposable {
 }
 
 export interface ProgressOptions {
-  /** `bar` draws on stderr after a second, `json` prints `{"type":"progress"}` lines, `none` is silent. */
-  readonly form: 'bar' | 'json' | 'none';
+  /** `bar` draws on stderr after a second, `json` prints `{"type":"progress"}` lines. */
+  readonly form: 'bar' | 'json';
   readonly verb: string;
   /** Undefined where nobody can know before the end. */
   readonly totalBytes: number | undefined;
@@ -21,8 +21,9 @@ export interface ProgressOptions {
 
 const patienceMs = 1000;
 
+export const noProgress: Progress = { label() {}, advance() {}, [Symbol.dispose]() {} };
+
 export function startProgress(options: ProgressOptions): Progress {
-  if (options.form === 'none') return { label() {}, advance() {}, [Symbol.dispose]() {} };
   const startedMs = performance.now();
   const { totalBytes, verb } = options;
   let what = '';

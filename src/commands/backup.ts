@@ -4,9 +4,7 @@ import { countOf } from '../count-of.ts';
 import { asSealiftError, type SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import { isPartial } from '../problems.ts';
-import { startProgress } from '../progress.ts';
-import type { Context, Outcome } from './context.ts';
-import { progressForm } from './context.ts';
+import { progressOf, type Context, type Outcome } from './context.ts';
 import { openHostSession, selectJobs, type HostSession } from './host-session.ts';
 import { isWhole, runJob, type JobResult } from './run-job.ts';
 import { hookFailure, readTry, rememberTry, type Failure, type Try } from './tries.ts';
@@ -75,14 +73,9 @@ async function runAndRemember(context: Context, session: HostSession, job: JobCo
 }
 
 async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
-  const { signal, clock, output } = context;
+  const { signal, clock } = context;
   const log = context.log.child({ job: job.name });
-  using progress = startProgress({
-    form: progressForm(context),
-    verb: `backing up ${job.name}`,
-    totalBytes: undefined,
-    jsonLine: output.jsonLine,
-  });
+  using progress = progressOf(context, `backing up ${job.name}`);
   return await runJob(session, job, { signal, clock, log, progress });
 }
 

@@ -4,6 +4,7 @@ import type { Environment } from '../config/environment.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Output } from '../output.ts';
+import { noProgress, startProgress, type Progress } from '../progress.ts';
 
 /** What every command is handed: everything outside of it that it may touch. */
 export interface Context {
@@ -41,8 +42,7 @@ export interface GlobalOptions {
 }
 
 /** How a long command shows its progress: lines with `--json`, a bar on a terminal, else nothing. */
-export function progressForm({ json, quiet }: Context): 'bar' | 'json' | 'none' {
-  if (quiet) return 'none';
-  if (json) return 'json';
-  return process.stderr.isTTY ? 'bar' : 'none';
+export function progressOf({ json, quiet, output }: Context, verb: string, totalBytes?: number): Progress {
+  if (quiet || !(json || process.stderr.isTTY)) return noProgress;
+  return startProgress({ form: json ? 'json' : 'bar', verb, totalBytes, jsonLine: output.jsonLine });
 }

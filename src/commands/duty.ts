@@ -7,7 +7,7 @@ import { takeLock } from '../lock.ts';
 import { formatSize } from '../output.ts';
 import { scheduleOf, type Schedule } from '../policy/cron.ts';
 import { decideRun, nextPruneMs, pruneIsDue, type RunDecision } from '../policy/schedule.ts';
-import { startProgress } from '../progress.ts';
+import { noProgress } from '../progress.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import { newestRun } from '../snapshot/catalog.ts';
 import { surveyedHosts } from '../snapshot/survey.ts';
@@ -213,8 +213,8 @@ export class Duty implements AsyncDisposable {
       if (!due) return log.debug(`job ${name} is not due: ${reason}`);
       isKnownDue = true;
       log.info(`job ${name} starts: ${reason}`);
-      using progress = startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine() {} });
-      const result = await runLockedJob(session, track.job, { signal, clock, log, progress });
+      const run = { signal, clock, log, progress: noProgress };
+      const result = await runLockedJob(session, track.job, run);
       track.newest = result.snapshot;
       this.#tell({ type: 'run', ...result });
       // The snapshot is there, so there is nothing to try again; but `status` must tell.

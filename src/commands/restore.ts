@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
-import { startProgress, type Progress } from '../progress.ts';
+import type { Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { DamagedSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
@@ -14,7 +14,7 @@ import type { TreePart } from '../sources/tree-part.ts';
 import type { FoundContent } from '../sources/unpack.ts';
 import { chooseFiles, partsOf, type ChosenStreams } from './choose-files.ts';
 import { chooseToRestore, parseTime } from './choose-to-restore.ts';
-import { progressForm, type Context, type Outcome } from './context.ts';
+import { progressOf, type Context, type Outcome } from './context.ts';
 import { createStreamReader, type StreamReader } from './read-streams.ts';
 import { oneHost, openReaderSession, viewHost } from './reader-session.ts';
 import { restoreInto } from './restore-into.ts';
@@ -62,7 +62,7 @@ export async function restore(
   [wanted = 'latest']: readonly string[],
   options: RestoreOptions,
 ): Promise<Outcome> {
-  const { signal, output, log } = context;
+  const { signal, log } = context;
   const startedMs = performance.now();
   const at = parseTime(options.at);
   checkTarget(options, context);
@@ -75,9 +75,7 @@ export async function restore(
   for (const { snapshot } of choices) warnOfEnd(context, snapshot, session.now);
 
   await using pool = new WorkerPool(session.config.workers);
-  const progressOf = (verb: string, totalBytes: number): Progress =>
-    startProgress({ form: progressForm(context), verb, totalBytes, jsonLine: output.jsonLine });
-  using opening = progressOf('reading details', detailsBytes(choices));
+  using opening = progressOf(context, 'reading details', detailsBytes(choices));
   const reader = createStreamReader({
     store: session.store,
     pool,
@@ -124,6 +122,7 @@ export async function restore(
     },
   }));
   using progress = progressOf(
+    context,
     'restoring',
     items.reduce((sum, { bytes }) => sum + bytes, 0),
   );

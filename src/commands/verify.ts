@@ -2,7 +2,6 @@ import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
 import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
-import { startProgress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { fetchVerified } from '../segments/reader.ts';
 import { isOfOneObject, storedIndex, type Snapshot } from '../snapshot/catalog.ts';
@@ -10,7 +9,7 @@ import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts'
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
-import { progressForm, type Context, type Outcome } from './context.ts';
+import { progressOf, type Context, type Outcome } from './context.ts';
 import { createStreamReader } from './read-streams.ts';
 import {
   oneHost,
@@ -200,12 +199,11 @@ async function readAll(
   objects: ReadonlyMap<string, Named>,
 ): Promise<Found[]> {
   const all = [...objects.values()];
-  using progress = startProgress({
-    form: progressForm(context),
-    verb: 'reading',
-    totalBytes: all.reduce((sum, { segment }) => sum + segment.storedBytes, 0),
-    jsonLine: context.output.jsonLine,
-  });
+  using progress = progressOf(
+    context,
+    'reading',
+    all.reduce((sum, { segment }) => sum + segment.storedBytes, 0),
+  );
   const failures = await mapConcurrent(all, readsAtOnce, async ({ segment, snapshots }) => {
     const reason = await whyUnreadable(context, look, host, segment);
     progress.advance(segment.storedBytes);
@@ -248,14 +246,13 @@ async function openAll(
 ): Promise<{ failures: Found[]; keyError: SealiftError | undefined }> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
-  using progress = startProgress({
-    form: progressForm(context),
-    verb: 'opening',
-    totalBytes: snapshots
+  using progress = progressOf(
+    context,
+    'opening',
+    snapshots
       .flatMap(({ index }) => index.streams)
       .reduce((sum, { bytes, role }) => sum + (role === 'data' ? bytes : 0), 0),
-    jsonLine: context.output.jsonLine,
-  });
+  );
   const failures: Found[] = [];
   const unopened: SealiftError[] = [];
   for (const snapshot of snapshots)

@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { saveSources, type Saved } from '../../src/commands/save-sources.ts';
 import type { JobConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
-import { startProgress } from '../../src/progress.ts';
+import { noProgress } from '../../src/progress.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { temporary } from '../support/temporary.ts';
 
@@ -142,7 +142,7 @@ async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: str
     {
       signal: t.signal,
       log: createLog({ level: 'error', form: 'json', colour: false }),
-      progress: startProgress({ form: 'none', verb: '', totalBytes: undefined, jsonLine: () => undefined }),
+      progress: noProgress,
       lastBytes: new Map(),
       temporary: async () => temporary(t),
     },

@@ -4,6 +4,7 @@ import type { Config, JobConfig, SourceConfig } from '../../src/config/config.ts
 import type { HostSession } from '../../src/commands/host-session.ts';
 import { runJob, type RunContext } from '../../src/commands/run-job.ts';
 import { silentLog } from '../../src/log.ts';
+import { noProgress } from '../../src/progress.ts';
 import { createHostKey, type HostKey } from '../../src/seal/host-key.ts';
 import { segmentIdKey } from '../../src/segments/segment-id.ts';
 import { Budget } from '../../src/budget.ts';
@@ -166,5 +167,5 @@ const contextOf = ({ signal, clock }: RunHow): RunContext => ({
   signal,
   clock,
   log: silentLog(),
-  progress: { label() {}, advance() {}, [Symbol.dispose]() {} },
+  progress: noProgress,
 });
