@@ -74,11 +74,15 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The same, and what to do about it. */
-export const sentenceOf = (error: unknown): string =>
-  error instanceof SealiftError && error.hint !== undefined
-    ? `${error.message} (${error.hint})`
-    : messageOf(error);
+/** What to do about it, if that is known. */
+export const hintOf = (error: unknown): string | undefined =>
+  error instanceof SealiftError ? error.hint : undefined;
+
+/** Both. */
+export function sentenceOf(error: unknown): string {
+  const hint = hintOf(error);
+  return hint === undefined ? messageOf(error) : `${messageOf(error)} (${hint})`;
+}
 
 /** The same, where what to do about it is a sentence of its own. */
 export const sentencesOf = ({ message, hint }: SealiftError): string =>

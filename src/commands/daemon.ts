@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { schedule as tickBy } from 'node-cron';
 import { formatDuration, rfc3339 } from '../clock.ts';
 import { loadConfig } from '../config/load.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { hintOf, messageOf } from '../errors.ts';
 import { takeLock } from '../lock.ts';
 import type { Context, Outcome } from './context.ts';
 import { Duty, type DutyEvent } from './duty.ts';
@@ -78,8 +78,8 @@ async function untilStopped(context: Context): Promise<Outcome> {
       log.info(`configuration loaded anew from ${duty.config.file}`);
       if (!signal.aborted) begin();
     } catch (error) {
-      const hint = error instanceof SealiftError ? error.hint : undefined;
-      log.error({ hint }, `the configuration was not taken over, the old one stays: ${messageOf(error)}`);
+      const why = messageOf(error);
+      log.error({ hint: hintOf(error) }, `the configuration was not taken over, the old one stays: ${why}`);
     }
   };
   log.info(`the daemon of host ${duty.host} runs (process ${process.pid})`);

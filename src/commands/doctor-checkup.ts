@@ -1,4 +1,4 @@
-import { messageOf, SealiftError } from '../errors.ts';
+import { hintOf, messageOf } from '../errors.ts';
 import { printable, type Output, type Style } from '../output.ts';
 
 /** One thing that was looked at. */
@@ -39,13 +39,7 @@ export class Checkup {
       return await act();
     } catch (error) {
       this.#signal.throwIfAborted();
-      this.add(
-        area,
-        subject,
-        'bad',
-        messageOf(error),
-        error instanceof SealiftError ? error.hint : undefined,
-      );
+      this.add(area, subject, 'bad', messageOf(error), hintOf(error));
       return undefined;
     }
   }

@@ -1,6 +1,6 @@
 import { formatDuration } from '../clock.ts';
 import type { JobConfig } from '../config/config.ts';
-import { messageOf, SealiftError } from '../errors.ts';
+import { hintOf, messageOf, SealiftError } from '../errors.ts';
 import { findStartable } from '../interpreter.ts';
 import type { Log } from '../log.ts';
 import type { Problem } from '../problems.ts';
@@ -91,9 +91,6 @@ function variablesOf(outcome: RunOutcome): Record<string, string> {
 
 const describe = (hook: string, { name }: JobConfig, cause: unknown): string =>
   `the hook \`${hook}\` of job ${name} failed: ${messageOf(cause)}`;
-
-const hintOf = (cause: unknown): string | undefined =>
-  cause instanceof SealiftError ? cause.hint : undefined;
 
 function limitOf({ hookTimeLimitSeconds }: JobConfig, hook: string): TimeLimit {
   const reason = `\`${hook}\` took longer than the hookTimeLimit of ${formatDuration(hookTimeLimitSeconds)}`;
