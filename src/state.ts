@@ -23,9 +23,7 @@ export interface State {
   readonly hostKeyFile: string;
   readonly journalDir: string;
   readonly cacheDir: string;
-  /** The last sequence number of this job that was written here; 0 before the first. */
-  readSequence(job: string): Promise<number>;
-  /** Durable when it resolves. */
+  /** What `lastSequence` then says. Durable when it resolves. */
   writeSequence(job: string, sequence: number): Promise<void>;
   /** Is there if this host last committed to the store at this address when that was the root of a mount. */
   mountedFile(address: string): string;
@@ -81,13 +79,12 @@ function state(dir: string, hostSecret: Uint8Array): State {
     hostKeyFile: hostKeyFile(dir),
     journalDir: join(dir, 'journal'),
     cacheDir: stateCacheDir(dir),
-    readSequence: async (job) => lastSequence(dir, job),
     writeSequence: (job, sequence) => replaceFile(sequenceFile(dir, job), `${sequence}\n`, 0o600),
     mountedFile: (address) => join(dir, 'mounted', hash('sha256', address).slice(0, 16)),
   };
 }
 
-/** What `State.readSequence` says, also where the state is not whole. */
+/** The last sequence number of this job that was written there, also where the state is not whole; 0 before the first. */
 export function lastSequence(dir: string, job: string): number {
   const path = sequenceFile(dir, job);
   let text: string;

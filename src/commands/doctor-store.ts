@@ -7,6 +7,7 @@ import { judgeClocks } from '../policy/clock-check.ts';
 import { graceSeconds, limitsOf } from '../policy/retention.ts';
 import { openIndexCache } from '../snapshot/index-cache.ts';
 import { formatKey, formatSnapshotId, randomTag, segmentsFolder } from '../snapshot/object-key.ts';
+import { lastSequence } from '../state.ts';
 import { openStore } from '../store/open.ts';
 import type { Store, StoredObject } from '../store/store.ts';
 import { lookAtBucket } from './bucket.ts';
@@ -94,7 +95,7 @@ async function checkOwnSnapshots(
   for (const { name } of config.jobs) {
     const ofJob = contents.snapshots.filter(({ index }) => index.job === name);
     const stored = Math.max(0, ...ofJob.map(({ index }) => index.sequence));
-    const lost = lostSnapshots(name, await state.readSequence(name), stored);
+    const lost = lostSnapshots(name, lastSequence(state.dir, name), stored);
     if (lost !== undefined) checkup.add('store', store.address, 'bad', lost);
   }
   return true;

@@ -18,6 +18,7 @@ import {
 import type { Index } from '../snapshot/index.ts';
 import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
 import { restoreGuide } from '../snapshot/restore-guide.ts';
+import { lastSequence } from '../state.ts';
 import type { Store } from '../store/store.ts';
 import type { HostSession } from './host-session.ts';
 
@@ -179,7 +180,7 @@ export async function nextInChain(
     .toSorted((a, b) => a.index.sequence - b.index.sequence)
     .at(-1);
   const stored = newest?.index.sequence ?? 0;
-  const local = await state.readSequence(job);
+  const local = lastSequence(state.dir, job);
   const lost = lostSnapshots(job, local, stored);
   if (lost !== undefined) log.warn(lost);
   const last = Math.max(stored, local);
