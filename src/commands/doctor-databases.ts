@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, SourceConfig } from '../config/config.ts';
-import { real } from '../sources/server-tree.ts';
+import { real } from '../sources/within.ts';
 import type { Checkup } from './doctor-checkup.ts';
 
 /** Parts of a chat server's configuration: comments, texts that may look like one, and what it calls its SQL server. */

@@ -1,4 +1,3 @@
-import { realpath } from 'node:fs/promises';
 import { mapConcurrent } from '../concurrency.ts';
 import type { PostgresConfig } from '../config/config.ts';
 import { isThisMachine } from '../config/hosts.ts';
@@ -20,6 +19,7 @@ import { findGaps } from './postgres-gaps.ts';
 import { refusePooler } from './postgres-pooler.ts';
 import { dumpOptions, type Excludes, excludesOf, inspectExcludes, parsePattern } from './postgres-tables.ts';
 import { fileName, type Source, type SourceContext, type SourceStream } from './source.ts';
+import { real } from './within.ts';
 
 /**
  * A PostgreSQL server: `globals.sql` (roles and tablespaces, as SQL) and one `.dump` per database.
@@ -154,7 +154,7 @@ async function inspect(
 async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Promise<void> {
   const { cluster } = server;
   if (cluster === undefined || dataDirectory === null) return;
-  if ((await resolved(dataDirectory)) === (await resolved(cluster.dataDirectory))) return;
+  if ((await real(dataDirectory)) === (await real(cluster.dataDirectory))) return;
   throw new SealiftError(
     'source-unavailable',
     `${describe(server)} is not what answers there: that server has its data in ${dataDirectory}`,
@@ -165,9 +165,6 @@ async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Prom
 /** On this machine, a pooler has another port than its server. */
 const mayBePooled = ({ host, port = 5432 }: Server, facts: Facts): boolean =>
   port !== facts.port || (host !== undefined && !isThisMachine(host));
-
-/** The path itself where it may not be entered. */
-const resolved = (path: string): Promise<string> => realpath(path).catch(() => path);
 
 /** Says which patterns do nothing, and what they leave that cannot be loaded. A dump succeeds all the same. */
 async function lookAtExcludes(

@@ -2,9 +2,9 @@ import type { DatabaseConfig, ProsodyConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { findProgram, output, searchPath } from '../process.ts';
 import { parallelOfParts, streamsOfParts } from './parts.ts';
-import { real, serverTree } from './server-tree.ts';
+import { serverTree } from './server-tree.ts';
 import type { Source, SourceContext } from './source.ts';
-import { isWithin } from './within.ts';
+import { isWithin, real } from './within.ts';
 
 /**
  * A Prosody server: `prosody.tar` with its configuration, certificates and data directory, and its SQL database, if it

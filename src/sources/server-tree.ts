@@ -7,7 +7,7 @@ import { excluder, literalPattern } from './files-exclude.ts';
 import { filesSource } from './files.ts';
 import { writtenBelow } from './processes.ts';
 import type { Source, SourceContext } from './source.ts';
-import { isWithin } from './within.ts';
+import { isWithin, real } from './within.ts';
 
 /** The folders of a server that keeps live data beside its files. */
 export interface ServerTree {
@@ -92,9 +92,6 @@ async function databasesIn(folder: string, { signal }: SourceContext): Promise<s
   }
   return found;
 }
-
-/** Of a path that is not there, the path. */
-export const real = (path: string): Promise<string> => realpath(path).catch(() => path);
 
 async function begins(path: string, magic: string): Promise<boolean> {
   // The folder is in the server's hands, which may put something else there meanwhile.

@@ -1,5 +1,5 @@
 import { createReadStream, existsSync } from 'node:fs';
-import { open, realpath, rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { SqliteConfig } from '../config/config.ts';
@@ -8,6 +8,7 @@ import { output } from '../process.ts';
 import { sibling } from '../sibling.ts';
 import { fileName, type Source, type SourceContext } from './source.ts';
 import type { Facts, Failure, Outcome, Task } from './sqlite-copy.ts';
+import { real } from './within.ts';
 
 /**
  * One SQLite database, saved as a compact copy made by `VACUUM INTO`: consistent while others write, free of deleted
@@ -40,7 +41,7 @@ async function* save(
   try {
     const copy = join(directory, 'copy.sqlite');
     // The log lies beside the file itself, and not beside a link to it.
-    const file = await realpath(path).catch(() => path);
+    const file = await real(path);
     const facts = await copyTo(file, copy, directory, signal);
     const { nlink } = await stat(file).catch(() => ({ nlink: 1 }));
     if (nlink > 1 && (await isWal(file)))
