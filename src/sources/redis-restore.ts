@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Stats } from 'node:fs';
-import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { syncFolder } from '../durable.ts';
@@ -10,6 +9,7 @@ import { replicate } from './redis-replicate.ts';
 import { checkToLoad } from './redis.ts';
 import type { Loader, LoadContext, LoadStream } from './source.ts';
 import { targetPath } from './target-url.ts';
+import { writeBeside } from './write-beside.ts';
 
 export const redisLoader: Loader = {
   kind: 'redis',
@@ -50,7 +50,7 @@ export async function placeRdb(
   const written = join(folder, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
   let note: string[];
   try {
-    await write(written, stream.open(), { uid, gid, mode }, signal);
+    await writeBeside(written, stream.open(), dump, { uid, gid, mode }, signal);
     note = await check(written, signal);
     await refuseWhileRunning(folder);
     signal.throwIfAborted();
@@ -96,26 +96,7 @@ async function refuseWhileRunning(folder: string): Promise<void> {
       );
 }
 
-/** Owner and mode are given to the open file: who may write to the folder could put a link to another one in its place. */
-async function write(
-  path: string,
-  body: AsyncIterable<Uint8Array>,
-  { uid, gid, mode }: Pick<Stats, 'uid' | 'gid' | 'mode'>,
-  signal: AbortSignal,
-): Promise<void> {
-  await using file = await open(path, 'wx', 0o600);
-  let head = Buffer.alloc(0);
-  for await (const chunk of body) {
-    signal.throwIfAborted();
-    if (head.length < 9) head = Buffer.concat([head, chunk]).subarray(0, 9);
-    for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
-  }
-  if (!/^REDIS\d{4}$/.test(head.toString('latin1')))
-    throw new SealiftError('restore-failed', 'the stream is no dump of a Redis server');
-  await file.chown(uid, gid);
-  await file.chmod(mode);
-  await file.sync();
-}
+const dump = { what: 'dump of a Redis server', begins: /^REDIS\d{4}/ };
 
 /** With the redis that is installed here, if one is. */
 async function check(path: string, signal: AbortSignal): Promise<string[]> {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, type Stats } from 'node:fs';
-import { open, readlink, realpath, rename, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readlink, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
@@ -8,6 +8,7 @@ import { isWritten } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
 import { targetPath } from './target-url.ts';
+import { writeBeside } from './write-beside.ts';
 
 export const sqliteLoader: Loader = {
   kind: 'sqlite',
@@ -36,7 +37,7 @@ export async function loadSqlite(
   const directory = dirname(target);
   const written = join(directory, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
   try {
-    await write(written, body, previous, signal);
+    await writeBeside(written, body, database, previous, signal);
     await check(written, directory, signal);
     if (previous !== undefined) await release(target, directory, signal);
     else if (!force) refuseToOverwrite(target);
@@ -73,28 +74,7 @@ function refuseToOverwrite(target: string): void {
       });
 }
 
-/** Owner and mode are given to the open file: who may write to the folder could put a link to another one in its place. */
-async function write(
-  path: string,
-  body: AsyncIterable<Uint8Array>,
-  previous: Stats | undefined,
-  signal: AbortSignal,
-): Promise<void> {
-  await using file = await open(path, 'wx', 0o600);
-  let head = Buffer.alloc(0);
-  for await (const chunk of body) {
-    signal.throwIfAborted();
-    if (head.length < 16) head = Buffer.concat([head, chunk]).subarray(0, 16);
-    for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
-  }
-  if (head.toString('latin1') !== 'SQLite format 3\0')
-    throw new SealiftError('restore-failed', 'the stream is no SQLite database');
-  if (previous !== undefined) {
-    await file.chown(previous.uid, previous.gid);
-    await file.chmod(previous.mode);
-  }
-  await file.sync();
-}
+const database = { what: 'SQLite database', begins: /^SQLite format 3\0/ };
 
 async function check(path: string, directory: string, signal: AbortSignal): Promise<void> {
   try {
