@@ -29,10 +29,12 @@ const abandonedAfterMs = 3600_000;
  * Files are written to a temporary name, fsynced and renamed, so that a crash leaves no half object under its key.
  */
 export async function openDirectoryStore(root: string): Promise<Store> {
-  const fail = (error: unknown, what: string): never => {
-    throw translate(error, what, root);
-  };
-  const lookAtRoot = () => stat(root).catch((error: unknown) => fail(error, 'open the store'));
+  const failedTo =
+    (what: string) =>
+    (error: unknown): never => {
+      throw translate(error, what, root);
+    };
+  const lookAtRoot = () => stat(root).catch(failedTo('open the store'));
   const info = await lookAtRoot();
   /**
    * A directory that went away must not look like an empty store, nor be made anew. Neither does the one below the mount
@@ -113,30 +115,27 @@ export async function openDirectoryStore(root: string): Promise<Store> {
 
   async function* list(prefix: string, signal?: AbortSignal): AsyncGenerator<StoredObject> {
     await statRoot();
-    yield* walk(root, prefix, signal, (error, folder) => fail(error, `list ${folder} in the store`));
+    yield* walk(root, prefix, signal, (error, folder) => failedTo(`list ${folder} in the store`)(error));
   }
 
   async function folders(prefix: string, signal?: AbortSignal): Promise<string[]> {
     signal?.throwIfAborted();
     await statRoot();
-    const entries = await readdir(join(root, prefix), { withFileTypes: true }).catch((error: unknown) => {
-      if (isAbsent(error)) return [];
-      return fail(error, `list ${prefix} in the store`);
-    });
+    const entries = await entriesOf(join(root, prefix)).catch(failedTo(`list ${prefix} in the store`));
     return entries
       .filter((entry) => entry.isDirectory() && entry.name !== temporaryFolder)
       .map((entry) => entry.name)
       .toSorted();
   }
 
-  const failedToList = (error: unknown): never => fail(error, `list ${temporaryFolder} in the store`);
+  const failedToList = failedTo(`list ${temporaryFolder} in the store`);
 
   return {
     address: root,
     put: (key, bytes, signal) =>
-      write(key, bytes, false, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
+      write(key, bytes, false, signal).catch(failedTo(`write ${key} to the store`)),
     replace: (key, bytes, signal) =>
-      write(key, bytes, true, signal).catch((error: unknown) => fail(error, `write ${key} to the store`)),
+      write(key, bytes, true, signal).catch(failedTo(`write ${key} to the store`)),
     async settle(others = []) {
       for (const other of others)
         for (let folder = join(root, other); folder.startsWith(root); folder = dirname(folder))
@@ -147,14 +146,13 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       for (const folder of folders)
         await syncFolder(folder)
           .catch(unlessAbsent) // pruned, or never made: nothing is in it to settle
-          .catch((error: unknown) => fail(error, `make ${folder} durable in the store`));
+          .catch(failedTo(`make ${folder} durable in the store`));
     },
     async *versions(key, signal, mostBytes = largestObjectBytes) {
       signal?.throwIfAborted();
-      const bytes = await readAtMost(join(root, key), mostBytes + 1).catch((error: unknown) => {
-        if (isAbsent(error)) return undefined;
-        return fail(error, `read ${key} from the store`);
-      });
+      const bytes = await readAtMost(join(root, key), mostBytes + 1)
+        .catch(unlessAbsent)
+        .catch(failedTo(`read ${key} from the store`));
       if (bytes) yield bytes;
       else await statRoot();
     },
@@ -165,7 +163,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     },
     async remove({ key }, signal) {
       signal?.throwIfAborted();
-      await remove(key).catch((error: unknown) => fail(error, `delete ${key} from the store`));
+      await remove(key).catch(failedTo(`delete ${key} from the store`));
     },
     async *unfinished(signal) {
       await statRoot();
@@ -182,7 +180,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       await statRoot();
       await unlink(join(temporary, basename(upload)))
         .catch(unlessAbsent)
-        .catch((error: unknown) => fail(error, `delete the temporary file ${upload} from the store`));
+        .catch(failedTo(`delete the temporary file ${upload} from the store`));
     },
     folders,
     allFolders: folders,
@@ -194,7 +192,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
           isFull(error) ? touchTime(temporary) : Promise.reject(error as Error),
         );
       } catch (error) {
-        return fail(error, 'ask the time of the store');
+        return failedTo('ask the time of the store')(error);
       }
     },
     async [Symbol.asyncDispose]() {
@@ -239,20 +237,11 @@ async function* walk(
 }
 
 /** None where there is no such folder. */
-async function entriesOf(folder: string): Promise<Dirent[]> {
-  return readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-    if (isAbsent(error)) return [];
-    throw error;
-  });
-}
+const entriesOf = async (folder: string): Promise<Dirent[]> =>
+  (await readdir(folder, { withFileTypes: true }).catch(unlessAbsent)) ?? [];
 
 /** Of the name itself, not of what a symbolic link leads to; undefined when it was removed while we were listing. */
-async function infoOf(path: string): Promise<Stats | undefined> {
-  return lstat(path).catch((error: unknown) => {
-    if (isAbsent(error)) return undefined;
-    throw error;
-  });
-}
+const infoOf = (path: string): Promise<Stats | undefined> => lstat(path).catch(unlessAbsent);
 
 /** Undefined for what is no file: a pipe would be waited for without end, also by whoever wants to stop. */
 async function readAtMost(path: string, mostBytes: number): Promise<Buffer | undefined> {
@@ -316,11 +305,8 @@ async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
 
 const isFull = (error: unknown): boolean => ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(systemCode(error) ?? '');
 
-const isAbsent = (error: unknown): boolean =>
-  ['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO'].includes(systemCode(error) ?? '');
-
-const unlessAbsent = (error: unknown): void => {
-  if (!isAbsent(error)) throw error;
+const unlessAbsent = (error: unknown): undefined => {
+  if (!['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO'].includes(systemCode(error) ?? '')) throw error;
 };
 
 /** Whether the folder is gone now. One that is not empty, or may not be removed, stays. */
