@@ -36,13 +36,12 @@ export async function checkStore(
   // Without its time no backup runs, and what else could be said has the same cause.
   if (!now) return;
   checkClock(checkup, store, now, context.clock());
-  if (identity) {
-    // Into the folder of another machine nothing is written (rule R10), nor into that below a mount.
-    if (await checkOwnSnapshots(checkup, store, config, identity, now, context))
-      await checkRights(checkup, store, identity.host, now, config, context);
-  }
+  // Into the folder of another machine nothing is written (rule R10), nor into that below a mount.
+  if (identity && (await checkOwnSnapshots(checkup, store, config, identity, now, context)))
+    await checkRights(checkup, store, identity.host, now, config, context);
   const { host } = config;
-  if (config.store.kind === 's3' && host !== undefined) await checkBucket(checkup, config, host, context);
+  if (config.store.kind === 's3' && host !== undefined)
+    await checkBucket(checkup, config, config.store.bucket, host, context);
 }
 
 function checkClock(checkup: Checkup, store: Store, now: Date, local: Date): void {
@@ -113,8 +112,7 @@ async function checkRights(
   config: Config,
   context: Context,
 ): Promise<void> {
-  const startedAt = new Date(Math.floor(now.getTime() / 1000) * 1000);
-  const snapshot = formatSnapshotId({ startedAt, job: 'doctor', random: randomTag() });
+  const snapshot = formatSnapshotId({ startedAt: now, job: 'doctor', random: randomTag() });
   const folder = segmentsFolder(host, snapshot);
   const key = formatKey({ type: 'segment', host, snapshot, id: randomBytes(16).toString('hex') });
   let written: boolean | undefined;
@@ -244,15 +242,15 @@ function tellRemoval(checkup: Checkup, store: Store, removal: unknown, stays: st
 async function checkBucket(
   checkup: Checkup,
   config: Config,
+  bucket: string,
   host: string,
   { signal }: Context,
 ): Promise<void> {
-  const place = config.store.kind === 's3' ? config.store.bucket : config.store.path;
-  const findings = await checkup.attempt('bucket', place, () =>
+  const findings = await checkup.attempt('bucket', bucket, () =>
     lookAtBucket(config, [{ host, ...limitsOf(config) }], signal),
   );
   if (findings?.length === 0)
-    checkup.add('bucket', place, 'good', 'its rules delete in time and not too early, and it is not public');
+    checkup.add('bucket', bucket, 'good', 'its rules delete in time and not too early, and it is not public');
   for (const { severity, subject, message } of findings ?? [])
     checkup.add('bucket', subject, severity === 'broken' ? 'bad' : 'warning', message);
 }
