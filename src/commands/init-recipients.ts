@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, extname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { writeNew } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
+import { hasKeyExtension } from '../seal/key-files.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import type { Ledger } from './ledger.ts';
 
@@ -24,7 +25,7 @@ export async function readRecipients(
   if (files.length > 0) await loadRecipients(files, now).catch(notYetCopied);
   return files.map((file) => ({
     file,
-    name: ['.asc', '.gpg', '.pgp', '.key'].includes(extname(file)) ? basename(file) : `${basename(file)}.asc`,
+    name: hasKeyExtension(file) ? basename(file) : `${basename(file)}.asc`,
     bytes: readFileSync(file),
   }));
 }

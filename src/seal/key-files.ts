@@ -12,7 +12,9 @@ export interface KeyFile {
   readonly problem: string | undefined;
 }
 
-const extensions = new Set(['.asc', '.gpg', '.pgp', '.key']);
+/** Whether a file of this name is looked for in a folder of keys. */
+export const hasKeyExtension = (name: string): boolean =>
+  ['.asc', '.gpg', '.pgp', '.key'].includes(extname(name));
 
 const guard: Guard = { what: 'key file', missing: 'key-missing', refused: 'key-unusable' };
 
@@ -52,7 +54,7 @@ function filesOf(path: string): string[] {
   }
   guardFolder(path, { ...guard, what: 'key folder' });
   return readdirSync(path)
-    .filter((name) => extensions.has(extname(name)) && !name.startsWith('.'))
+    .filter((name) => hasKeyExtension(name) && !name.startsWith('.'))
     .toSorted()
     .map((name) => join(path, name));
 }
