@@ -9,7 +9,7 @@ import { segmentsOf, totalStored, type Index } from '../snapshot/index.ts';
 import { parseSnapshotId } from '../snapshot/object-key.ts';
 import { includer, type Includer } from '../sources/files-include.ts';
 import type { Context, Outcome } from './context.ts';
-import { describeSnapshot } from './list.ts';
+import { describeSnapshot, type SnapshotRow } from './list.ts';
 import { printFiles, textOf } from './show-files.ts';
 import { createStreamReader } from './read-streams.ts';
 import { oneHost, openReaderSession, reportUnreadable, viewHost, type HostView } from './reader-session.ts';
@@ -98,7 +98,7 @@ export async function show(
 const isCovered = (included: Includer, { path }: DetailsRecord): boolean =>
   typeof path === 'string' && included.covers(path);
 
-function tell({ output }: Context, index: Index, row: ReturnType<typeof describeSnapshot>, now: Date): void {
+function tell({ output }: Context, index: Index, row: SnapshotRow, now: Date): void {
   const age = formatDuration(row.ageSeconds);
   const left = formatDuration((Date.parse(index.expiresAt) - now.getTime()) / 1000);
   const facts: [string, string][] = [

@@ -2,6 +2,7 @@ import { mapConcurrent } from '../concurrency.ts';
 import { countOf } from '../count-of.ts';
 import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
+import type { SessionKeyFinder } from '../seal/session-key.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { fetchVerified } from '../segments/reader.ts';
 import { isOfOneObject, storedIndex, type Snapshot } from '../snapshot/catalog.ts';
@@ -242,7 +243,7 @@ async function openAll(
   { store, config, absences }: Look,
   { host }: HostView,
   snapshots: readonly Snapshot[],
-  findSessionKey: Parameters<typeof createStreamReader>[0]['findSessionKey'],
+  findSessionKey: SessionKeyFinder,
 ): Promise<{ failures: Found[]; keyError: SealiftError | undefined }> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });

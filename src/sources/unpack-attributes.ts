@@ -95,7 +95,7 @@ function isTaken(give: () => void): boolean {
  * A setuid or setgid file lends the rights of its owner to whoever runs it: of whoever restores, if the owner did not
  * come back, and else whatever rights the archive says. So both are kept only for who asked for it.
  */
-export const permittedMode = (mode: number, { sameOwner, setuid }: Keep): number =>
+const permittedMode = (mode: number, { sameOwner, setuid }: Keep): number =>
   sameOwner && setuid && process.geteuid?.() === 0 ? mode : mode & 0o1777;
 
 /**

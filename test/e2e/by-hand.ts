@@ -26,7 +26,7 @@ export interface Person {
 }
 
 /** The ```bash blocks of a guide. */
-export const blocksOf = (guide: string): string[] =>
+const blocksOf = (guide: string): string[] =>
   [...guide.matchAll(/^```bash\r?\n(.*?)^```\r?$/gms)].map(([, block]) => block ?? '');
 
 export function person(
