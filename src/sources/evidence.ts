@@ -39,8 +39,7 @@ export async function* withEvidence(
       : ends?.test(tail.toString('latin1')) === false
         ? 'does not end as it should'
         : sizeBytes < minBytes
-          ? `has only ${sizeBytes} bytes, less than ${minBytes},`
+          ? `has only ${sizeBytes} bytes, less than ${minBytes}`
           : undefined;
-  if (lacks !== undefined)
-    throw new SealiftError('source-damaged', `${what} ${lacks}, ${although}`.replace(',,', ','));
+  if (lacks !== undefined) throw new SealiftError('source-damaged', `${what} ${lacks}, ${although}`);
 }
