@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
-import { SealiftError } from '../errors.ts';
+import { messageOf, SealiftError } from '../errors.ts';
 import {
   type Command,
   findProgram,
@@ -228,6 +228,26 @@ export async function askByOwnPath(
   } catch (error) {
     throw explain(error, server, database);
   }
+}
+
+/** Asks the first of these databases that lets us in. */
+export async function askAny(
+  server: Server,
+  databases: ReadonlySet<string>,
+  query: string,
+  signal: AbortSignal,
+): Promise<{ answer: unknown; asked: string }> {
+  let first: unknown;
+  for (const asked of databases) {
+    try {
+      return { answer: await ask(server, asked, query, signal), asked };
+    } catch (error) {
+      first ??= error;
+      // A login may be good for its own database only; a server that is down is down for all of them.
+      if (!messageOf(error).includes('FATAL:  ')) throw error;
+    }
+  }
+  throw first;
 }
 
 const whereToLook = 'is the server running, and are host and port right?';

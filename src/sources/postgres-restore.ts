@@ -7,6 +7,7 @@ import { messageOf, SealiftError } from '../errors.ts';
 import { feedProcess } from '../process.ts';
 import {
   ask,
+  askAny,
   command,
   conninfo,
   describe,
@@ -87,7 +88,10 @@ export async function loadPostgres(
     const name = database ?? nameOf(dump.file, '.dump');
     return { server, name, dump, whole: database === undefined, options };
   });
-  const { facts, maintenance } = await look(server, targets, signal);
+  const places = new Set(['postgres', 'template1', ...targets.map(({ name }) => name)]);
+  // Databases are made and dropped from there.
+  const { answer, asked: maintenance } = await askAny(server, places, aboutServer, signal);
+  const facts = answer as Facts;
   for (const target of targets) {
     refuseLongName(target, facts);
     await refuseToOverwrite(target, facts);
@@ -141,29 +145,13 @@ export function parseTarget(url: string): { address: ServerAddress; database: st
   return { address: { host, port, user, tls: tlsOfTarget(parameters, host) }, database };
 }
 
-/** Asks the first database that lets us in; databases are made and dropped from there. */
-async function look(
-  server: Server,
-  targets: readonly Target[],
-  signal: AbortSignal,
-): Promise<{ facts: Facts; maintenance: string }> {
-  const query = `
-    SELECT json_build_object(
-      'major', current_setting('server_version_num')::int / 10000,
-      'superuser', (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-      'longestNameBytes', current_setting('max_identifier_length')::int,
-      'databases', (SELECT json_agg(datname) FROM pg_catalog.pg_database))`;
-  let first: unknown;
-  for (const maintenance of new Set(['postgres', 'template1', ...targets.map(({ name }) => name)])) {
-    try {
-      return { facts: (await ask(server, maintenance, query, signal)) as Facts, maintenance };
-    } catch (error) {
-      first ??= error;
-      if (!messageOf(error).includes('FATAL:  ')) throw error;
-    }
-  }
-  throw first;
-}
+/** What the server is and has. */
+const aboutServer = `
+  SELECT json_build_object(
+    'major', current_setting('server_version_num')::int / 10000,
+    'superuser', (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+    'longestNameBytes', current_setting('max_identifier_length')::int,
+    'databases', (SELECT json_agg(datname) FROM pg_catalog.pg_database))`;
 
 /** The server itself would cut it without an error, and make or fill a database of another name. */
 function refuseLongName({ server, name }: Target, { longestNameBytes }: Facts): void {

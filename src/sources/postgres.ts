@@ -4,7 +4,7 @@ import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
 import { readProcess } from '../process.ts';
 import {
-  ask,
+  askAny,
   command,
   conninfo,
   describe,
@@ -72,7 +72,10 @@ async function streams(
   context: SourceContext,
 ): Promise<SourceStream[]> {
   const { signal } = context;
-  const { facts, asked } = await inspect(server, config, signal);
+  const named = config.databases === 'all' ? [] : config.databases;
+  const places = new Set(['postgres', ...named, 'template1']);
+  const { answer, asked } = await askAny(server, places, aboutServer, signal);
+  const facts = answer as Facts;
   await refuseOtherServer(server, facts);
   if (mayBePooled(server, facts)) await refusePooler(server, asked, signal);
   const names = wanted(config, facts);
@@ -118,37 +121,19 @@ async function streams(
   return [globals, ...dumps];
 }
 
-/** What the server is and has, asked of the first database that lets us in. */
-async function inspect(
-  server: Server,
-  { databases }: PostgresConfig,
-  signal: AbortSignal,
-): Promise<{ facts: Facts; asked: string }> {
-  const query = `
-    SELECT json_build_object(
-      'version', current_setting('server_version'),
-      'dataDirectory', (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'),
-      'major', current_setting('server_version_num')::int / 10000,
-      'port', current_setting('port')::int,
-      'readsPasswords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
-      'databases', (SELECT json_agg(json_build_object(
-          'name', datname, 'encoding', pg_encoding_to_char(encoding), 'collation', datcollate,
-          'sizeBytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,
-          'ordinary', datallowconn AND NOT datistemplate AND datconnlimit <> -2
-        ) ORDER BY datname) FROM pg_catalog.pg_database))`;
-  let first: unknown;
-  for (const asked of new Set(['postgres', ...(databases === 'all' ? [] : databases), 'template1'])) {
-    try {
-      return { facts: (await ask(server, asked, query, signal)) as Facts, asked };
-    } catch (error) {
-      first ??= error;
-      // A login may be good for its own database only; a server that is down is down for all of them.
-      const refused = error instanceof SealiftError && /FATAL: {2}/.test(error.message);
-      if (!refused) throw error;
-    }
-  }
-  throw first;
-}
+/** What the server is and has. */
+const aboutServer = `
+  SELECT json_build_object(
+    'version', current_setting('server_version'),
+    'dataDirectory', (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'),
+    'major', current_setting('server_version_num')::int / 10000,
+    'port', current_setting('port')::int,
+    'readsPasswords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
+    'databases', (SELECT json_agg(json_build_object(
+        'name', datname, 'encoding', pg_encoding_to_char(encoding), 'collation', datcollate,
+        'sizeBytes', CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END,
+        'ordinary', datallowconn AND NOT datistemplate AND datconnlimit <> -2
+      ) ORDER BY datname) FROM pg_catalog.pg_database))`;
 
 /** Where one cluster is down, another may have taken its port; its dumps must not come under the name of the first. */
 async function refuseOtherServer(server: Server, { dataDirectory }: Facts): Promise<void> {
