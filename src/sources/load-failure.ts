@@ -20,3 +20,18 @@ export const failedLoad =
 /** What was thrown, and then what was thrown in undoing it. */
 export const inOrder = (error: unknown): unknown[] =>
   error instanceof SuppressedError ? [error.suppressed, error.error].flatMap(inOrder) : [error];
+
+/** For a URL that names a database. */
+export const notOneDump = (dumps: number, database: string): SealiftError =>
+  new SealiftError(
+    'usage',
+    `${dumps} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
+    {
+      hint: 'choose one with --source SOURCE/FILE, or leave the database out of the URL to load each into its own',
+    },
+  );
+
+export const notEmpty = (database: string, server: string): SealiftError =>
+  new SealiftError('target-exists', `database ${JSON.stringify(database)} of ${server} is not empty`, {
+    hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
+  });

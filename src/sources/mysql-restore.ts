@@ -16,7 +16,7 @@ import {
 } from './mysql-connection.ts';
 import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
-import { failedLoad } from './load-failure.ts';
+import { failedLoad, notEmpty, notOneDump } from './load-failure.ts';
 import type { Loader, LoadStream, Surroundings } from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
@@ -58,14 +58,7 @@ export async function loadMysql(
   const { password, directories, signal } = options;
   const users = streams.find(({ file }) => file === usersFile);
   const dumps = streams.filter((stream) => stream !== users);
-  if (database !== undefined && dumps.length !== 1)
-    throw new SealiftError(
-      'usage',
-      `${dumps.length} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
-      {
-        hint: 'choose one with --source SOURCE/FILE, or leave the database out of the URL to load each into its own',
-      },
-    );
+  if (database !== undefined && dumps.length !== 1) throw notOneDump(dumps.length, database);
   if (dumps.length === 0) throw new SealiftError('usage', 'there is no dump to load');
 
   const server = await reach({ ...address, password }, directories, options);
@@ -151,13 +144,7 @@ async function look(
   );
   if (holds === '0') return { server, name, dump, before: 'empty' };
   if (force) return { server, name, dump, before: 'not empty' };
-  throw new SealiftError(
-    'target-exists',
-    `database ${JSON.stringify(name)} of ${describe(server)} is not empty`,
-    {
-      hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
-    },
-  );
+  throw notEmpty(name, describe(server));
 }
 
 const packetBytes = 2 ** 30;

@@ -21,7 +21,7 @@ import {
   type Server,
   type ServerAddress,
 } from './postgres-connection.ts';
-import { failedLoad } from './load-failure.ts';
+import { failedLoad, notEmpty, notOneDump } from './load-failure.ts';
 import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
@@ -74,14 +74,7 @@ export async function loadPostgres(
     throw new SealiftError('usage', 'there is no dump to load', {
       hint: 'roles and tablespaces are for the whole server: leave the database out of the URL',
     });
-  if (database !== undefined && dumps.length !== 1)
-    throw new SealiftError(
-      'usage',
-      `${dumps.length} dumps cannot be loaded into the one database ${JSON.stringify(database)}`,
-      {
-        hint: 'choose one with --source SOURCE/FILE, or leave the database out of the URL to load each into its own',
-      },
-    );
+  if (database !== undefined && dumps.length !== 1) throw notOneDump(dumps.length, database);
 
   const server = await reach({ ...address, password, passFile }, directories, options);
   const targets = dumps.map((dump): Target => {
@@ -173,13 +166,7 @@ const holdsSomething = `
 async function refuseToOverwrite({ server, name, options }: Target, facts: Facts): Promise<void> {
   if (options.force || !facts.databases.includes(name)) return;
   if ((await ask(server, name, holdsSomething, options.signal)) === false) return;
-  throw new SealiftError(
-    'target-exists',
-    `database ${JSON.stringify(name)} of ${describe(server)} is not empty`,
-    {
-      hint: 'give another name, drop it first, or use --force: what the dump holds is then dropped there and loaded anew',
-    },
-  );
+  throw notEmpty(name, describe(server));
 }
 
 /** Of the settings that a dump does not bring with it, this one changes what is loaded. */
