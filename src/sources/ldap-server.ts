@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { SealiftError } from '../errors.ts';
-import { findProgram, searchPath, type SystemUser, systemUser, ToolFailure } from '../process.ts';
+import { findProgram, searchPath, type SystemUser, systemUser } from '../process.ts';
+import { explained, type Explanation } from './explanation.ts';
 import { ldifEntries, type LdifEntry } from './ldif.ts';
 import { fileName } from './source.ts';
 
@@ -98,11 +99,7 @@ export async function slapdUser(
   return undefined;
 }
 
-const explanations: {
-  says: RegExp;
-  code: 'source-denied' | 'source-unavailable' | 'tool-failed';
-  hint: string;
-}[] = [
+const explanations: readonly Explanation[] = [
   {
     says: /Permission denied|error 13\b/,
     code: 'source-denied',
@@ -125,13 +122,6 @@ const explanations: {
   },
 ];
 
-/** Tells what the programs' messages mean. Anything that is not a program's failure is given back as it is. */
-export function explain(error: unknown, what: string): unknown {
-  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
-  const { stderr } = error.cause;
-  const known = explanations.find(({ says }) => says.test(stderr));
-  return new SealiftError(known?.code ?? 'tool-failed', `${what}: ${error.message}`, {
-    hint: known?.hint,
-    cause: error.cause,
-  });
-}
+/** Of slapd's programs. */
+export const explain = (error: unknown, what: string): unknown =>
+  explained(error, explanations, (message) => `${what}: ${message}`);

@@ -1,16 +1,9 @@
 import { dirname, join } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
 import { SealiftError } from '../errors.ts';
-import {
-  type Command,
-  findProgram,
-  output,
-  searchPath,
-  type SystemUser,
-  systemUser,
-  ToolFailure,
-} from '../process.ts';
+import { type Command, findProgram, output, searchPath, type SystemUser, systemUser } from '../process.ts';
 import { isAtLeast } from './at-least.ts';
+import { explained, type Explanation } from './explanation.ts';
 import { writeSecretFile } from './secret-file.ts';
 import type { Surroundings } from './source.ts';
 import { type Tls, withTls } from './tls.ts';
@@ -265,7 +258,7 @@ export const quoted = (name: string): string => `\`${name.replaceAll('`', '``')}
 /** A string in a statement, where `sql_mode` is empty. */
 export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`;
 
-const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
+const explanations: readonly Explanation[] = [
   {
     says: /(ERROR|error:) 1698(?!.* at line )|Access denied for user .*\(using password: NO\)/,
     code: 'source-denied',
@@ -304,20 +297,19 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
   },
 ];
 
-/** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
+/** Of the programs of MariaDB and MySQL. */
 export function explain(error: unknown, server: Server, database?: string): unknown {
-  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
-  const { stderr } = error.cause;
-  const possible = withTls(server.tls, /(ERROR|error:) 2026/, explanations);
-  const known = possible.find(({ says }) => says.test(stderr));
   const what = database === undefined ? '' : `database ${JSON.stringify(database)} of `;
-  // What an older program says of an option that it may leave aside.
-  const said = error.message.replaceAll(/Warning: [^;]*unknown variable 'loose-[^;]*; /g, '');
-  return new SealiftError(known?.code ?? 'tool-failed', `${what}${describe(server)}: ${said}`, {
-    hint: known?.hint,
-    cause: error.cause,
-  });
+  const possible = withTls(server.tls, /(ERROR|error:) 2026/, explanations);
+  return explained(
+    error,
+    possible,
+    (message) => `${what}${describe(server)}: ${message.replaceAll(ofLooseOption, '')}`,
+  );
 }
+
+/** What an older program says of an option that it may leave aside. */
+const ofLooseOption = /Warning: [^;]*unknown variable 'loose-[^;]*; /g;
 
 export function describe({ host, socket, port }: Server): string {
   const place =

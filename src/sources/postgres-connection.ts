@@ -2,15 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Secret } from '../config/secrets.ts';
 import { messageOf, SealiftError } from '../errors.ts';
-import {
-  type Command,
-  findProgram,
-  output,
-  searchPath,
-  type SystemUser,
-  systemUser,
-  ToolFailure,
-} from '../process.ts';
+import { type Command, findProgram, output, searchPath, type SystemUser, systemUser } from '../process.ts';
+import { explained, type Explanation } from './explanation.ts';
 import { type Cluster, debianClusters, findCluster } from './postgres-cluster.ts';
 import { writeSecretFile } from './secret-file.ts';
 import type { Surroundings } from './source.ts';
@@ -250,9 +243,7 @@ export async function askAny(
   throw first;
 }
 
-const whereToLook = 'is the server running, and are host and port right?';
-
-const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'; hint?: string }[] = [
+const explanations: readonly Explanation[] = [
   {
     says: /authentication failed|no password supplied|no pg_hba\.conf entry|fe_sendauth|FATAL: {2}role /i,
     code: 'source-denied',
@@ -280,12 +271,11 @@ const explanations: { says: RegExp; code: 'source-denied' | 'source-unavailable'
     code: 'source-unavailable',
     hint: 'a standby ends a dump that holds up its recovery: set max_standby_streaming_delay there to what a dump takes, or save the primary',
   },
-  {
-    says: /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/,
-    code: 'source-unavailable',
-    hint: whereToLook,
-  },
 ];
+
+/** If it means nothing else. */
+const noConnection =
+  /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/;
 
 /** What libpq says of a connection that it was to encrypt and check. */
 const tlsRefused = /SSL error|does not support SSL|root certificate file|server certificate for/;
@@ -293,18 +283,14 @@ const tlsRefused = /SSL error|does not support SSL|root certificate file|server 
 const startCluster = ({ name }: Cluster): string =>
   `pg_lsclusters shows whether it runs (pg_ctlcluster ${name.replace('/', ' ')} start); a changed port counts from its next start`;
 
-/** Tells what a program's messages mean. Anything that is not a program's failure is given back as it is. */
+/** Of PostgreSQL's programs. */
 export function explain(error: unknown, server: Server, database: string): unknown {
-  if (!(error instanceof SealiftError && error.cause instanceof ToolFailure)) return error;
-  const { stderr } = error.cause;
-  const possible = withTls(server.tls, tlsRefused, explanations);
-  const known = possible.find(({ says }) => says.test(stderr));
+  const { cluster, tls } = server;
+  const hint =
+    cluster === undefined ? 'is the server running, and are host and port right?' : startCluster(cluster);
+  const others = [...explanations, { says: noConnection, code: 'source-unavailable', hint } as const];
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
-  const down = known?.code === 'source-unavailable' && known.hint === whereToLook;
-  return new SealiftError(known?.code ?? 'tool-failed', `${where}: ${error.message}`, {
-    hint: down && server.cluster !== undefined ? startCluster(server.cluster) : known?.hint,
-    cause: error.cause,
-  });
+  return explained(error, withTls(tls, tlsRefused, others), (message) => `${where}: ${message}`);
 }
 
 export function describe({ cluster, host, port }: Server): string {

@@ -1,6 +1,7 @@
 import type { Secret } from '../config/secrets.ts';
-import { type ErrorCode, SealiftError } from '../errors.ts';
+import { SealiftError } from '../errors.ts';
 import { findProgram, output, searchPath, ToolFailure } from '../process.ts';
+import type { Explanation } from './explanation.ts';
 import { type Tls, withTls } from './tls.ts';
 
 /** How redis-cli reaches one server. */
@@ -93,7 +94,7 @@ const silent = (server: Server): SealiftError =>
     hint: 'does it speak TLS on that port (tls-port in redis.conf), or is it busy?',
   });
 
-const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
+const explanations: readonly Explanation[] = [
   {
     says: /without any password configured/,
     code: 'source-denied',
@@ -139,9 +140,9 @@ const explanations: { says: RegExp; code: ErrorCode; hint: string }[] = [
 const tlsRefused = /SSL_connect failed|negotiate a TLS connection/;
 
 /** It takes the connection, and drops it once no certificate has come. */
-const clientCertificate = {
+const clientCertificate: Explanation = {
   says: /Connection reset|closed the connection/,
-  code: 'source-unavailable' as const,
+  code: 'source-unavailable',
   hint: 'does it ask for a certificate of the client, of which sealift has none? Then: tls-auth-clients no, in redis.conf',
 };
 

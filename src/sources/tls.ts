@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { isByNetwork } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
+import type { Explanation } from './explanation.ts';
 
 /** A connection that has to be encrypted, to a server whose certificate an authority in this file (PEM) vouches for. */
 export interface Tls {
@@ -23,5 +24,9 @@ export function tlsOfTarget(parameters: URLSearchParams, host: string | undefine
 }
 
 /** What a tool's messages can mean. Where `tls` was asked for, that comes first: `says` is what that tool then writes. */
-export const withTls = <Explanation>(tls: Tls | undefined, says: RegExp, others: readonly Explanation[]) =>
-  tls === undefined ? others : [{ says, code: 'source-unavailable' as const, hint }, ...others];
+export const withTls = (
+  tls: Tls | undefined,
+  says: RegExp,
+  others: readonly Explanation[],
+): readonly Explanation[] =>
+  tls === undefined ? others : [{ says, code: 'source-unavailable', hint }, ...others];
