@@ -29,10 +29,10 @@ interface ContractOptions {
 
 const text = (content: string): Buffer => Buffer.from(content);
 
-const contentsOf = async (store: Store, key: string): Promise<string[]> =>
+export const contentsOf = async (store: Store, key: string): Promise<string[]> =>
   (await Array.fromAsync(store.versions(key))).map(String);
 
-const keysBelow = async (store: Store, prefix: string): Promise<string[]> =>
+export const keysBelow = async (store: Store, prefix: string): Promise<string[]> =>
   (await Array.fromAsync(store.list(prefix))).map(({ key }) => key);
 
 const oddNames = [
@@ -54,7 +54,7 @@ const oddNames = [
   ' ',
 ];
 
-const removeAll = async (store: Store, prefix = ''): Promise<void> => {
+export const removeAll = async (store: Store, prefix = ''): Promise<void> => {
   const all = await Array.fromAsync(store.listVersions(prefix));
   await mapConcurrent(all, 32, (version) => store.remove(version));
 };

@@ -14,18 +14,13 @@ import { freePorts } from '../services/server-group.ts';
 import { freshBucket, needs, s3Client, theService } from '../services/services.ts';
 import { mapConcurrent } from '../../src/concurrency.ts';
 import type { Store } from '../../src/store/store.ts';
-import { storeContract } from './contract.ts';
+import { contentsOf, keysBelow, removeAll, storeContract } from './contract.ts';
 import { freshPrefix, s3Store } from './s3-store.ts';
 
 const { skip } = needs('s3');
 const plain = skip ? undefined : await freshBucket();
 const versioned = skip ? undefined : await freshBucket({ versioned: true });
 type Bucket = NonNullable<typeof plain>;
-
-const contentsOf = async (store: Store, key: string): Promise<string[]> =>
-  (await Array.fromAsync(store.versions(key))).map(String);
-const keysIn = async (store: Store): Promise<string[]> =>
-  (await Array.fromAsync(store.list(''))).map(({ key }) => key);
 
 const plantIn =
   ({ bucket, client }: Bucket, prefix = '') =>
@@ -85,14 +80,14 @@ suite('a bucket', { skip }, () => {
     await store.put('mine', Buffer.from('1'));
     assert.deepEqual(await Array.fromAsync(store.listVersions(''), ({ key }) => key), ['mine']);
     assert.deepEqual(await Array.fromAsync(store.unfinished()), []);
-    assert.deepEqual(await keysIn(store), ['mine']);
+    assert.deepEqual(await keysBelow(store, ''), ['mine']);
     assert.deepEqual(await store.folders(''), []);
   });
 
   test('a prefix with odd characters is a prefix like any other', async (t) => {
     const store = s3Store(t, { bucket: plain!.bucket, prefix: `ü +%/${freshPrefix()}` });
     await store.put('a/b', Buffer.from('1'));
-    assert.deepEqual(await keysIn(store), ['a/b']);
+    assert.deepEqual(await keysBelow(store, ''), ['a/b']);
     assert.deepEqual(await store.folders(''), ['a']);
     assert.deepEqual(await contentsOf(store, 'a/b'), ['1']);
   });
@@ -107,7 +102,7 @@ suite('a versioned bucket', { skip }, () => {
     await store.put('key-2', Buffer.from('of another key'));
     await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: `${prefix}key` }));
     assert.deepEqual(await contentsOf(store, 'key'), ['3', '2', '1']);
-    assert.deepEqual(await keysIn(store), ['key-2']);
+    assert.deepEqual(await keysBelow(store, ''), ['key-2']);
     await store.put('key', Buffer.from('4'));
     assert.deepEqual(await contentsOf(store, 'key'), ['4', '3', '2', '1']);
   });
@@ -128,9 +123,6 @@ const described = async (store: Store): Promise<unknown[]> =>
     marker ? 'marker' : sizeBytes,
     ...(latest ? ['latest'] : []),
   ]);
-const removeAll = async (store: Store): Promise<void> => {
-  for (const version of await Array.fromAsync(store.listVersions(''))) await store.remove(version);
-};
 
 suite('removing from a bucket', { skip }, () => {
   test('leaves no version and no deletion marker', async (t) => {
@@ -245,7 +237,7 @@ suite('removing from a bucket', { skip }, () => {
     const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
     await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
     const reader = s3Store(t, { bucket, as: theService('s3').stranger });
-    assert.deepEqual(await keysIn(reader), ['a']);
+    assert.deepEqual(await keysBelow(reader, ''), ['a']);
     await assert.rejects(Array.fromAsync(reader.listVersions('')), { code: 'store-denied' });
     await assert.rejects(Array.fromAsync(reader.unfinished()), { code: 'store-denied' });
     const [a] = await Array.fromAsync(owner.listVersions(''));
@@ -325,5 +317,5 @@ test('an upload that is called off ends soon and stores nothing', { skip }, asyn
   const upload = store.put('big', Buffer.alloc(64 * 2 ** 20), controller.signal);
   setTimeout(() => controller.abort(), 5);
   await assert.rejects(upload, { name: 'AbortError' });
-  assert.deepEqual(await keysIn(store), []);
+  assert.deepEqual(await keysBelow(store, ''), []);
 });
