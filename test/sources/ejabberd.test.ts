@@ -20,7 +20,8 @@ import { ejabberdNeeds, installEjabberd, type EjabberdService } from '../service
 import { chown } from '../services/installed-server.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { put, temporary } from '../support/temporary.ts';
-import { collect, newRun, type Run } from './run.ts';
+import { collect } from '../support/bytes.ts';
+import { newRun, type Run } from './run.ts';
 
 function configOf(change: Partial<EjabberdConfig>): EjabberdConfig {
   const rest = { node: undefined, database: undefined, runAs: undefined, sqlitePaths: [] };

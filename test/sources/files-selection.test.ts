@@ -22,7 +22,8 @@ import { TreeSelection } from '../../src/sources/files-selection.ts';
 import type { TreePart } from '../../src/sources/tree-part.ts';
 import { type Unpacked, unpackTree } from '../../src/sources/unpack.ts';
 import { pseudoRandom } from '../support/bytes.ts';
-import { Backup, describe, type Entry, inPieces, isRoot, scratch, unpack } from './tree-fixture.ts';
+import { inPieces } from '../support/bytes.ts';
+import { Backup, describe, type Entry, isRoot, scratch, unpack } from './tree-fixture.ts';
 
 /** A tree with everything that matters: links of both kinds, depth, empty things, names that are not UTF-8. */
 function plant(root: string): void {
@@ -204,7 +205,7 @@ test('a part that is not what the details say is refused, and nothing of it is w
     const options = { signal: t.signal, sameOwner: false, setuid: false, overwrite: false };
     for (const drop of [1, 512, 5000, partOf(tar, part).length]) {
       const short = partOf(tar, part).subarray(0, -drop);
-      await assert.rejects(unpackTree(inPieces(short), scratch(t), options, { part }), {
+      await assert.rejects(unpackTree(inPieces(short, 100_000), scratch(t), options, { part }), {
         code: 'verify-failed',
       });
     }
@@ -237,7 +238,7 @@ test('of the names of a file any that the target has bring it back, whichever co
   const { entries, tar } = await Backup.of(root);
   const find = async (paths: ReadonlySet<string>) => {
     const part = select(entries, ...paths)!;
-    return { part, body: inPieces(partOf(tar, part)) };
+    return { part, body: inPieces(partOf(tar, part), 100_000) };
   };
   const { openSync, linkSync: link, renameSync: rename } = fs;
   t.mock.method(fs, 'openSync', (path: string, flags: number, mode?: number) => {
@@ -251,7 +252,7 @@ test('of the names of a file any that the target has bring it back, whichever co
     for (const overwrite of [false, true]) {
       const target = scratch(t);
       const options = { signal: t.signal, sameOwner: isRoot, setuid: isRoot, overwrite };
-      const { files, skipped } = await unpackTree(inPieces(tar), target, options, { find });
+      const { files, skipped } = await unpackTree(inPieces(tar, 100_000), target, options, { find });
       const back = join(target, root);
       assert.deepEqual([files, readdirSync(back).toSorted()], [2, ['yes-1', 'yes-2']]);
       assert.equal(readFileSync(join(back, 'yes-1'), 'utf8'), 'content');

@@ -20,7 +20,7 @@ import type { LdapConfig } from '../../src/config/config.ts';
 import { loadLdap } from '../../src/sources/ldap-restore.ts';
 import { ldapSource } from '../../src/sources/ldap.ts';
 import { ldifEntries } from '../../src/sources/ldif.ts';
-import type { LoadStream, SourceContext } from '../../src/sources/source.ts';
+import type { SourceContext } from '../../src/sources/source.ts';
 import {
   fill,
   makeSlapd,
@@ -30,8 +30,8 @@ import {
   suffixes,
 } from '../services/slapd.ts';
 import { withoutServices } from '../services/services.ts';
-import { inPieces } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { asSaved, saveAll, type Saved } from './saved.ts';
 
 const fixtures = join(import.meta.dirname, '../fixtures/slapcat');
 const isRoot = process.getuid?.() === 0;
@@ -70,20 +70,9 @@ const sourceOf = (change: Partial<LdapConfig> = {}): LdapConfig => ({
   ...change,
 });
 
-interface Saved extends LoadStream {
-  readonly bytes: Buffer;
-}
-
-const asSaved = (file: string, bytes: Buffer): Saved => ({ file, bytes, open: () => inPieces(bytes, 5000) });
-
 async function save(config: LdapConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
-  const saved: Saved[] = [];
-  for (const { file, open } of await ldapSource(config, directories).streams(run)) {
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
-    saved.push(asSaved(file, Buffer.concat(chunks)));
-  }
-  return saved;
+  const saved = await saveAll(ldapSource(config, directories), run);
+  return saved.map(({ file, bytes }) => asSaved(file, bytes, 5000));
 }
 
 /** Everything that the server can tell, with operational attributes. */

@@ -5,19 +5,6 @@ export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$
 
 export const everyByte = Buffer.from(Array.from({ length: 256 }, (_, i) => i)).toString('hex');
 
-export interface Saved {
-  readonly file: string;
-  readonly bytes: Buffer;
-  open(): AsyncGenerator<Uint8Array>;
-}
-
-export function asSaved(file: string, bytes: Buffer, chunkBytes = 100_000): Saved {
-  async function* open(): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
-  }
-  return { file, bytes, open };
-}
-
 /** What would make the client touch the file `mark`, or show what `secret` holds, in a dump. */
 export const hostileTexts = (mark: string, secret: string): string[] => [
   `\\! touch ${mark}\n`,

@@ -15,10 +15,11 @@ import { mysqlSource } from '../../src/sources/mysql.ts';
 import { startedTogether } from '../services/server-group.ts';
 import { mysqlPrograms, mysqlRoot, type MysqlService, startMysql } from '../services/mysql.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
-import { asSaved, everyByte, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
+import { everyByte, hostileTexts, literal, quoted } from './mysql-fixture.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
 import { failsWith } from '../support/fails-with.ts';
-import { collect, newRun, type Run } from './run.ts';
+import { newRun, type Run } from './run.ts';
+import { asSaved, saveAll, type Saved } from './saved.ts';
 
 /**
  * What the tests of MariaDB (mysql.test.ts) cannot show: MySQL's own programs and server. Debian's stable releases have
@@ -141,16 +142,8 @@ const overTcp = (
     ...change,
   });
 
-async function save(
-  config: MysqlConfig,
-  run: Run = scratchRun(),
-  directories = [programs],
-): Promise<Saved[]> {
-  const saved: Saved[] = [];
-  for (const { file, open } of await mysqlSource(config, directories).streams(run))
-    saved.push(asSaved(file, await collect(open(run))));
-  return saved;
-}
+const save = (config: MysqlConfig, run = scratchRun(), directories = [programs]): Promise<Saved[]> =>
+  saveAll(mysqlSource(config, directories), run);
 
 async function saveOne(database: string): Promise<Saved> {
   const [saved] = await save(onSocket({ databases: [database], users: false }));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,9 +18,11 @@ import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
+import { childNamed } from '../support/child-named.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
-import { asSaved, everyByte, hostileTexts, literal, quoted, type Saved } from './mysql-fixture.ts';
+import { everyByte, hostileTexts, literal, quoted } from './mysql-fixture.ts';
+import { asSaved, saveAll, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
 const oddNames = [
@@ -89,16 +91,8 @@ async function sql(service: MariadbService, database: string, statements: string
   return (await done).stdout.trimEnd();
 }
 
-async function save(config: MysqlConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
-  const saved: Saved[] = [];
-  for (const { file, open } of await mysqlSource(config, directories).streams(run)) {
-    const chunks: Uint8Array[] = [];
-    // A chunk is good until the next is asked for.
-    for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
-    saved.push(asSaved(file, Buffer.concat(chunks)));
-  }
-  return saved;
-}
+const save = (config: MysqlConfig, run = newRun(), directories?: string[]): Promise<Saved[]> =>
+  saveAll(mysqlSource(config, directories), run);
 
 async function saveOne(database: string): Promise<Saved> {
   const [saved] = await save(onSocket({ databases: [database], users: false }));
@@ -1231,16 +1225,3 @@ suite('where a MariaDB or MySQL database is loaded', () => {
     assert.ok(rights.has(['TRIGGER'], 'a`b') && !rights.has(['TRIGGER'], 'other'));
   });
 });
-
-/** A process that this one started. */
-function childNamed(name: string): number {
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const [, comm, rest = ''] = /\((.*)\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
-      if (comm === name && rest.split(' ')[1] === String(process.pid)) return Number(pid);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  throw new Error(`no child is named ${name}`);
-}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -18,12 +18,14 @@ import { loadPostgres, parseTarget, postgresLoader } from '../../src/sources/pos
 import { sqlStatements } from '../../src/sources/postgres-globals.ts';
 import { dumpOptions, inspectExcludes, parsePattern } from '../../src/sources/postgres-tables.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
-import type { SourceContext, SourceStream } from '../../src/sources/source.ts';
+import type { SourceContext } from '../../src/sources/source.ts';
 import { type PostgresService, startPostgres } from '../services/postgres.ts';
 import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
+import { childNamed } from '../support/child-named.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { asSaved, saveAll, saveStream, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'%`;
 const oddNames = [
@@ -101,32 +103,8 @@ async function psql(service: PostgresService, database: string, sql: string): Pr
 
 const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-interface Saved {
-  readonly file: string;
-  readonly bytes: Buffer;
-  open(): AsyncGenerator<Uint8Array>;
-}
-
-function asSaved(file: string, bytes: Buffer): Saved {
-  async function* open(): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
-  }
-  return { file, bytes, open };
-}
-
-async function save(config: PostgresConfig, run = newRun(), directories?: string[]): Promise<Saved[]> {
-  const saved: Saved[] = [];
-  for (const stream of await postgresSource(config, directories).streams(run))
-    saved.push(await readWhole(stream, run));
-  return saved;
-}
-
-async function readWhole({ file, open }: SourceStream, run: Run): Promise<Saved> {
-  const chunks: Uint8Array[] = [];
-  // A chunk is good until the next is asked for.
-  for await (const chunk of open(run)) chunks.push(Buffer.from(chunk));
-  return asSaved(file, Buffer.concat(chunks));
-}
+const save = (config: PostgresConfig, run = newRun(), directories?: string[]): Promise<Saved[]> =>
+  saveAll(postgresSource(config, directories), run);
 
 const saveOne = async (database: string) => save(onSocket({ databases: [database], globals: false }));
 
@@ -809,7 +787,7 @@ suite('postgres', { skip: withoutServices }, () => {
       Array.fromAsync(damaged.open(run)),
       failsWith('source-unavailable', /zero_damaged_pages = on/, /RESET zero_damaged_pages/),
     );
-    assert.ok((await readWhole(sound, run)).bytes.length > 0);
+    assert.ok((await saveStream(sound, run)).bytes.length > 0);
     await psql(server, 'postgres', 'DROP DATABASE damaged');
   });
 
@@ -1039,7 +1017,7 @@ suite('postgres', { skip: withoutServices }, () => {
         await psql(service, 'which', `CREATE TABLE this_is_${name} ()`);
         const run = newRun();
         const dump = (await ofCluster(name, root).streams(run)).find(({ file }) => file === 'which.dump');
-        const { bytes } = await readWhole(dump!, run);
+        const { bytes } = await saveStream(dump!, run);
         assert.ok(bytes.includes(`this_is_${name}`));
         await psql(service, 'postgres', 'DROP DATABASE which');
       }
@@ -1456,16 +1434,3 @@ suite('where a database is loaded', () => {
     ]);
   });
 });
-
-/** A process that this one started. */
-function childNamed(name: string): number {
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const [, comm, rest = ''] = /\((.*)\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
-      if (comm === name && rest.split(' ')[1] === String(process.pid)) return Number(pid);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  throw new Error(`no child is named ${name}`);
-}

@@ -13,7 +13,7 @@ import { redisSource } from '../../src/sources/redis.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { contentOf, fill, type RedisService, startRedis } from '../services/redis.ts';
 import { withoutServices } from '../services/services.ts';
-import { inPieces } from '../support/bytes.ts';
+import { collect, inPieces } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { until } from '../support/running.ts';
 
@@ -72,9 +72,7 @@ const onSocket = (change: Partial<RedisConfig> = {}): RedisConfig =>
 async function save(config: RedisConfig, run = newRun(), directories?: string[]): Promise<Buffer> {
   const [stream] = await redisSource(config, directories).streams(run);
   assert.equal(stream?.file, 'dump.rdb');
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of stream.open(run)) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks);
+  return collect(stream.open(run));
 }
 
 /** A folder of programs in which redis-cli is a fixture. */

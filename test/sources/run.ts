@@ -21,10 +21,3 @@ export function newRun(signal = new AbortController().signal): Run {
     temporary: async (place) => (await temporary).folder(place),
   };
 }
-
-/** A chunk is good until the next is asked for. */
-export async function collect(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of body) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks);
-}

@@ -20,7 +20,8 @@ import { prosodySource } from '../../src/sources/prosody.ts';
 import type { Source } from '../../src/sources/source.ts';
 import { installProsody, prosodyNeeds } from '../services/prosody.ts';
 import { temporary } from '../support/temporary.ts';
-import { collect, newRun } from './run.ts';
+import { collect } from '../support/bytes.ts';
+import { newRun } from './run.ts';
 
 /** A machine with a Prosody; the names are full of characters that mean something in a glob. */
 function makeServer(t: TestContext): { root: string; config: ProsodyConfig } {

@@ -26,7 +26,8 @@ import { type RedisService, startRedis } from '../services/redis.ts';
 import { freePorts, startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { makeAuthority, makeServerCertificate } from '../support/certificates.ts';
-import { collect, newRun, type Run } from './run.ts';
+import { newRun, type Run } from './run.ts';
+import { saveAll } from './saved.ts';
 
 interface Where {
   readonly host: string;
@@ -49,18 +50,8 @@ async function folder(): Promise<string> {
 }
 
 async function save(source: Source): Promise<LoadStream[]> {
-  const run = scratchRun();
-  const saved: LoadStream[] = [];
-  for (const { file, open } of await source.streams(run)) {
-    const bytes = await collect(open(run));
-    assert.ok(bytes.length > 0);
-    saved.push({
-      file,
-      async *open() {
-        yield bytes;
-      },
-    });
-  }
+  const saved = await saveAll(source, scratchRun());
+  for (const { bytes } of saved) assert.ok(bytes.length > 0);
   return saved;
 }
 

@@ -8,6 +8,7 @@ import type { FilesConfig } from '../../src/config/config.ts';
 import { filesSource } from '../../src/sources/files.ts';
 import type { SourceContext } from '../../src/sources/source.ts';
 import { type Unpacked, unpackTree } from '../../src/sources/unpack.ts';
+import { inPieces } from '../support/bytes.ts';
 
 export const isRoot = process.geteuid?.() === 0;
 
@@ -111,10 +112,6 @@ const contextOf = (backup: Backup): SourceContext => ({
   },
 });
 
-export async function* inPieces(bytes: Uint8Array, size = 100_000): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
-}
-
 export function unpack(
   tar: Uint8Array,
   target: string,
@@ -127,7 +124,7 @@ export function unpack(
     overwrite: false,
     ...more,
   };
-  return unpackTree(inPieces(tar), target, options);
+  return unpackTree(inPieces(tar, 100_000), target, options);
 }
 
 /** Everything that a restore must bring back, by name; hard links as the first name of the file. Times in `timeUnitNs`. */

@@ -22,7 +22,8 @@ import { SealiftError } from '../../src/errors.ts';
 import { Inodes } from '../../src/sources/inode.ts';
 import { timeForNode } from '../../src/sources/unpack-attributes.ts';
 import { unpackTree } from '../../src/sources/unpack.ts';
-import { inPieces, isRoot, run, scratch, unpack } from './tree-fixture.ts';
+import { collect, inPieces } from '../support/bytes.ts';
+import { isRoot, run, scratch, unpack } from './tree-fixture.ts';
 
 const nobody = 65534;
 
@@ -34,9 +35,7 @@ async function tarOf(...items: Item[]): Promise<Buffer> {
   const packer = pack();
   for (const { body, ...header } of items) packer.entry({ mode: 0o644, ...header }, body ?? '');
   packer.finalize();
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of packer as AsyncIterable<Uint8Array>) chunks.push(chunk);
-  return Buffer.concat(chunks);
+  return collect(packer as AsyncIterable<Uint8Array>);
 }
 
 test('names that lead outside are skipped with the reason, and what is sound is unpacked', async (t) => {

@@ -12,6 +12,6 @@ export async function* inPieces(bytes: Uint8Array, pieceBytes = 65_536): AsyncGe
   for (let i = 0; i < bytes.length; i += pieceBytes) yield bytes.subarray(i, i + pieceBytes);
 }
 
-/** All that a stream yields, in one piece. */
+/** All that a stream yields, in one piece. A chunk is good until the next is asked for. */
 export const collect = async (stream: AsyncIterable<Uint8Array>): Promise<Buffer> =>
-  Buffer.concat(await Array.fromAsync(stream));
+  Buffer.concat(await Array.fromAsync(stream, (chunk) => Buffer.from(chunk)));
