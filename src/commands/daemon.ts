@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { schedule as tickBy } from 'node-cron';
+import { schedule as tickBy, type ScheduledTask } from 'node-cron';
 import { formatDuration, rfc3339 } from '../clock.ts';
 import { loadConfig } from '../config/load.ts';
 import { hintOf, messageOf } from '../errors.ts';
@@ -136,7 +136,7 @@ class Hangup implements Disposable {
 class Ticks implements Disposable {
   readonly #context: Context;
   readonly #tick: () => void;
-  #tasks: Disposable[] = [];
+  #tasks: ScheduledTask[] = [];
   #pulse: NodeJS.Timeout | undefined;
 
   constructor(context: Context, tick: () => void) {
@@ -144,7 +144,7 @@ class Ticks implements Disposable {
     this.#tick = tick;
   }
 
-  /** Again after the configuration has changed. */
+  /** Again after the configuration has changed, or the clock. */
   start(duty: Duty): void {
     this.stop();
     this.#schedule(duty);
@@ -156,7 +156,7 @@ class Ticks implements Disposable {
       if (Math.abs(jumpMs) > 2000) {
         const way = jumpMs > 0 ? 'forward' : 'back';
         this.#context.log.warn(`the clock went ${way} by ${formatDuration(Math.abs(jumpMs) / 1000)}`);
-        this.#schedule(duty);
+        this.start(duty);
       }
       this.#tick();
     }, pulseMs);
@@ -164,7 +164,7 @@ class Ticks implements Disposable {
 
   stop(): void {
     clearInterval(this.#pulse);
-    for (const task of this.#tasks.splice(0)) task[Symbol.dispose]();
+    for (const task of this.#tasks.splice(0)) void task.destroy();
   }
 
   [Symbol.dispose](): void {
@@ -172,7 +172,6 @@ class Ticks implements Disposable {
   }
 
   #schedule({ config }: Duty): void {
-    for (const task of this.#tasks.splice(0)) task[Symbol.dispose]();
     const { log } = this.#context;
     const say = (message: string | Error): void => log.debug(`node-cron: ${messageOf(message)}`);
     for (const { schedule, timezone } of config.jobs) {
@@ -180,7 +179,7 @@ class Ticks implements Disposable {
       const task = tickBy(schedule, this.#tick, { timezone, logger });
       // A tick that comes late is dropped; what is due does not depend on when it is asked for.
       task.on('execution:missed', this.#tick);
-      this.#tasks.push({ [Symbol.dispose]: () => void task.destroy() });
+      this.#tasks.push(task);
     }
   }
 }
