@@ -58,14 +58,13 @@ function expiredObjects(
   const segments = objects.filter(({ segment, marker }) => segment !== undefined && !marker);
   const olderThan = (limitMs: number) => (object: AuditedObject) =>
     nowMs - object.modifiedMs > limitMs + lateToleranceMs;
-  const tooOld = segments.filter(olderThan(ceilingMs));
   const isTooOld = olderThan(ceilingMs);
   const unnamed = segments.filter(
     (object) =>
       !isTooOld(object) && !named.has(`${object.folder}/${object.segment}`) && olderThan(graceMs)(object),
   );
   return [
-    ...byFolder(host, tooOld, (what) => ({
+    ...byFolder(host, segments.filter(isTooOld), (what) => ({
       rule: 'expired-object',
       severity: 'broken',
       message: `${what}, older than anything may be. ${pruneAdvice}`,
