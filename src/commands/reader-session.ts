@@ -180,11 +180,12 @@ async function untrusted({ store }: ReaderSession, host: string, signal: AbortSi
   });
 }
 
-/** Says which snapshots cannot be read; a signature by an unknown key stops everything that relies on them. */
+/** Says which snapshots cannot be read. */
 export function reportUnreadable({ log }: Context, { unreadable }: Pick<HostView, 'unreadable'>): void {
   for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, error.message);
 }
 
+/** A live snapshot that is signed by an unknown key stops everything that relies on the newest ones. */
 export function refuseUntrusted({ snapshots, unreadable }: HostView, now: Date): void {
   const maxAge = Math.max(0, ...snapshots.map(({ index }) => index.maxAge));
   const untrusted = unreadable.find(
