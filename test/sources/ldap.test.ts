@@ -20,7 +20,6 @@ import type { LdapConfig } from '../../src/config/config.ts';
 import { loadLdap } from '../../src/sources/ldap-restore.ts';
 import { ldapSource } from '../../src/sources/ldap.ts';
 import { ldifEntries } from '../../src/sources/ldif.ts';
-import type { SourceContext } from '../../src/sources/source.ts';
 import {
   fill,
   makeSlapd,
@@ -31,14 +30,11 @@ import {
 } from '../services/slapd.ts';
 import { withoutServices } from '../services/services.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { newRun as freshRun, type Run } from './run.ts';
 import { asSaved, saveAll, type Saved } from './saved.ts';
 
 const fixtures = join(import.meta.dirname, '../fixtures/slapcat');
 const isRoot = process.getuid?.() === 0;
-
-interface Run extends SourceContext {
-  readonly details: Record<string, unknown>[];
-}
 
 /** What a test makes is removed at the end of the file. */
 let scratch = '';
@@ -50,16 +46,7 @@ async function newFolder(): Promise<string> {
   return path;
 }
 
-function newRun(signal = new AbortController().signal): Run {
-  const details: Run['details'] = [];
-  return {
-    signal,
-    details,
-    problem: () => {},
-    detail: async (record) => void details.push(record),
-    temporary: newFolder,
-  };
-}
+const newRun = (signal?: AbortSignal): Run => freshRun(signal, newFolder);
 
 const sourceOf = (change: Partial<LdapConfig> = {}): LdapConfig => ({
   name: 'people',

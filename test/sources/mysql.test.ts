@@ -13,7 +13,6 @@ import { SealiftError } from '../../src/errors.ts';
 import { loadMysql, parseTarget } from '../../src/sources/mysql-restore.ts';
 import { Rights } from '../../src/sources/mysql-rights.ts';
 import { mysqlSource } from '../../src/sources/mysql.ts';
-import type { SourceContext } from '../../src/sources/source.ts';
 import { type MariadbService, startMariadb } from '../services/mariadb.ts';
 import { startedTogether } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
@@ -22,6 +21,7 @@ import { childNamed } from '../support/child-named.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
 import { everyByte, hostileTexts, literal, quoted } from './mysql-fixture.ts';
+import { newRun as freshRun, type Run } from './run.ts';
 import { asSaved, saveAll, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
@@ -40,12 +40,6 @@ const oddNames = [
 ];
 const fixtures = join(import.meta.dirname, '../fixtures/bin');
 
-interface Run extends SourceContext {
-  readonly problems: string[];
-  readonly texts: string[];
-  readonly details: { readonly type: string; readonly [key: string]: unknown }[];
-}
-
 /** What a test makes is removed at the end of the file. */
 let scratch = '';
 let server: MariadbService & AsyncDisposable;
@@ -57,16 +51,7 @@ async function newDirectory(mode: number): Promise<string> {
   return path;
 }
 
-function newRun(signal = new AbortController().signal): Run {
-  const run = { problems: [] as string[], texts: [] as string[], details: [] as Run['details'] };
-  return {
-    signal,
-    ...run,
-    problem: (code, text) => void (run.problems.push(code), run.texts.push(text)),
-    detail: async (record) => void run.details.push(record),
-    temporary: () => newDirectory(0o700),
-  };
-}
+const newRun = (signal?: AbortSignal): Run => freshRun(signal, () => newDirectory(0o700));
 
 function onSocket(change: Partial<MysqlConfig> = {}): MysqlConfig {
   const what = { name: 'my', kind: 'mysql', databases: 'all', exclude: [], users: true } as const;
@@ -274,7 +259,7 @@ suite('mysql', { skip: withoutServices }, () => {
     const saved = await save(onSocket({ exclude: ['big'] }), run);
     assert.equal(saved.length, 1 + oddNames.length + 2);
     for (const { file } of saved) assert.match(file, /^[A-Za-z0-9_%-][A-Za-z0-9_.%-]*$/);
-    assert.deepEqual(run.problems, ['not-consistent']);
+    assert.deepEqual(run.codes, ['not-consistent']);
     const { lines } = await loadMysql(into(other), saved, loading());
     for (const name of [...oddNames, 'everything', 'mixed']) {
       assert.ok(lines.some((line) => line === `database ${JSON.stringify(name)} made and loaded`));
@@ -770,8 +755,8 @@ suite('mysql', { skip: withoutServices }, () => {
   test('tables without transactions are named, each by its database', async () => {
     const run = newRun();
     await mysqlSource(onSocket()).streams(run);
-    assert.deepEqual(run.problems, ['not-consistent']);
-    assert.match(run.texts[0] ?? '', /database "mixed".*: "aria" \(Aria\), "isam" \(MyISAM\)$/);
+    assert.deepEqual(run.codes, ['not-consistent']);
+    assert.match(run.problems[0] ?? '', /database "mixed".*: "aria" \(Aria\), "isam" \(MyISAM\)$/);
   });
 
   test('a login with rights on one database saves it, and tells what it cannot see', async () => {
@@ -782,8 +767,8 @@ suite('mysql', { skip: withoutServices }, () => {
       own.map(({ file }) => file),
       ['with%20space.sql'],
     );
-    assert.deepEqual(run.problems, ['rights-missing']);
-    assert.match(run.texts[0] ?? '', /users and grants of .* are not saved: the login owner@%/);
+    assert.deepEqual(run.codes, ['rights-missing']);
+    assert.match(run.problems[0] ?? '', /users and grants of .* are not saved: the login owner@%/);
 
     await assert.rejects(
       save(overTcp({ user: 'owner', password, databases: ['everything'] })),
@@ -799,7 +784,7 @@ suite('mysql', { skip: withoutServices }, () => {
     const looker = overTcp({ user: 'looker', password: new Secret(() => 'x'), users: false });
     await save(looker, less);
     assert.match(
-      less.texts.join('\n'),
+      less.problems.join('\n'),
       /sees only databases that it has rights on[^]*"with space" may lack .*: triggers \(TRIGGER\), routines/,
     );
     await assert.rejects(save({ ...looker, databases: ['big'] }), failsWith('source-denied', /"big"/));
@@ -969,7 +954,7 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.deepEqual(found, []);
     const told = JSON.stringify([
       run.details,
-      run.texts,
+      run.problems,
       failure.message,
       failure.hint,
       String(failure.cause),

@@ -18,13 +18,13 @@ import { loadPostgres, parseTarget, postgresLoader } from '../../src/sources/pos
 import { sqlStatements } from '../../src/sources/postgres-globals.ts';
 import { dumpOptions, inspectExcludes, parsePattern } from '../../src/sources/postgres-tables.ts';
 import { postgresSource } from '../../src/sources/postgres.ts';
-import type { SourceContext } from '../../src/sources/source.ts';
 import { type PostgresService, startPostgres } from '../services/postgres.ts';
 import { freePorts } from '../services/server-group.ts';
 import { withoutServices } from '../services/services.ts';
 import { canary, watchForCanary } from '../support/canary.ts';
 import { childNamed } from '../support/child-named.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { newRun as freshRun, type Run } from './run.ts';
 import { asSaved, saveAll, saveStream, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'%`;
@@ -41,11 +41,6 @@ const oddNames = [
 ];
 const fixtures = join(import.meta.dirname, '../fixtures/bin');
 
-interface Run extends SourceContext {
-  readonly problems: string[];
-  readonly details: { readonly type: string }[];
-}
-
 /** What a test makes is removed at the end of the file. */
 let scratch = '';
 let server: PostgresService & AsyncDisposable;
@@ -57,18 +52,7 @@ async function newDirectory(mode: number): Promise<string> {
   return path;
 }
 
-function newRun(signal = new AbortController().signal): Run {
-  const problems: string[] = [];
-  const details: Run['details'] = [];
-  return {
-    signal,
-    problems,
-    details,
-    problem: (code) => void problems.push(code),
-    detail: async (record) => void details.push(record),
-    temporary: () => newDirectory(0o700),
-  };
-}
+const newRun = (signal?: AbortSignal): Run => freshRun(signal, () => newDirectory(0o700));
 
 function onSocket(change: Partial<PostgresConfig> = {}): PostgresConfig {
   const { host, port, user } = server;
@@ -417,7 +401,7 @@ suite('postgres', { skip: withoutServices }, () => {
     const run = newRun();
     const config = onSocket({ databases: ['trap'], globals: false, excludeTables: ['plain', 'runs'] });
     const saved = await save(config, run);
-    assert.deepEqual(run.problems, []);
+    assert.deepEqual(run.codes, []);
     await assert.rejects(loadPostgres(into(server, 'trap'), saved, loading()), failsWith('target-exists'));
     assert.equal(await psql(server, 'trap', 'SELECT count(*) FROM runs'), '0');
     await psql(server, 'postgres', 'DROP DATABASE trap');
@@ -681,7 +665,7 @@ suite('postgres', { skip: withoutServices }, () => {
     const password = new Secret(() => oddPassword);
     const run = newRun();
     const saved = await save(overTcp({ user: 'owner', password, databases: ['postgres'] }), run);
-    assert.deepEqual(run.problems, ['globals-without-passwords']);
+    assert.deepEqual(run.codes, ['globals-without-passwords']);
     const [globals, dump] = saved;
     assert.ok(globals && dump && !globals.bytes.includes('SCRAM-SHA-256'));
     const url = `postgres://owner@127.0.0.1:${server.port}/theirs`;
@@ -905,7 +889,7 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.deepEqual(found, []);
     const told = JSON.stringify([
       run.details,
-      run.problems,
+      run.codes,
       failure.message,
       failure.hint,
       String(failure.cause),
@@ -1115,7 +1099,7 @@ suite('postgres', { skip: withoutServices }, () => {
         excludeTableData: ['plain'],
       });
       await postgresSource(config).streams(run);
-      assert.deepEqual(run.problems, ['exclude-unused', 'exclude-unused']);
+      assert.deepEqual(run.codes, ['exclude-unused', 'exclude-unused']);
     });
 
     test('a pattern with a database is for that one alone', async () => {
@@ -1124,7 +1108,7 @@ suite('postgres', { skip: withoutServices }, () => {
       const run = newRun();
       const config = excluding({ databases: ['shop', 'shop2'], excludeTables: ['shop2.public.plain'] });
       const [shop, shop2] = await save(config, run);
-      assert.deepEqual(run.problems, []);
+      assert.deepEqual(run.codes, []);
       assert.ok(shop!.bytes.includes('CREATE TABLE public.plain'));
       assert.ok(!shop2!.bytes.includes('CREATE TABLE public.plain'));
       await psql(server, 'postgres', 'DROP DATABASE shop2');
@@ -1250,7 +1234,7 @@ suite('postgres', { skip: withoutServices }, () => {
       const run = newRun();
       const config = excluding({ databases: ['gone', 'shop'], excludeTables: ['plain'] });
       assert.equal((await postgresSource(config).streams(run)).length, 2);
-      assert.deepEqual(run.problems, []);
+      assert.deepEqual(run.codes, []);
     });
   });
 

@@ -10,23 +10,16 @@ import type { RedisConfig } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
 import { placeRdb } from '../../src/sources/redis-restore.ts';
 import { redisSource } from '../../src/sources/redis.ts';
-import type { SourceContext } from '../../src/sources/source.ts';
 import { contentOf, fill, type RedisService, startRedis } from '../services/redis.ts';
 import { withoutServices } from '../services/services.ts';
 import { collect, inPieces } from '../support/bytes.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { until } from '../support/running.ts';
+import { newRun as freshRun, type Run } from './run.ts';
 
 const canary = 'canary:\\pass"word\'%';
 const fixtures = join(import.meta.dirname, '../fixtures/redis-cli');
 const isRoot = process.getuid?.() === 0;
-
-interface Run extends SourceContext {
-  readonly problems: string[];
-  readonly details: Record<string, unknown>[];
-  /** The folders that were handed out. */
-  readonly made: string[];
-}
 
 /** What a test makes is removed at the end of the file. */
 let scratch = '';
@@ -38,23 +31,7 @@ async function newFolder(): Promise<string> {
   return path;
 }
 
-function newRun(signal = new AbortController().signal, temporary = newFolder): Run {
-  const problems: string[] = [];
-  const details: Run['details'] = [];
-  const made: string[] = [];
-  return {
-    signal,
-    problems,
-    details,
-    made,
-    problem: (code) => void problems.push(code),
-    detail: async (record) => void details.push(record),
-    temporary: async () => {
-      made.push(await temporary());
-      return made.at(-1) ?? '';
-    },
-  };
-}
+const newRun = (signal?: AbortSignal, temporary = newFolder): Run => freshRun(signal, temporary);
 
 const overTcp = (change: Partial<RedisConfig> = {}): RedisConfig => ({
   name: 'cache',

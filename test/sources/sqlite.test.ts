@@ -8,10 +8,10 @@ import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import type { SourceContext } from '../../src/sources/source.ts';
 import { loadSqlite } from '../../src/sources/sqlite-restore.ts';
 import { sqliteSource } from '../../src/sources/sqlite.ts';
 import { failsWith } from '../support/fails-with.ts';
+import { newRun as freshRun, type Run } from './run.ts';
 
 let scratch = '';
 const never = new AbortController().signal;
@@ -19,30 +19,7 @@ const isRoot = { skip: process.geteuid?.() !== 0 && 'needs root' };
 
 const newDirectory = () => mkdtemp(join(scratch, 'd-'));
 
-interface Run extends SourceContext {
-  readonly details: Record<string, unknown>[];
-  readonly problems: string[];
-  /** The directories that were handed out. */
-  readonly made: string[];
-}
-
-function newRun(signal: AbortSignal = never): Run {
-  const details: Run['details'] = [];
-  const problems: string[] = [];
-  const made: string[] = [];
-  return {
-    signal,
-    details,
-    problems,
-    made,
-    problem: (code) => void problems.push(code),
-    detail: async (record) => void details.push(record),
-    temporary: async () => {
-      made.push(await newDirectory());
-      return made.at(-1) ?? '';
-    },
-  };
-}
+const newRun = (signal = never): Run => freshRun(signal, newDirectory);
 
 async function save(path: string, run = newRun()): Promise<{ file: string; bytes: Buffer }> {
   const [stream] = await sqliteSource({ name: 'db', kind: 'sqlite', path }).streams(run);
@@ -117,7 +94,7 @@ suite('saving a SQLite database', () => {
     await link(path, other);
     const run = newRun();
     await save(other, run);
-    assert.deepEqual(run.problems, ['not-consistent']);
+    assert.deepEqual(run.codes, ['not-consistent']);
     db.close();
   });
 
