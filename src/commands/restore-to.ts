@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { makeFolder } from '../durable.ts';
 import { SealiftError, sentenceOf, sentencesOf, systemCode } from '../errors.ts';
@@ -171,7 +171,8 @@ function enter(places: UnpackFolders, names: readonly string[], folder: string):
 }
 
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
-  const draft = `${file}.${randomUUID()}.part`;
+  // As short as can be: the names of databases are as long as names of files may be.
+  const draft = join(dirname(file), `.sealift-${randomUUID()}`);
   let bytes = 0;
   try {
     const handle = await open(draft, 'wx', 0o600);
