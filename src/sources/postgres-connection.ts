@@ -245,7 +245,8 @@ export async function askAny(
 
 const explanations: readonly Explanation[] = [
   {
-    says: /authentication failed|no password supplied|no pg_hba\.conf entry|fe_sendauth|FATAL: {2}role /i,
+    // libpq speaks English here, whatever the language of the server (lc_messages): of a password that was refused, too.
+    says: /authentication failed|password retrieved from file|no password supplied|no pg_hba\.conf entry|fe_sendauth|FATAL: {2}role /i,
     code: 'source-denied',
     hint: 'check user, password and pg_hba.conf of the server; for a socket, the system user (runAs) has to match',
   },
@@ -273,9 +274,16 @@ const explanations: readonly Explanation[] = [
   },
 ];
 
+/** "FATAL:  ", in its language, if that means nothing else. */
+const refused: Explanation = {
+  says: /connection to server .* failed: \S+: {2}/,
+  code: 'source-unavailable',
+  hint: 'the server runs, and that is its answer: does it have such a user and database, does pg_hba.conf let them in, and is a connection left?',
+};
+
 /** If it means nothing else. */
 const noConnection =
-  /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection|the database system is/;
+  /connection to (server|database)|could not (connect|translate)|server closed the connection|terminating connection/;
 
 /** What libpq says of a connection that it was to encrypt and check. */
 const tlsRefused = /SSL error|does not support SSL|root certificate file|server certificate for/;
@@ -288,7 +296,13 @@ export function explain(error: unknown, server: Server, database: string): unkno
   const { cluster, tls } = server;
   const hint =
     cluster === undefined ? 'is the server running, and are host and port right?' : startCluster(cluster);
-  const others = [...explanations, { says: noConnection, code: 'source-unavailable', hint } as const];
+  const code = 'source-unavailable';
+  const others = [
+    ...explanations,
+    { says: /the database system is/, code, hint } as const,
+    refused,
+    { says: noConnection, code, hint } as const,
+  ];
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
   return explained(error, withTls(tls, tlsRefused, others), (message) => `${where}: ${message}`);
 }

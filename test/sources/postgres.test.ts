@@ -13,7 +13,8 @@ import { mapConcurrent } from '../../src/concurrency.ts';
 import type { PostgresConfig } from '../../src/config/config.ts';
 import { Secret } from '../../src/config/secrets.ts';
 import { SealiftError } from '../../src/errors.ts';
-import { reach } from '../../src/sources/postgres-connection.ts';
+import { ToolFailure } from '../../src/process.ts';
+import { explain, reach, type Server } from '../../src/sources/postgres-connection.ts';
 import { loadPostgres, parseTarget, postgresLoader } from '../../src/sources/postgres-restore.ts';
 import { sqlStatements } from '../../src/sources/postgres-globals.ts';
 import { dumpOptions, inspectExcludes, parsePattern } from '../../src/sources/postgres-tables.ts';
@@ -1402,6 +1403,28 @@ suite('where a database is loaded', () => {
       );
   });
 
+  test('a server that answers in another language is told from one that is down, and a refused password from both', () => {
+    const refused = 'FATAL:  Passwort-Authentifizierung für Benutzer »lo« fehlgeschlagen';
+    assert.deepEqual(explained(`${refused}\npassword retrieved from file "/tmp/x"`), [
+      'source-denied',
+      false,
+      false,
+    ]);
+    for (const answer of ['FATAL:  Rolle »lo« existiert nicht', 'ВАЖНО:  роль "lo" не существует'])
+      assert.deepEqual(explained(answer), ['source-unavailable', false, true]);
+    assert.deepEqual(explained('FATAL:  sorry, too many clients already'), [
+      'source-unavailable',
+      false,
+      true,
+    ]);
+    assert.deepEqual(explained('Connection refused'), ['source-unavailable', true, false]);
+    assert.deepEqual(explained('FATAL:  the database system is starting up'), [
+      'source-unavailable',
+      true,
+      false,
+    ]);
+  });
+
   test('numbers are numbers, and what stands apart is set apart by one space', () => {
     const sql = 'ALTER TABLESPACE a  SET (random_page_cost=1.5,\n seq_page_cost=1e-5);';
     assert.deepEqual(sqlStatements(sql), [
@@ -1418,3 +1441,11 @@ suite('where a database is loaded', () => {
     ]);
   });
 });
+
+/** What is made of this answer to a login: the code, and whether the hint takes the server for down, or for running. */
+function explained(answer: string): [code: string, isDown: boolean, isUp: boolean] {
+  const stderr = `psql: error: connection to server at "db.example.org" (192.0.2.1), port 5432 failed: ${answer}`;
+  const error = new SealiftError('tool-failed', stderr, { cause: new ToolFailure('psql', 2, null, stderr) });
+  const { code, hint = '' } = explain(error, { host: 'db.example.org' } as Server, 'web') as SealiftError;
+  return [code, hint.includes('is the server running'), hint.includes('the server runs')];
+}
