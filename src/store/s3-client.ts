@@ -98,7 +98,8 @@ export function connect(
       throw error;
     }
     const pauseMs = Math.min(100 * 2 ** attempt, longestPauseMs);
-    if (attempt >= quickRepeats) {
+    // Silence has been given its time.
+    if (attempt >= quickRepeats || isSilence(error)) {
       const limitMs = answeredMs > -Infinity ? patienceMs : firstPatienceMs;
       if (performance.now() + pauseMs > failedMs + limitMs) throw error;
       // One question that fails while others are answered is no store that is away.
@@ -257,6 +258,10 @@ const httpStatusOf = (error: unknown): number | undefined =>
 const isAnotherClock = (error: unknown): boolean =>
   (error as { $metadata?: { clockSkewCorrected?: boolean } } | undefined)?.$metadata?.clockSkewCorrected ===
   true;
+
+/** The SDK calls a connection that was lost by the same name. */
+const isSilence = (error: unknown): boolean =>
+  nameOf(error) === 'TimeoutError' && !lostConnection.has(systemCode(error) ?? '');
 
 const lostConnection = new Set([
   'ECONNRESET',

@@ -513,6 +513,27 @@ suite('an S3 server with quirks:', { skip, concurrency: true }, () => {
     assert.ok(performance.now() - startedMs < 10_000);
   });
 
+  test('a store that takes requests and says nothing is waited for once, and not longer than one that is away', async (t) => {
+    let asked = 0;
+    let isSilent = true;
+    const { store } = await storeBehind(
+      t,
+      async (exchange) => {
+        asked++;
+        if (!isSilent) await pass(exchange);
+      },
+      { stalledAfterMs: 400, patienceMs: 1000 },
+    );
+    await assert.rejects(store.now(), { code: 'store-unavailable', message: /TimeoutError/ });
+    assert.equal(asked, 1);
+    isSilent = false;
+    await store.now();
+    isSilent = true;
+    asked = 0;
+    await assert.rejects(store.now(), { code: 'store-unavailable', message: /TimeoutError/ });
+    assert.equal(asked, 3);
+  });
+
   test('an object whose connection breaks is fetched again', async (t) => {
     let reads = 0;
     const { store, real } = await storeBehind(t, async (exchange) => {
