@@ -189,7 +189,8 @@ async function saveJob(
     await Promise.all([
       state.writeSequence(job.name, index.sequence),
       rememberMount(session),
-      forgetJournals(state.journalDir, job.name),
+      // No run takes so long, and no segment that old is named again.
+      forgetJournals(state.journalDir, job.name, startedAt.getTime() - config.maxAgeSeconds * 1000),
     ]).catch((error: unknown) =>
       context.log.warn(`${state.dir} could not be brought up to date: ${messageOf(error)}`),
     );

@@ -94,8 +94,14 @@ function segmentOf(line: string, folder: string): NamedSegment | undefined {
   return { folder, id, storedBytes, sha256 };
 }
 
-/** After a commit of this job nothing is left to adopt. Other jobs may be running: theirs stay. */
-export async function forgetJournals(dir: string, job: string): Promise<void> {
-  for (const snapshot of await readdir(dir))
-    if (parseSnapshotId(snapshot)?.job === job) await rm(join(dir, snapshot), { force: true });
+/**
+ * After a commit of this job nothing is left to adopt. Other jobs may be running: theirs stay, unless they began before that
+ * time, as those of a job that is not configured any more.
+ */
+export async function forgetJournals(dir: string, job: string, endedMs: number): Promise<void> {
+  for (const snapshot of await readdir(dir)) {
+    const id = parseSnapshotId(snapshot);
+    if (id && (id.job === job || id.startedAt.getTime() < endedMs))
+      await rm(join(dir, snapshot), { force: true });
+  }
 }

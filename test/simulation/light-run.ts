@@ -110,6 +110,6 @@ export async function lightRun(
   signal.throwIfAborted();
   await commitSnapshot(store, index, hostKey.privateKey);
   await state.writeSequence(job.name, index.sequence);
-  await forgetJournals(state.journalDir, job.name);
+  await forgetJournals(state.journalDir, job.name, startedAt.getTime() - config.maxAgeSeconds * 1000);
   return snapshot;
 }

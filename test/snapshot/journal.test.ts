@@ -117,17 +117,18 @@ test('other files in the folder are not journals and stay', async (t) => {
   writeFileSync(join(dir, 'README'), 'x');
   await written(dir, ['a']);
   assert.equal((await readJournals(dir)).length, 1);
-  await forgetJournals(dir, 'databases');
+  await forgetJournals(dir, 'databases', 0);
   assert.deepEqual(readdirSync(dir), ['README']);
 });
 
-test('a commit forgets the journals of its own job and keeps those of others', async (t) => {
+test('a commit forgets the journals of its own job, and of others those that are too old to be of use', async (t) => {
   const dir = temporary(t);
   const system = '20261122T120000Z-system-aaaaaa';
   const alike = '20261122T120000Z-databases-2-aaaaaa';
-  for (const snapshot of [run, '20261121T120000Z-databases-cccccc', system, alike])
+  const removed = '20261115T115959Z-removed-aaaaaa';
+  for (const snapshot of [run, '20261121T120000Z-databases-cccccc', system, alike, removed])
     await written(dir, ['a'], snapshot);
-  await forgetJournals(dir, 'databases');
+  await forgetJournals(dir, 'databases', Date.parse('2026-11-15T12:00:00Z'));
   assert.deepEqual(readdirSync(dir).toSorted(), [alike, system].toSorted());
 });
 
