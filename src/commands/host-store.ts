@@ -11,9 +11,8 @@ import {
   readSnapshots,
   snapshotIds,
   storedIndex,
+  type FoundSnapshots,
   type HostListing,
-  type Snapshot,
-  type UnreadableSnapshot,
 } from '../snapshot/catalog.ts';
 import type { Index } from '../snapshot/index.ts';
 import { formatKey, isPast, parseSnapshotId } from '../snapshot/object-key.ts';
@@ -46,10 +45,8 @@ export async function checkedStoreTime(
 
 type OwnHost = Pick<HostSession, 'store' | 'host' | 'trusted' | 'hostKey' | 'config' | 'cache'>;
 
-export interface HostContents {
+export interface HostContents extends FoundSnapshots {
   readonly listing: HostListing;
-  readonly snapshots: readonly Snapshot[];
-  readonly unreadable: readonly UnreadableSnapshot[];
 }
 
 /**

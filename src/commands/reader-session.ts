@@ -7,10 +7,10 @@ import type { Trust } from '../seal/trust.ts';
 import {
   listHost,
   readSnapshots,
+  type FoundSnapshots,
   type HostListing,
   type ReadOptions,
   type Snapshot,
-  type UnreadableSnapshot,
 } from '../snapshot/catalog.ts';
 import { isPast, keysFolder, parseKey } from '../snapshot/object-key.ts';
 import { openIndexCache, type IndexCache } from '../snapshot/index-cache.ts';
@@ -37,12 +37,9 @@ export interface ReaderSession extends AsyncDisposable {
   fetchedBytes(): number;
 }
 
-export interface HostView {
+export interface HostView extends FoundSnapshots {
   readonly host: string;
   readonly listing: HostListing;
-  /** Oldest first, expired ones included. */
-  readonly snapshots: readonly Snapshot[];
-  readonly unreadable: readonly UnreadableSnapshot[];
 }
 
 export async function openReaderSession(context: Context): Promise<ReaderSession> {
@@ -147,10 +144,7 @@ export async function viewHost(
 const toleranceMs = 24 * 3600 * 1000;
 
 /** A snapshot that is dated more than a day in the future does not count, and is reported (rule R9). */
-function setFutureApart(
-  read: { snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] },
-  now: Date,
-): { snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] } {
+function setFutureApart(read: FoundSnapshots, now: Date): FoundSnapshots {
   const isFuture = ({ index }: Snapshot): boolean =>
     Date.parse(index.startedAt) > now.getTime() + toleranceMs;
   const future = read.snapshots

@@ -39,6 +39,12 @@ export interface UnreadableSnapshot {
   readonly error: SealiftError;
 }
 
+/** What could be read of a host's snapshots, oldest first, expired ones included, and what could not. */
+export interface FoundSnapshots {
+  readonly snapshots: readonly Snapshot[];
+  readonly unreadable: readonly UnreadableSnapshot[];
+}
+
 export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Without one every index is fetched. */
@@ -110,7 +116,7 @@ export async function readSnapshots(
   listing: HostListing,
   trusted: readonly PublicKey[],
   { signal, cache, tolerant = false }: ReadOptions = {},
-): Promise<{ snapshots: Snapshot[]; unreadable: UnreadableSnapshot[] }> {
+): Promise<FoundSnapshots> {
   const present = [...listing].flatMap(([snapshot, { index }]) => (index ? [{ snapshot, index }] : []));
   const snapshots: Snapshot[] = [];
   const unreadable: UnreadableSnapshot[] = [];

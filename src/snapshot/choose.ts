@@ -1,6 +1,6 @@
 import { SealiftError } from '../errors.ts';
 import { isPartial } from '../problems.ts';
-import type { Snapshot, UnreadableSnapshot } from './catalog.ts';
+import type { FoundSnapshots, Snapshot } from './catalog.ts';
 import type { Index, IndexStream } from './index.ts';
 
 /** Which snapshots, and which streams of them, a person means. Pure functions of what was read from the store. */
@@ -12,11 +12,7 @@ export const isExpired = ({ index }: Snapshot, now: Date): boolean =>
  * The snapshot with this id or unique beginning of one. Throws `snapshot-not-found`, `snapshot-ambiguous`, `usage` if it
  * is not of the job, or what is wrong with it if it cannot be read.
  */
-export function chooseById(
-  found: { snapshots: readonly Snapshot[]; unreadable: readonly UnreadableSnapshot[] },
-  text: string,
-  job?: string,
-): Snapshot {
+export function chooseById(found: FoundSnapshots, text: string, job?: string): Snapshot {
   if (text === '') throw new SealiftError('usage', 'the id of the snapshot is empty');
   const ids = [
     ...found.snapshots.map((snapshot) => snapshot.index.snapshot),

@@ -3,20 +3,14 @@ import { mapConcurrent } from '../concurrency.ts';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Store, StoredVersion } from '../store/store.ts';
-import {
-  readSnapshots,
-  type ReadOptions,
-  type Snapshot,
-  type SnapshotFolder,
-  type UnreadableSnapshot,
-} from './catalog.ts';
+import { readSnapshots, type FoundSnapshots, type ReadOptions, type SnapshotFolder } from './catalog.ts';
 import { formatKey, keysFolder, parseKey, snapshotsFolder, startOf } from './object-key.ts';
 
 /**
  * Everything that lies in one host's folder, all versions and deletion markers included: what a pruner and an auditor
  * judge. A reader is content with `listHost`, which sees what is current.
  */
-export interface HostSurvey {
+export interface HostSurvey extends FoundSnapshots {
   readonly host: string;
   /** Indexes and segments, sorted by key, newest version first. */
   readonly objects: readonly SurveyedObject[];
@@ -24,9 +18,6 @@ export interface HostSurvey {
   readonly companions: readonly StoredVersion[];
   /** What is not ours: reported, never touched. */
   readonly foreign: readonly StoredVersion[];
-  /** Whose index was read and verified, oldest first; expired ones included. */
-  readonly snapshots: readonly Snapshot[];
-  readonly unreadable: readonly UnreadableSnapshot[];
   /** Snapshots whose index lies under a deletion marker: readers do not see them, their objects are there. */
   readonly hidden: ReadonlySet<string>;
 }
