@@ -6,7 +6,7 @@ import type { Loader } from '../sources/source.ts';
 import { openTemporary } from '../temporary.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
-import { explainTarget } from './target-errors.ts';
+import { failedAt } from './target-errors.ts';
 
 /** `--into`: loads what the target takes, by its scheme (sources/load.ts): one stream, or all of one source. */
 export async function restoreInto(
@@ -23,9 +23,7 @@ export async function restoreInto(
       { hint: `It takes ${targetForms.join(', ')}; all else goes through --to DIR.` },
     );
   const chosen = fitting(items, loader, into);
-  const { lines } = await load(context, loader, into, chosen, force).catch((error: unknown) => {
-    throw explainTarget(error, shown(into));
-  });
+  const { lines } = await load(context, loader, into, chosen, force).catch(failedAt(shown(into)));
   return { restored: lines, skipped: [], bytes: chosen.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 

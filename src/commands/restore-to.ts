@@ -15,7 +15,7 @@ import { unpackTree } from '../sources/unpack.ts';
 import type { ChosenStreams } from './choose-files.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
-import { explainTarget } from './target-errors.ts';
+import { explainTarget, failedAt } from './target-errors.ts';
 
 /**
  * `--to DIR`: every stream as a file `SOURCE/FILE`, trees unpacked below `SOURCE/`; below `JOB/` where several jobs are
@@ -33,7 +33,7 @@ export async function restoreTo(
   }: Required<Pick<ChosenStreams, 'closed'>> & { force: boolean; setuid: boolean; access: readonly string[] },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
-  await makeTarget(target);
+  await makeFolder(target, 0o755).catch(failedAt(target));
   const severalJobs = new Set([...items, ...closed].map(({ job }) => job)).size > 1;
   const restored: string[] = [];
   let skipped: string[] = [];
@@ -66,9 +66,7 @@ export async function restoreTo(
           damaged.push(sentencesOf(error));
           return item.around(error.segment, part, done);
         },
-      }).catch((error: unknown) => {
-        throw explainTarget(error, folder);
-      });
+      }).catch(failedAt(folder));
       files += tree.files;
       bytes += tree.bytes;
       withoutAttributes += tree.withoutAttributes;
@@ -153,12 +151,6 @@ async function refuseFull(target: string): Promise<void> {
     throw new SealiftError('target-exists', `${target} is not empty`, {
       hint: 'Restore into a new folder, or overwrite what is there with --force.',
     });
-}
-
-async function makeTarget(folder: string): Promise<void> {
-  await makeFolder(folder, 0o755).catch((error: unknown) => {
-    throw explainTarget(error, folder);
-  });
 }
 
 /** The folder for system calls, until the next is entered. As in a tree, a link is no way down. */

@@ -41,3 +41,10 @@ export function explainTarget(error: unknown, path: string): unknown {
         : failed('cannot write', `The system says ${code}. Choose another target.`);
   }
 }
+
+/** The same, thrown. */
+export const failedAt =
+  (path: string) =>
+  (error: unknown): never => {
+    throw explainTarget(error, path);
+  };
