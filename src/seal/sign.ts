@@ -7,13 +7,18 @@ import { compressedTag, literalTag, onePassTag, packetAt, signatureTag, tagAt } 
  * `gpgv --keyring host.gpg --output content message` gives back the exact bytes.
  */
 
-/** Signs with a host key. `date` is the time in the signature; one before the key existed would make it invalid. */
+/** The time in a signature: one before the key existed would make it invalid. */
+function notBefore(signingKey: openpgp.PrivateKey, date: Date): Date {
+  const created = signingKey.getCreationTime();
+  return date < created ? created : date;
+}
+
+/** Signs with a host key. */
 export async function signBytes(
   content: Uint8Array,
   signingKey: openpgp.PrivateKey,
   date: Date,
 ): Promise<Uint8Array> {
-  const created = signingKey.getCreationTime();
   const message = await openpgp.createMessage({
     binary: content,
     filename: '',
@@ -23,7 +28,7 @@ export async function signBytes(
   return openpgp.sign({
     message,
     signingKeys: signingKey,
-    date: date < created ? created : date,
+    date: notBefore(signingKey, date),
     format: 'binary',
     config: { preferredCompressionAlgorithm: openpgp.enums.compression.uncompressed },
   });
@@ -31,13 +36,8 @@ export async function signBytes(
 
 /** A cleartext signature, for a text that people read. Nothing of ours relies on it. */
 export async function signText(text: string, signingKey: openpgp.PrivateKey, date: Date): Promise<string> {
-  const created = signingKey.getCreationTime();
   const message = await openpgp.createCleartextMessage({ text });
-  const signed = await openpgp.sign({
-    message,
-    signingKeys: signingKey,
-    date: date < created ? created : date,
-  });
+  const signed = await openpgp.sign({ message, signingKeys: signingKey, date: notBefore(signingKey, date) });
   // OpenPGP.js ends lines as mail does. The signature does not cover line ends, and a shell needs plain ones.
   return signed.replaceAll('\r\n', '\n');
 }
