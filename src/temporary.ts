@@ -99,12 +99,11 @@ export async function removePlaced(path: string, place: Place): Promise<void> {
 }
 
 async function sweep(place: Place, prefix: string): Promise<void> {
-  const mine = ['-mindepth', '1', '-maxdepth', '1', '-type', 'd', '-user', String(userIdOf(place))];
+  const user = String(place.runAs?.uid ?? process.geteuid!());
+  const mine = ['-mindepth', '1', '-maxdepth', '1', '-type', 'd', '-user', user];
   const remove = ['-name', `${prefix}*`, '-exec', 'rm', '-rf', '--', '{}', '+'];
   await inPlace(place, ['find', place.within, ...mine, ...remove]);
 }
-
-const userIdOf = ({ runAs }: Place): number => runAs?.uid ?? process.geteuid!();
 
 /** With a limit of its own, as it also clears up after what was interrupted. */
 const inPlace = ({ runAs }: Place, argv: string[]) =>
