@@ -1,5 +1,5 @@
-import { open, readdir, readFile, rm, type FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readdir, readFile, rm, type FileHandle } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { systemCode } from '../errors.ts';
 import type { NamedSegment, Recipient } from './index.ts';
 import { parseSnapshotId } from './object-key.ts';
@@ -48,6 +48,7 @@ export async function openJournal(
 }
 
 async function begin(path: string, recipients: readonly Recipient[]): Promise<FileHandle> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(path, 'ax', 0o600);
   try {
     await file.appendFile(`${JSON.stringify({ recipients })}\n`);
@@ -67,7 +68,7 @@ export interface JournalledRun {
 /** The runs that are remembered. The first line that is torn or makes no sense, and what follows it, is ignored. */
 export async function readJournals(dir: string): Promise<JournalledRun[]> {
   const runs: JournalledRun[] = [];
-  for (const snapshot of await readdir(dir)) {
+  for (const snapshot of await namesIn(dir)) {
     if (!parseSnapshotId(snapshot)) continue;
     try {
       const lines = (await readFile(join(dir, snapshot), 'utf8')).split('\n').slice(0, -1);
@@ -87,6 +88,16 @@ export async function readJournals(dir: string): Promise<JournalledRun[]> {
   return runs;
 }
 
+/** None where the folder is gone. */
+async function namesIn(dir: string): Promise<string[]> {
+  try {
+    return await readdir(dir);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
 function segmentOf(line: string, folder: string): NamedSegment | undefined {
   // As `add` writes it.
   if (!/^\["[0-9a-f]{32}",[1-9]\d{0,14},"[0-9a-f]{64}"\]$/.test(line)) return undefined;
@@ -99,7 +110,7 @@ function segmentOf(line: string, folder: string): NamedSegment | undefined {
  * time, as those of a job that is not configured any more.
  */
 export async function forgetJournals(dir: string, job: string, endedMs: number): Promise<void> {
-  for (const snapshot of await readdir(dir)) {
+  for (const snapshot of await namesIn(dir)) {
     const id = parseSnapshotId(snapshot);
     if (id && (id.job === job || id.startedAt.getTime() < endedMs))
       await rm(join(dir, snapshot), { force: true });

@@ -112,6 +112,14 @@ test('of a file with garbage in it, or a line of another version, what lies befo
   }
 });
 
+test('a folder that is gone leaves nothing to adopt, and is made anew', async (t) => {
+  const dir = join(temporary(t), 'journal');
+  assert.deepEqual(await readJournals(dir), []);
+  await forgetJournals(dir, 'databases', 0);
+  await written(dir, ['a']);
+  assert.equal((await readJournals(dir)).length, 1);
+});
+
 test('other files in the folder are not journals and stay', async (t) => {
   const dir = temporary(t);
   writeFileSync(join(dir, 'README'), 'x');
