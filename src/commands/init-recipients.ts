@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { writeNew } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
-import { hasKeyExtension } from '../seal/key-files.ts';
+import { isKeyFileName } from '../seal/key-files.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import type { Ledger } from './ledger.ts';
 
@@ -23,11 +23,13 @@ export async function readRecipients(
   const missing = files.find((file) => !existsSync(file));
   if (missing !== undefined) throw new SealiftError('usage', `--recipient ${missing}: there is no such file`);
   if (files.length > 0) await loadRecipients(files, now).catch(notYetCopied);
-  return files.map((file) => ({
-    file,
-    name: hasKeyExtension(file) ? basename(file) : `${basename(file)}.asc`,
-    bytes: readFileSync(file),
-  }));
+  return files.map((file) => ({ file, name: findableName(basename(file)), bytes: readFileSync(file) }));
+}
+
+/** Under which the file is found in a folder of keys. */
+function findableName(name: string): string {
+  const shown = name.replace(/^\.+/, '');
+  return isKeyFileName(shown) ? shown : `${shown}.asc`;
 }
 
 /** `keys check`, to which the advice on keys points, does not know of these. */

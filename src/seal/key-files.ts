@@ -12,9 +12,9 @@ export interface KeyFile {
   readonly problem: string | undefined;
 }
 
-/** Whether a file of this name is looked for in a folder of keys. */
-export const hasKeyExtension = (name: string): boolean =>
-  ['.asc', '.gpg', '.pgp', '.key'].includes(extname(name));
+/** Whether a file of this name is looked for in a folder of keys: a hidden one is not. */
+export const isKeyFileName = (name: string): boolean =>
+  ['.asc', '.gpg', '.pgp', '.key'].includes(extname(name)) && !name.startsWith('.');
 
 const guard: Guard = { what: 'key file', missing: 'key-missing', refused: 'key-unusable' };
 
@@ -54,7 +54,7 @@ function filesOf(path: string): string[] {
   }
   guardFolder(path, { ...guard, what: 'key folder' });
   return readdirSync(path)
-    .filter((name) => hasKeyExtension(name) && !name.startsWith('.'))
+    .filter(isKeyFileName)
     .toSorted()
     .map((name) => join(path, name));
 }

@@ -328,6 +328,19 @@ test('refused before anything is written: a private key as recipient', async (t)
   assert.deepEqual(readdirSync(cwd), ['ada.asc']);
 });
 
+test('a recipient whose file is hidden, or has no ending, gets a name under which it is found', async (t) => {
+  const cwd = temporary(t);
+  put(join(cwd, '.ada.asc'), (await makeKey()).publicKey.armor());
+  put(join(cwd, 'bob'), (await makeKey()).publicKey.armor());
+  const { status, stdout, stderr } = await runInProcess(
+    [...first, '--recipient', '.ada.asc', '--recipient', 'bob'],
+    { cwd },
+  );
+  assert.equal(status, 0, stderr);
+  assert.doesNotMatch(stdout, /no recipients/);
+  assert.deepEqual(readdirSync(join(cwd, 'keys/recipients')).toSorted(), ['ada.asc', 'bob.asc']);
+});
+
 test('another recipient is never copied over one of the same file name', async (t) => {
   const cwd = temporary(t);
   mkdirSync(join(cwd, 'new'));
