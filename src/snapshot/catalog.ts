@@ -145,8 +145,8 @@ const listedOnly = (host: string, snapshot: string): SealiftError =>
   );
 
 /**
- * Whether this error is that of one object, as of one on a bad sector, and not of a store that is away: then its folder
- * could not be listed either. It must not hide the others.
+ * Whether this error is that of one object, as of one on a bad sector, which must not hide the others. It is not if the store
+ * is away, so that the folder cannot be listed either, or was away and has come back, so that the object can be read now.
  */
 export async function isOfOneObject(
   error: SealiftError,
@@ -157,9 +157,14 @@ export async function isOfOneObject(
   if (error.code !== 'store-unavailable') return false;
   try {
     for await (const _ of store.list(key.slice(0, key.lastIndexOf('/') + 1), signal)) break;
-    return true;
   } catch {
     return false;
+  }
+  try {
+    for await (const _ of store.versions(key, signal));
+    return false;
+  } catch {
+    return signal?.aborted !== true;
   }
 }
 

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { SealiftError } from '../../src/errors.ts';
 import { commitSnapshot, listHost, readSnapshots } from '../../src/snapshot/catalog.ts';
 import { openIndexCache } from '../../src/snapshot/index-cache.ts';
 import { formatKey } from '../../src/snapshot/object-key.ts';
@@ -73,6 +74,27 @@ test('an index that once comes in part is fetched again, and one that stays so i
   assert.equal((await fetch(1)).snapshots.length, 1);
   const { snapshots, unreadable } = await fetch(2);
   assert.deepEqual([snapshots, unreadable.map((one) => one.snapshot)], [[], [snapshot]]);
+});
+
+test('an index that could not be read while the store was away is not one that cannot be read', async (t) => {
+  const { store, index } = await stored(t);
+  const { host, snapshot } = index;
+  const look = async (failures: number) => {
+    const failing: Store = {
+      ...store,
+      async *versions(key, signal) {
+        if (failures-- > 0) throw new SealiftError('store-unavailable', 'the store is away');
+        yield* store.versions(key, signal);
+      },
+    };
+    return readSnapshots(failing, host, await listHost(failing, host), [publicKey]);
+  };
+  await assert.rejects(look(1), { code: 'store-unavailable' });
+  const { unreadable } = await look(Infinity);
+  assert.deepEqual(
+    unreadable.map((one) => one.snapshot),
+    [snapshot],
+  );
 });
 
 test('an index that has changed in the store is fetched again, and judged by what it is now', async (t) => {
