@@ -6,7 +6,7 @@ import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
 import { createSegmentReader, DamagedSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
-import type { Snapshot } from '../snapshot/catalog.ts';
+import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
 import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
 import { segmentsOf, type Index, type IndexStream } from '../snapshot/index.ts';
 import { detailsStream, formatKey } from '../snapshot/object-key.ts';
@@ -47,12 +47,18 @@ export function createStreamReader(options: {
   readonly onDetails?: (bytes: number) => void;
 }): StreamReader {
   const { store, pool, findSessionKey, signal, host, onDetails } = options;
-  const segments = createSegmentReader({
-    pool,
-    findSessionKey,
-    fetch: ({ folder, id, storedBytes }) =>
-      store.versions(formatKey({ type: 'segment', host, snapshot: folder, id }), signal, storedBytes),
-  });
+
+  async function* versions(segment: StoredSegment): AsyncGenerator<Buffer> {
+    const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
+    try {
+      yield* store.versions(key, signal, segment.storedBytes);
+    } catch (error) {
+      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
+      throw new DamagedSegment(segment, error.message);
+    }
+  }
+
+  const segments = createSegmentReader({ pool, findSessionKey, fetch: versions });
   const recorded = new Map<string, Map<string, StreamDetail>>();
 
   async function* details(snapshot: Snapshot): AsyncGenerator<DetailsRecord> {

@@ -267,6 +267,12 @@ test(
     };
     assert.match(failures.map(({ reason }) => reason).join(), why);
     assert.ok(failures.some(({ key, reason }) => key.endsWith(segment) && /EINVAL/.test(reason)));
+    const opened = await world.run('verify', first, '--key', world.key, '--json');
+    assert.equal(opened.status, 21, opened.stdout + opened.stderr);
+    const to = ['--to', join(world.dir, 'out'), '--key', world.key, '--json'];
+    const restored = await world.run('restore', first, ...to);
+    assert.equal(restored.status, 21, restored.stdout + restored.stderr);
+    for (const { stdout } of [opened, restored]) assert.match(stdout, / cannot be read whole: .*EINVAL/);
     const audit = await world.run('audit', '--json');
     assert.equal(audit.status, 20, audit.stdout + audit.stderr);
     assert.match(audit.stdout, why);
