@@ -74,12 +74,10 @@ export async function restoreTo(
       unlinked = [...unlinked, ...tree.unlinked.map((name) => join(folder, name))];
       const from = items.some((other) => isTreeBeside(item, other)) ? ` from ${item.name}` : '';
       restored.push(`${folder}/  (${countOf(tree.files, 'file')}, ${formatSize(tree.bytes)}${from})`);
-      damaged.push(
-        ...tree.lost.map(
-          (name) =>
-            `${join(folder, name)}: ${name.endsWith('/') ? 'its owner, mode and time are ' : ''}not whole in the store`,
-        ),
-      );
+      for (const name of tree.lost) {
+        const what = name.endsWith('/') ? 'its owner, mode and time are ' : '';
+        damaged.push(`${join(folder, name)}: ${what}not whole in the store`);
+      }
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const name = item.name.slice(item.source.length + 1);
