@@ -57,6 +57,7 @@ export class TreeWriter implements Disposable {
     const names = namesOf(entry.name);
     if (typeof names === 'string') return this.#skip(textOf(entry.name), names);
     const named = { ...entry, names };
+    const first = this.#orphans.get(names.join('/'));
     if (this.#isSecondPass && !this.#orphans.delete(names.join('/'))) return undefined;
     if (entry.kind !== 'directory' && names.length === 0)
       return this.#skip(textOf(entry.name), 'has no name');
@@ -66,7 +67,10 @@ export class TreeWriter implements Disposable {
       else if (entry.kind === 'link') this.#addLink(named);
       else this.#symlinks.push(named);
     } catch (error) {
+      // It may come once more.
+      if (first !== undefined) this.#orphans.set(names.join('/'), first);
       this.#skipImpossible(named, error);
+      this.#orphans.delete(names.join('/'));
     }
     return undefined;
   }
@@ -74,6 +78,7 @@ export class TreeWriter implements Disposable {
   /** What the archive had of this name cannot be read. */
   lose(name: ByteName): void {
     this.#unread.add(name);
+    this.#orphans.delete(name);
     this.result.lost.push(textOf(name));
   }
 

@@ -78,7 +78,8 @@ export async function unpackTree(
   await addAllThatIsThere(tree, body, options.signal, { part, around });
   const links = tree.beginSecondPass();
   const found = links.size > 0 ? await find?.(links) : undefined;
-  if (found !== undefined) await addAll(tree, found.body, options.signal, found.part);
+  if (found !== undefined)
+    await addAllThatIsThere(tree, found.body, options.signal, { part: found.part, around });
   tree.finish();
   return tree.result;
 }

@@ -16,10 +16,12 @@ import fs, {
 } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { type Header, pack } from 'tar-stream';
 import { SealiftError } from '../../src/errors.ts';
 import { Inodes } from '../../src/sources/inode.ts';
+import { TreePart } from '../../src/sources/tree-part.ts';
 import { timeForNode } from '../../src/sources/unpack-attributes.ts';
 import { unpackTree } from '../../src/sources/unpack.ts';
 import { collect, inPieces } from '../support/bytes.ts';
@@ -682,3 +684,57 @@ test('files whose numbers differ only by what a double cannot hold are not taken
   for (const ino of [5n, large]) assert.ok(inodes.has(numbered(ino)));
   for (const ino of [6n, large + 1n]) assert.ok(!inodes.has(numbered(ino)));
 });
+
+test('where the content of hard links to a file that cannot be made is lost, they are named, and all else comes back', async (t) => {
+  const target = join(scratch(t), 'out');
+  const long = 'n'.repeat(300);
+  const tar = await tarOf({ name: long, body: 'x' }, link('one', long), link('two', long), {
+    name: 'symlink',
+    type: 'symlink',
+    linkname: 'anywhere',
+  });
+  const entry = { offset: 0, data: 512, end: 1024, sizeBytes: 1 };
+  const part = new TreePart(
+    [
+      { ...entry, kind: 'file', name: long, as: { name: 'one' } },
+      { ...entry, kind: 'link', name: 'two', target: long, as: { name: 'two', target: 'one' } },
+    ],
+    [],
+  );
+  const options = { signal: t.signal, sameOwner: false, setuid: false, overwrite: false };
+  const result = await unpackTree(inPieces(tar, 512), target, options, {
+    find: async () => ({ part, body: fails() }),
+    around: async (error, found) => {
+      assert.match((error as Error).message, /lost/);
+      assert.equal(found, part);
+      return { part: new TreePart([], []), lost: ['one', 'two'], body: Readable.from([]) };
+    },
+  });
+  assert.deepEqual(result.lost, ['one', 'two']);
+  assert.deepEqual(
+    result.skipped.map(({ path }) => path),
+    [long],
+  );
+  assert.deepEqual(readdirSync(target), ['symlink']);
+});
+
+test('a hard link that gets its content at the second try is there', async (t) => {
+  const target = join(scratch(t), 'out');
+  const long = 'n'.repeat(300);
+  const whole = await tarOf({ name: long, body: 'x' }, link('one', long));
+  const content = (await tarOf({ name: long, body: 'x' })).subarray(0, -1024);
+  const place = { offset: 0, data: content.length - 512, end: content.length };
+  const part = new TreePart([{ ...place, sizeBytes: 1, kind: 'file', name: long, as: { name: 'one' } }], []);
+  const options = { signal: t.signal, sameOwner: false, setuid: false, overwrite: false };
+  const result = await unpackTree(inPieces(whole, 512), target, options, {
+    find: async () => ({ part, body: fails(content.subarray(0, -512)) }),
+    around: async () => ({ part, lost: [], body: inPieces(content, 512) }),
+  });
+  assert.deepEqual(result.lost, []);
+  assert.equal(readFileSync(join(target, 'one'), 'utf8'), 'x');
+});
+
+async function* fails(first?: Uint8Array): AsyncGenerator<Uint8Array> {
+  if (first !== undefined) yield first;
+  throw new Error('lost');
+}
