@@ -1,5 +1,6 @@
 import { SealiftError } from '../errors.ts';
 import { printable } from '../output.ts';
+import { DamagedSegment } from '../segments/reader.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import type { Choice } from '../snapshot/choose.ts';
 import type { IndexStream } from '../snapshot/index.ts';
@@ -18,7 +19,29 @@ export interface ChosenStreams {
   /** Patterns to which nothing answers. */
   readonly unmatched: readonly string[];
   /** Snapshots of these jobs were meant, too, and cannot be read. */
-  readonly closed?: readonly { readonly job: string; readonly error: SealiftError }[];
+  readonly closed: readonly { readonly job: string; readonly error: SealiftError }[];
+}
+
+/**
+ * Reads of each snapshot which streams are meant. With `around` one whose details are damaged does not keep the others from
+ * coming back.
+ */
+export async function chooseFrom(
+  choices: readonly Choice[],
+  around: boolean,
+  read: (choice: Choice) => Promise<ChosenStreams['streams']>,
+): Promise<Pick<ChosenStreams, 'streams' | 'closed'>> {
+  const streams: ChosenStreams['streams'][number][] = [];
+  const closed: ChosenStreams['closed'][number][] = [];
+  for (const choice of choices)
+    try {
+      for (const stream of await read(choice)) streams.push(stream);
+    } catch (error) {
+      if (!(error instanceof DamagedSegment) || !around) throw error;
+      closed.push({ job: choice.snapshot.index.job, error });
+    }
+  if (streams.length === 0 && closed[0] !== undefined) throw closed[0].error;
+  return { streams, closed };
 }
 
 /**
@@ -29,18 +52,18 @@ export async function chooseFiles(
   reader: StreamReader,
   choices: readonly Choice[],
   included: Includer,
+  around: boolean,
 ): Promise<ChosenStreams> {
-  const chosen: ChosenStreams['streams'][number][] = [];
-  for (const { snapshot, streams } of choices) {
+  const chosen = await chooseFrom(choices, around, async ({ snapshot, streams }) => {
     const parts = await partsOf(reader, snapshot, streams, included.covers);
-    for (const stream of streams) {
+    return streams.flatMap((stream) => {
       const part = parts.get(stream.name);
-      if (part !== undefined) chosen.push({ snapshot, stream, part });
-    }
-  }
+      return part === undefined ? [] : [{ snapshot, stream, part }];
+    });
+  });
   const unmatched = included.unmatched();
-  if (chosen.length === 0) throw notFound(choices, unmatched);
-  return { streams: chosen, unmatched };
+  if (chosen.streams.length === 0) throw notFound(choices, unmatched);
+  return { ...chosen, unmatched };
 }
 
 /** Of each of these trees what is covered, by the name of its stream; undefined if nothing is. */

@@ -30,7 +30,7 @@ export async function restoreTo(
     setuid,
     access,
     closed,
-  }: Required<Pick<ChosenStreams, 'closed'>> & { force: boolean; setuid: boolean; access: readonly string[] },
+  }: Pick<ChosenStreams, 'closed'> & { force: boolean; setuid: boolean; access: readonly string[] },
 ): Promise<RestoreReport> {
   if (!force) await refuseFull(target);
   await makeFolder(target, 0o755).catch(failedAt(target));

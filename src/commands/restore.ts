@@ -4,7 +4,6 @@ import { SealiftError } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import type { Progress } from '../progress.ts';
 import { WorkerPool } from '../segments/pool.ts';
-import { DamagedSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import type { Choice } from '../snapshot/choose.ts';
@@ -12,7 +11,7 @@ import { detailsStream } from '../snapshot/object-key.ts';
 import { includer } from '../sources/files-include.ts';
 import type { TreePart } from '../sources/tree-part.ts';
 import type { FoundContent } from '../sources/unpack.ts';
-import { chooseFiles, partsOf, type ChosenStreams } from './choose-files.ts';
+import { chooseFiles, chooseFrom, partsOf, type ChosenStreams } from './choose-files.ts';
 import { chooseToRestore, parseTime } from './choose-to-restore.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
 import { createStreamReader, type StreamReader } from './read-streams.ts';
@@ -84,13 +83,11 @@ export async function restore(
     host,
     onDetails: (bytes) => opening.advance(bytes),
   });
-  const {
-    streams,
-    unmatched,
-    closed = [],
-  } = included === undefined
-    ? await wholeStreams(reader, choices, options)
-    : await chooseFiles(reader, choices, included);
+  const around = options.to !== undefined;
+  const { streams, unmatched, closed } =
+    included === undefined
+      ? await wholeStreams(reader, choices, around)
+      : await chooseFiles(reader, choices, included, around);
   for (const pattern of unmatched) log.warn(`nothing matches --include ${printable(pattern)}`);
   opening[Symbol.dispose]();
 
@@ -259,25 +256,16 @@ const detailsBytes = (choices: readonly Choice[]): number =>
     .flatMap(({ snapshot }) => snapshot.index.streams.filter(({ name }) => name === detailsStream))
     .reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** Of several snapshots for `--to`, one whose details are damaged does not keep the others from coming back. */
 async function wholeStreams(
   reader: StreamReader,
   choices: readonly Choice[],
-  { to }: RestoreOptions,
+  around: boolean,
 ): Promise<ChosenStreams> {
-  const closed: { job: string; error: SealiftError }[] = [];
-  const open: Choice[] = [];
-  for (const choice of choices)
-    try {
-      await reader.prepare(choice.snapshot);
-      open.push(choice);
-    } catch (error) {
-      const isOnly = closed.length + 1 === choices.length;
-      if (!(error instanceof DamagedSegment) || to === undefined || isOnly) throw error;
-      closed.push({ job: choice.snapshot.index.job, error });
-    }
-  const streams = open.flatMap(({ snapshot, streams }) => streams.map((stream) => ({ snapshot, stream })));
-  return { streams, unmatched: [], closed };
+  const chosen = await chooseFrom(choices, around, async ({ snapshot, streams }) => {
+    await reader.prepare(snapshot);
+    return streams.map((stream) => ({ snapshot, stream }));
+  });
+  return { ...chosen, unmatched: [] };
 }
 
 async function* watched(

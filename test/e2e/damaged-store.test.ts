@@ -145,11 +145,15 @@ test('what a store has lost or damaged is told by its files, and all else comes 
 test('a job whose details are lost does not keep the others from coming back', async (t) => {
   const jobs = Object.fromEntries(
     ['a', 'b', 'c'].map((name) => {
-      const sources = [{ name, kind: 'command', argv: ['echo', name], file: 'out' }];
+      const sources = [
+        { name, kind: 'command', argv: ['echo', name], file: 'out' },
+        { name: `${name}-tree`, kind: 'files', paths: ['tree'] },
+      ];
       return [name, { schedule: every2h, sources }];
     }),
   );
   const world = await makeWorld(t, { jobs });
+  put(join(mkdirSync(join(world.dir, 'tree'), { recursive: true })!, 'file'), 'content');
   await world.json('backup');
   const snap = join(world.dir, 'store/h1/snap');
   const lose = async (job: string): Promise<void> => {
@@ -171,7 +175,16 @@ test('a job whose details are lost does not keep the others from coming back', a
   assert.deepEqual(readdirSync(join(world.dir, 'two')), ['a', 'c']);
   assert.equal(readFileSync(join(world.dir, 'two/c/c/out'), 'utf8'), 'c\n');
 
+  const some = await world.run('--json', ...to('some'), '--include', 'file');
+  const found = JSON.parse(some.stdout.trimEnd().split('\n').at(-1)!) as Restored;
+  assert.deepEqual([some.status, found.damaged, found.files], [21, damaged, 2]);
+  assert.deepEqual(readdirSync(join(world.dir, 'some')), ['a', 'c']);
+  const refusal = { exit: 21, code: 'verify-failed', says: /cannot be read whole/ };
+  await refuses(world, [...to('no'), '--include', 'nothing'], refusal);
+  const one = await world.run('restore', '--stdout', '--key', world.key, '--include', 'file');
+  assert.deepEqual([one.status, one.stdout], [21, ''], one.stderr);
+
   for (const job of ['a', 'c']) await lose(job);
-  await refuses(world, to('none'), { exit: 21, code: 'verify-failed', says: /cannot be read whole/ });
+  await refuses(world, to('none'), refusal);
   assert.ok(!existsSync(join(world.dir, 'none')));
 });
