@@ -4,7 +4,7 @@ import { formatFingerprint } from '../output.ts';
 import type { SessionKeyFinder } from '../seal/session-key.ts';
 import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
-import { createSegmentReader, DamagedSegment } from '../segments/reader.ts';
+import { createSegmentReader, DamagedSegment, type FetchSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
 import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
 import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
@@ -37,6 +37,18 @@ export interface StreamReader {
   placesOf(snapshot: Snapshot, stream: IndexStream, segment: StoredSegment): ByteRange[];
 }
 
+/** The objects of segments in a store. One that it has and cannot give is as good as lost: `DamagedSegment`. */
+export const segmentsIn = (store: Store, host: string, signal: AbortSignal): FetchSegment =>
+  async function* (segment) {
+    const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
+    try {
+      yield* store.versions(key, signal, segment.storedBytes);
+    } catch (error) {
+      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
+      throw new DamagedSegment(segment, error.message);
+    }
+  };
+
 export function createStreamReader(options: {
   readonly store: Store;
   readonly pool: WorkerPool;
@@ -47,18 +59,7 @@ export function createStreamReader(options: {
   readonly onDetails?: (bytes: number) => void;
 }): StreamReader {
   const { store, pool, findSessionKey, signal, host, onDetails } = options;
-
-  async function* versions(segment: StoredSegment): AsyncGenerator<Buffer> {
-    const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
-    try {
-      yield* store.versions(key, signal, segment.storedBytes);
-    } catch (error) {
-      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
-      throw new DamagedSegment(segment, error.message);
-    }
-  }
-
-  const segments = createSegmentReader({ pool, findSessionKey, fetch: versions });
+  const segments = createSegmentReader({ pool, findSessionKey, fetch: segmentsIn(store, host, signal) });
   const recorded = new Map<string, Map<string, StreamDetail>>();
 
   async function* details(snapshot: Snapshot): AsyncGenerator<DetailsRecord> {

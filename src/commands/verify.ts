@@ -4,14 +4,14 @@ import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import type { SessionKeyFinder } from '../seal/session-key.ts';
 import { WorkerPool } from '../segments/pool.ts';
-import { fetchVerified } from '../segments/reader.ts';
-import { isOfOneObject, storedIndex, type Snapshot } from '../snapshot/catalog.ts';
+import { DamagedSegment, fetchVerified } from '../segments/reader.ts';
+import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
-import { createStreamReader } from './read-streams.ts';
+import { createStreamReader, segmentsIn } from './read-streams.ts';
 import {
   oneHost,
   openReaderSession,
@@ -226,14 +226,12 @@ async function whyUnreadable(
   host: string,
   segment: NamedSegment,
 ): Promise<string | undefined> {
-  const key = keyOf(host, segment);
   try {
-    await fetchVerified(() => store.versions(key, signal, segment.storedBytes), segment);
+    await fetchVerified(segmentsIn(store, host, signal), segment);
     return undefined;
   } catch (error) {
-    if (!(error instanceof SealiftError)) throw error;
-    if (error.code !== 'verify-failed' && !(await isOfOneObject(error, store, key, signal))) throw error;
-    return error.message;
+    if (error instanceof DamagedSegment) return error.message;
+    throw error;
   }
 }
 
