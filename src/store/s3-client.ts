@@ -91,8 +91,6 @@ export function connect(
     failedMs: number,
     signal?: AbortSignal,
   ): Promise<void> {
-    // The next one is signed by the clock of the store.
-    if (attempt === 0 && isAnotherClock(error)) return;
     if (!isTransient(error)) {
       if (statusOf(error) !== undefined) answered();
       throw error;
@@ -135,12 +133,15 @@ export function connect(
         }
       };
       let failedMs: number | undefined;
+      let isClockKnown = false;
       for (let attempt = 0; ; attempt++) {
         try {
           const taken = await once();
           answered();
           return taken as never;
         } catch (error) {
+          // The next one is signed by the clock of the store.
+          if (!isClockKnown && (isClockKnown = isAnotherClock(error))) continue;
           await wait(error, attempt, (failedMs ??= performance.now()), signal);
         }
       }

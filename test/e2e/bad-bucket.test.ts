@@ -120,10 +120,14 @@ suite('a bucket', needs('s3'), () => {
     await nothingLost();
   });
 
-  test('that takes no request which is a quarter of an hour off by its clock gets a backup at its time', async (t) => {
+  test('that takes no request which is a quarter of an hour off by its clock gets a backup at its time, also if its first answers get lost', async (t) => {
     const { store } = await bucketStore();
     const { world } = await hostWithSnapshot(t, { store });
+    const seen = new Set<string>();
     const endpoint = await s3Proxy(t, async (exchange) => {
+      const isFirst = !seen.has(exchange.method);
+      seen.add(exchange.method);
+      if (isFirst) return exchange.cut();
       const nowMs = Date.now() + 40 * 60_000;
       const date = new Date(nowMs).toUTCString();
       const signedAt = String(exchange.headers['x-amz-date']).replace(
