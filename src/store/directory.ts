@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { constants, type Dirent, type Stats } from 'node:fs';
+import { constants, type Dirent, existsSync, type Stats } from 'node:fs';
 import {
   chmod,
   lstat,
@@ -189,7 +189,9 @@ export async function openDirectoryStore(root: string): Promise<Store> {
         await statRoot();
         // What a full disk has no room for must not keep prune from making some.
         return await probeTime(temporary).catch((error: unknown) =>
-          isFull(error) ? touchTime(temporary) : Promise.reject(error as Error),
+          isFull(error)
+            ? touchTime(existsSync(temporary) ? temporary : root)
+            : Promise.reject(error as Error),
         );
       } catch (error) {
         return failedTo('ask the time of the store')(error);

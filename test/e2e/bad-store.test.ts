@@ -150,27 +150,31 @@ test('a disk that is full ends the backup, and what was stored before is whole',
   assert.equal(after.status, 0, 'once there is room again, all goes on');
 });
 
-test('a disk without room for one more file is pruned, which makes room', needsMounts, async (t) => {
-  const { world, id } = await hostWithSnapshot(t);
-  const old = await madeDaysAgo(world, id, 8);
-  const [store, full] = ['store', 'full'].map((name) => join(world.dir, name));
-  mkdirSync(full!);
-  const fill = `i=0; while touch ${full}/$i 2>/dev/null; do i=$((i+1)); done`;
-  const sealift = await underMounts(
-    t,
-    `mount -t tmpfs -o nr_inodes=50 none ${full}; cp -a ${store}/. ${full}; ${fill}; mount --bind ${full} ${store}`,
-  );
-  const run = (...args: string[]) => sealift(['-c', world.configFile, ...args], { cwd: world.dir });
-  const refusal = { exit: 1, code: 'store-full', says: /no space left/ };
-  assertRefusal(await run('backup', '--json'), refusal);
-  const pruned = await run('prune', '--json');
-  assert.equal(pruned.status, 0, pruned.stdout + pruned.stderr);
-  const { snapshots } = JSON.parse(pruned.stdout) as PruneSummary;
-  assert.deepEqual(
-    snapshots.map(({ snapshot }) => snapshot),
-    [old],
-  );
-});
+for (const [what, prepared] of [
+  ['', ''],
+  [', also where nobody has asked its time before', 'rm -r $full/.tmp; '],
+])
+  test(`a disk without room for one more file is pruned, which makes room${what}`, needsMounts, async (t) => {
+    const { world, id } = await hostWithSnapshot(t);
+    const old = await madeDaysAgo(world, id, 8);
+    const [store, full] = ['store', 'full'].map((name) => join(world.dir, name));
+    mkdirSync(full!);
+    const fill = `i=0; while touch ${full}/$i 2>/dev/null; do i=$((i+1)); done`;
+    const sealift = await underMounts(
+      t,
+      `mount -t tmpfs -o nr_inodes=50 none ${full}; cp -a ${store}/. ${full}; full=${full}; ${prepared}${fill}; mount --bind ${full} ${store}`,
+    );
+    const run = (...args: string[]) => sealift(['-c', world.configFile, ...args], { cwd: world.dir });
+    const refusal = { exit: 1, code: 'store-full', says: /no space left/ };
+    assertRefusal(await run('backup', '--json'), refusal);
+    const pruned = await run('prune', '--json');
+    assert.equal(pruned.status, 0, pruned.stdout + pruned.stderr);
+    const { snapshots } = JSON.parse(pruned.stdout) as PruneSummary;
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [old],
+    );
+  });
 
 test('a second machine with the same name of host is refused, by name of its key, and writes nothing', async (t) => {
   const { world, nothingLost } = await hostWithSnapshot(t);
