@@ -31,7 +31,8 @@ export async function list(context: Context, options: ListOptions): Promise<Outc
   const found: Snapshot[] = [];
   let unreadable = 0;
   for (const host of hosts) {
-    const view = await viewHost(session, host, { signal, cache: session.cache }).catch((error: unknown) => {
+    const look = { signal, cache: session.cache, ofSeveral: hosts.length > 1 };
+    const view = await viewHost(session, host, look).catch((error: unknown) => {
       // One of several hosts that is not trusted must not hide the others.
       if (hosts.length === 1 || !(error instanceof SealiftError) || error.code !== 'key-untrusted')
         throw error;

@@ -125,18 +125,22 @@ export const hostsIn = (
 export async function viewHost(
   session: ReaderSession,
   host: string,
-  { signal, cache }: ReadOptions & { readonly signal: AbortSignal },
+  {
+    signal,
+    cache,
+    ofSeveral = false,
+  }: ReadOptions & { readonly signal: AbortSignal; readonly ofSeveral?: boolean },
 ): Promise<HostView> {
   const { store, trust } = session;
   const trusted = trust.get(host) ?? [];
   if (trusted.length === 0) throw await untrusted(session, host, signal);
   const listing = await listHost(store, host, signal);
   const read = await readSnapshots(store, host, listing, trusted, { signal, cache, tolerant: true });
-  // One that may not or cannot be read must not hide the others; where none is, that is what is wrong.
+  // One that may not or cannot be read must not hide the others; where none is, that is what is wrong, unless other hosts are looked at, too.
   const unread = read.unreadable.find(({ error }) =>
     ['store-denied', 'store-unavailable'].includes(error.code),
   );
-  if (unread && read.snapshots.length === 0) throw unread.error;
+  if (unread && read.snapshots.length === 0 && !ofSeveral) throw unread.error;
   return { host, listing, ...setFutureApart(read, session.now) };
 }
 

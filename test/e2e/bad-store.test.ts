@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -281,6 +282,29 @@ test(
     assert.equal(audit.status, 20, audit.stdout + audit.stderr);
     assert.match(audit.stdout, why);
     assert.match(audit.stdout, new RegExp(`cannot read h1/snap/${first}/s/${segment}`));
+  },
+);
+
+test(
+  'a host of which no index can be read hides no other from list',
+  { skip: !existsSync(unreadable) && 'needs a file that cannot be read' },
+  async (t) => {
+    const { world, id } = await hostWithSnapshot(t);
+    const store = { kind: 'directory', path: join(world.dir, 'store') };
+    const { world: other, id: lost } = await hostWithSnapshot(t, { host: 'a1', store });
+    copyFileSync(join(other.dir, 'keys/hosts/a1.asc'), join(world.dir, 'keys/hosts/a1.asc'));
+    const index = join(store.path, 'a1/snap', lost, 'index.json.gpg');
+    rmSync(index);
+    symlinkSync(unreadable, index);
+    const all = await world.run('list', '--all-hosts', '--json');
+    assert.equal(all.status, 3, all.stdout);
+    assert.match(all.stderr, new RegExp(`cannot read a1/snap/${lost}/index`));
+    const { snapshots } = JSON.parse(all.stdout) as Listing;
+    assert.deepEqual(
+      snapshots.map(({ snapshot }) => snapshot),
+      [id],
+    );
+    await refuses(world, ['list', '--host', 'a1'], { exit: 1, code: 'store-unavailable', says: /EINVAL/ });
   },
 );
 
