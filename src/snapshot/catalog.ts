@@ -8,6 +8,7 @@ import type { IndexCache } from './index-cache.ts';
 import { compareAge, formatIndex, objectsOf, parseIndex, type Index } from './index.ts';
 import {
   formatKey,
+  keysFolder,
   parseKey,
   parseSnapshotId,
   segmentsFolder,
@@ -146,7 +147,7 @@ const listedOnly = (host: string, snapshot: string): SealiftError =>
 
 /**
  * Whether this error is that of one object, as of one on a bad sector, which must not hide the others. It is not if the store
- * is away, so that the folder cannot be listed either, or was away and has come back, so that the object can be read now.
+ * is away, so that a public key of the host cannot be had either, or was away and has come back, so that the object can.
  */
 export async function isOfOneObject(
   error: SealiftError,
@@ -156,7 +157,10 @@ export async function isOfOneObject(
 ): Promise<boolean> {
   if (error.code !== 'store-unavailable') return false;
   try {
-    for await (const _ of store.list(key.slice(0, key.lastIndexOf('/') + 1), signal)) break;
+    for await (const other of store.list(keysFolder(key.slice(0, key.indexOf('/'))), signal)) {
+      for await (const _ of store.versions(other.key, signal));
+      break;
+    }
   } catch {
     return false;
   }

@@ -79,17 +79,24 @@ test('an index that once comes in part is fetched again, and one that stays so i
 test('an index that could not be read while the store was away is not one that cannot be read', async (t) => {
   const { store, index } = await stored(t);
   const { host, snapshot } = index;
-  const look = async (failures: number) => {
+  const hostKey = formatKey({ type: 'host-key', host, fingerprint: signer });
+  await store.put(hostKey, Buffer.from(publicKey.armor()));
+  const look = async (failures: number, isHit = (key: string) => key !== hostKey) => {
     const failing: Store = {
       ...store,
       async *versions(key, signal) {
-        if (failures-- > 0) throw new SealiftError('store-unavailable', 'the store is away');
+        if (isHit(key) && failures-- > 0) throw new SealiftError('store-unavailable', 'the store is away');
         yield* store.versions(key, signal);
       },
     };
     return readSnapshots(failing, host, await listHost(failing, host), [publicKey]);
   };
   await assert.rejects(look(1), { code: 'store-unavailable' });
+  await assert.rejects(
+    look(Infinity, () => true),
+    { code: 'store-unavailable' },
+    'though it lists',
+  );
   const { unreadable } = await look(Infinity);
   assert.deepEqual(
     unreadable.map((one) => one.snapshot),
