@@ -14,7 +14,7 @@ import { alternate, measure, median, type Run } from './measure.ts';
  */
 const root = join(import.meta.dirname, '..');
 /** As the package ships it; the launcher sets the same options and variables. */
-const options = '--disable-warning=ExperimentalWarning --max-semi-space-size=8';
+const options = '--disable-warning=ExperimentalWarning --max-semi-space-size=8 --v8-pool-size=1';
 const program = `${process.execPath} ${options} ${join(root, 'dist', 'main.js')}`;
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 5);
 const GiB = 2 ** 30;
