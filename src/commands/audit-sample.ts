@@ -3,10 +3,12 @@ import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import type { SampledObject } from '../policy/audit-rules.ts';
 import { keyIdOf, sealedFor } from '../seal/packets.ts';
-import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
+import { DamagedSegment } from '../segments/reader.ts';
+import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey } from '../snapshot/object-key.ts';
 import type { Store } from '../store/store.ts';
+import { segmentsIn } from './read-streams.ts';
 
 /** An object to look into, and whom the host says that it is sealed to. */
 interface Chosen {
@@ -60,18 +62,19 @@ export async function readSample(
   sample: readonly Chosen[],
   signal: AbortSignal,
 ): Promise<SampledObject[]> {
+  const fetch = segmentsIn(store, host, signal);
   const read = await mapConcurrent(sample, readsAtOnce, async ({ segment, keyIds }) => {
     const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
     let newest: SampledObject | undefined;
     try {
-      for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
+      for await (const bytes of fetch(segment)) {
         const signed = hash('sha256', bytes) === segment.sha256;
         const found = { key, signed, problem: sealProblem(bytes, keyIds) };
         if (signed) return [found];
         newest ??= found;
       }
     } catch (error) {
-      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
+      if (!(error instanceof DamagedSegment)) throw error;
       return [{ key, signed: false, unread: error.message, problem: newest?.problem }];
     }
     return newest ? [newest] : [];

@@ -62,11 +62,14 @@ export function createStreamReader(options: {
   const segments = createSegmentReader({ pool, findSessionKey, fetch: segmentsIn(store, host, signal) });
   const recorded = new Map<string, Map<string, StreamDetail>>();
 
+  const read = ({ index }: Snapshot, stream: IndexStream): AsyncIterable<Uint8Array> =>
+    namingStream(segments.read(segmentsOf(index, stream)), index, stream);
+
   async function* details(snapshot: Snapshot): AsyncGenerator<DetailsRecord> {
     const stream = snapshot.index.streams.find(({ name }) => name === detailsStream);
     if (!stream) throw new SealiftError('verify-failed', `${snapshot.index.snapshot} has no details`);
     const streams = new Map<string, StreamDetail>();
-    const body = counted(segments.read(segmentsOf(snapshot.index, stream)), onDetails);
+    const body = counted(read(snapshot, stream), onDetails);
     try {
       for await (const record of readDetails(body)) {
         if (record.type === 'stream') {
@@ -76,7 +79,7 @@ export function createStreamReader(options: {
         yield record;
       }
     } catch (error) {
-      throw namingKeys(namingStream(error, snapshot.index, stream), snapshot.index);
+      throw namingKeys(error, snapshot.index);
     }
     recorded.set(snapshot.index.snapshot, streams);
   }
@@ -101,14 +104,10 @@ export function createStreamReader(options: {
       const expected = recordOf(snapshot, stream);
       const hash = createHash('sha256');
       let bytes = 0;
-      try {
-        for await (const chunk of segments.read(segmentsOf(snapshot.index, stream))) {
-          hash.update(chunk);
-          bytes += chunk.length;
-          yield chunk;
-        }
-      } catch (error) {
-        throw namingStream(error, snapshot.index, stream);
+      for await (const chunk of read(snapshot, stream)) {
+        hash.update(chunk);
+        bytes += chunk.length;
+        yield chunk;
       }
       if (bytes !== expected.bytes)
         throw damaged(snapshot.index, stream, `it has ${bytes} bytes, not ${expected.bytes}`);
@@ -124,14 +123,8 @@ export function createStreamReader(options: {
         throw damaged(snapshot.index, stream, 'its details do not agree with its segments');
       if ((ranges.at(-1)?.to ?? 0) > total)
         throw damaged(snapshot.index, stream, 'its details speak of what lies beyond its end');
-      try {
-        yield* segments.readRanges(
-          stored.map((segment, number) => ({ ...segment, bytes: lengths[number]! })),
-          ranges,
-        );
-      } catch (error) {
-        throw namingStream(error, snapshot.index, stream);
-      }
+      const sized = stored.map((segment, number) => ({ ...segment, bytes: lengths[number]! }));
+      yield* namingStream(segments.readRanges(sized, ranges), snapshot.index, stream);
     },
     placesOf(snapshot, stream, { folder, id }) {
       const { segments: lengths } = recordOf(snapshot, stream);
@@ -156,14 +149,24 @@ function namingKeys(error: unknown, { recipients }: Index): unknown {
 }
 
 /** Nobody sees by the id of a segment what it is of. */
-function namingStream(error: unknown, { snapshot }: Index, { name }: IndexStream): unknown {
-  if (!(error instanceof DamagedSegment)) return error;
-  return new DamagedSegment(
-    error.segment,
-    `${name} of ${snapshot} cannot be read whole: ${error.message}`,
-    'An older snapshot may have it: `sealift verify --all --read-data` tells which ones are whole.' +
-      (name === detailsStream ? ' By hand, as RESTORE.md says, the other streams come back without it.' : ''),
-  );
+async function* namingStream(
+  body: AsyncIterable<Uint8Array>,
+  { snapshot }: Index,
+  { name }: IndexStream,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    if (!(error instanceof DamagedSegment)) throw error;
+    throw new DamagedSegment(
+      error.segment,
+      `${name} of ${snapshot} cannot be read whole: ${error.message}`,
+      'An older snapshot may have it: `sealift verify --all --read-data` tells which ones are whole.' +
+        (name === detailsStream
+          ? ' By hand, as RESTORE.md says, the other streams come back without it.'
+          : ''),
+    );
+  }
 }
 
 async function* counted(

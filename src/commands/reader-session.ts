@@ -136,7 +136,8 @@ export async function viewHost(
   if (trusted.length === 0) throw await untrusted(session, host, signal);
   const listing = await listHost(store, host, signal);
   const read = await readSnapshots(store, host, listing, trusted, { signal, cache, tolerant: true });
-  // One that may not or cannot be read must not hide the others; where none is, that is what is wrong, unless other hosts are looked at, too.
+  // One that may not or cannot be read must not hide the others; where none is, that is what is wrong, unless other hosts
+  // are looked at, too.
   const unread = read.unreadable.find(({ error }) =>
     ['store-denied', 'store-unavailable'].includes(error.code),
   );

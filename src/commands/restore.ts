@@ -10,7 +10,7 @@ import type { Choice } from '../snapshot/choose.ts';
 import { detailsStream } from '../snapshot/object-key.ts';
 import { includer } from '../sources/files-include.ts';
 import type { TreePart } from '../sources/tree-part.ts';
-import type { FoundContent } from '../sources/unpack.ts';
+import type { FoundAround, FoundContent } from '../sources/unpack.ts';
 import { chooseFiles, chooseFrom, partsOf, type ChosenStreams } from './choose-files.ts';
 import { chooseToRestore, parseTime } from './choose-to-restore.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
@@ -50,10 +50,8 @@ export interface RestoreItem {
   /** These paths of a tree once more: a hard link with the content that it shares. */
   find(paths: ReadonlySet<string>): Promise<FoundContent | undefined>;
   /** What of a tree can be read although the store lacks this segment of it. */
-  around(segment: StoredSegment, part: TreePart | undefined, done: number): Promise<TreeAround>;
+  around(segment: StoredSegment, part: TreePart | undefined, done: number): Promise<FoundAround>;
 }
-
-type TreeAround = FoundContent & ReturnType<TreePart['without']>;
 
 /** Brings data back: streams as files and trees, some files of a tree, a database, or one thing to stdout. */
 export async function restore(

@@ -15,7 +15,10 @@ const smallestCostBytes = aheadBytes / 16;
 /** All stored versions of a segment's object, newest first. */
 export type FetchSegment = (segment: StoredSegment) => AsyncIterable<Buffer>;
 
-/** `verify-failed`: the store does not have the object of a segment as it was signed, or cannot give it, and so lacks these bytes. */
+/**
+ * `verify-failed`: the store does not have the object of a segment as it was signed, or cannot give it, and so lacks these
+ * bytes.
+ */
 export class DamagedSegment extends SealiftError {
   readonly segment: StoredSegment;
 

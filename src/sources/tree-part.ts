@@ -52,7 +52,10 @@ export class TreePart {
     return new Gate(this.entries);
   }
 
-  /** What is left of it behind so many entries, and what of that cannot be read because bytes of these ranges are lost: names, those of folders with a slash. */
+  /**
+   * What is left of it behind so many entries, and what of that cannot be read because bytes of these ranges are lost: names,
+   * those of folders with a slash.
+   */
   without(done: number, ranges: readonly Range[]): { part: TreePart; lost: ByteName[] } {
     const left = this.entries.slice(done);
     const isLost = ({ offset, end }: ChosenEntry): boolean =>

@@ -21,6 +21,11 @@ export interface FoundContent {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
+/** What of a part can be read although bytes of it are lost, and the names of what cannot. */
+export interface FoundAround extends FoundContent {
+  readonly lost: readonly ByteName[];
+}
+
 /** More of what is known of a tar. */
 export interface TreeAccess {
   readonly part?: TreePart | undefined;
@@ -31,11 +36,7 @@ export interface TreeAccess {
    * same, and what is lost. Undefined if the error has to rise.
    */
   readonly around?:
-    | ((
-        error: unknown,
-        part: TreePart | undefined,
-        done: number,
-      ) => Promise<(FoundContent & { readonly lost: readonly ByteName[] }) | undefined>)
+    | ((error: unknown, part: TreePart | undefined, done: number) => Promise<FoundAround | undefined>)
     | undefined;
 }
 

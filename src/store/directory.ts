@@ -185,16 +185,14 @@ export async function openDirectoryStore(root: string): Promise<Store> {
     folders,
     allFolders: folders,
     async now() {
+      await statRoot();
+      const failed = failedTo('ask the time of the store');
       try {
-        await statRoot();
-        // What a full disk has no room for must not keep prune from making some.
-        return await probeTime(temporary).catch((error: unknown) =>
-          isFull(error)
-            ? touchTime(existsSync(temporary) ? temporary : root)
-            : Promise.reject(error as Error),
-        );
+        return await probeTime(temporary).catch(failed);
       } catch (error) {
-        return failedTo('ask the time of the store')(error);
+        // What a full disk has no room for must not keep prune from making some.
+        if (!(error instanceof SealiftError) || error.code !== 'store-full') throw error;
+        return touchTime(existsSync(temporary) ? temporary : root).catch(failed);
       }
     },
     async [Symbol.asyncDispose]() {
@@ -304,8 +302,6 @@ async function confirmSame(path: string, bytes: Uint8Array): Promise<void> {
   if (!(await readAtMost(path, bytes.length + 1))?.equals(bytes))
     throw new SealiftError('store-conflict', `${path} is already there with other content`);
 }
-
-const isFull = (error: unknown): boolean => ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(systemCode(error) ?? '');
 
 const unlessAbsent = (error: unknown): undefined => {
   if (!['ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENXIO'].includes(systemCode(error) ?? '')) throw error;
