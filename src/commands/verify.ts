@@ -6,10 +6,11 @@ import type { SessionKeyFinder } from '../seal/session-key.ts';
 import { WorkerPool } from '../segments/pool.ts';
 import { DamagedSegment, fetchVerified } from '../segments/reader.ts';
 import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
-import { brokenLinks, missingObjects, type Failure } from '../snapshot/check.ts';
+import { brokenLinks, isListed, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
+import type { StoredSegment } from '../segments/writer.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
 import { createStreamReader, segmentsIn } from './read-streams.ts';
 import {
@@ -51,9 +52,10 @@ export async function verify(
 
   const chosen = new Set(snapshots.map(({ index }) => index.snapshot));
   const look = noteAbsences(session);
-  const found: Found[] = [];
-  if (options.readData === true) found.push(...(await readAll(context, look, view, objects)));
-  else found.push(...(await presentInSomeVersion(context, look, view, snapshots, objects)));
+  // What the listing does not show may lie below a newer version of the same key; only then it is fetched.
+  const doubted =
+    options.readData === true ? objects : objects.filter(({ segment }) => !isListed(segment, view.listing));
+  const found = doubted.length === 0 ? [] : await readObjects(context, look, view.host, doubted);
   const opened = findSessionKey && (await openAll(context, look, view, snapshots, findSessionKey));
 
   const pruned = await prunedMeanwhile(session, snapshots, signal);
@@ -62,21 +64,20 @@ export async function verify(
     list
       .filter(({ snapshot, missing }) => !(missing && pruned.has(snapshot)))
       .map(({ snapshot, key, reason }) => ({ snapshot, key, reason }));
-  const failures: Failure[] = [
+  const withoutKey = [
     ...unreadableIn(view, wanted, options),
     ...brokenLinks(view.snapshots, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
     ...lasting(found),
   ];
   // A key that opens nothing was a mistake; but it does not hide what else is wrong.
-  if (opened?.keyError && failures.length === 0) throw opened.keyError;
-  failures.push(...lasting(opened?.failures ?? []));
+  if (opened?.keyError && withoutKey.length === 0) throw opened.keyError;
+  const failures = [...withoutKey, ...lasting(opened?.failures ?? [])];
 
-  const bytes = [...objects.values()].reduce((sum, { segment }) => sum + segment.storedBytes, 0);
   const summary = {
     ok: failures.length === 0,
     snapshots: snapshots.length - pruned.size,
-    objects: objects.size,
-    bytes,
+    objects: objects.length,
+    bytes: bytesOf(objects),
     failures,
   };
   if (context.json) output.jsonLine({ type: 'summary', ...summary });
@@ -127,18 +128,18 @@ interface Found extends Failure {
 
 interface Look extends Pick<ReaderSession, 'store' | 'config'> {
   /** Keys under which the store had nothing, as they were met. */
-  readonly absences: readonly string[];
+  readonly absences: ReadonlySet<string>;
 }
 
 function noteAbsences({ store, config }: ReaderSession): Look {
-  const absences: string[] = [];
+  const absences = new Set<string>();
   async function* versions(...asked: Parameters<typeof store.versions>): AsyncGenerator<Buffer> {
     let any = false;
     for await (const bytes of store.versions(...asked)) {
       any = true;
       yield bytes;
     }
-    if (!any) absences.push(asked[0]);
+    if (!any) absences.add(asked[0]);
   }
   return { store: { ...store, versions }, config, absences };
 }
@@ -163,7 +164,7 @@ interface Named {
   readonly snapshots: string[];
 }
 
-function distinctObjects(snapshots: readonly Snapshot[]): Map<string, Named> {
+function distinctObjects(snapshots: readonly Snapshot[]): Named[] {
   const objects = new Map<string, Named>();
   for (const { index } of snapshots)
     for (const segment of objectsOf(index)) {
@@ -172,51 +173,32 @@ function distinctObjects(snapshots: readonly Snapshot[]): Map<string, Named> {
       if (known) known.snapshots.push(index.snapshot);
       else objects.set(name, { segment, snapshots: [index.snapshot] });
     }
-  return objects;
+  return [...objects.values()];
 }
 
-/** What the listing does not show may lie below a newer version of the same key; only then it is fetched. */
-async function presentInSomeVersion(
-  context: Context,
-  look: Look,
-  view: HostView,
-  snapshots: readonly Snapshot[],
-  objects: ReadonlyMap<string, Named>,
-): Promise<Found[]> {
-  const suspects = snapshots.flatMap((snapshot) => missingObjects(snapshot, view.listing));
-  const wanted = new Map([...objects.values()].map(({ segment }) => [keyOf(view.host, segment), segment]));
-  const failures = await mapConcurrent(suspects, readsAtOnce, async (failure) => {
-    const segment = wanted.get(failure.key);
-    const reason = segment && (await whyUnreadable(context, look, view.host, segment));
-    return reason === undefined ? [] : [{ ...failure, missing: look.absences.includes(failure.key) }];
-  });
-  return failures.flat();
-}
+const bytesOf = (objects: readonly Named[]): number =>
+  objects.reduce((sum, { segment }) => sum + segment.storedBytes, 0);
 
-async function readAll(
+/** Those that no version has as it was signed, for each snapshot that names them. */
+async function readObjects(
   context: Context,
   look: Look,
-  { host }: HostView,
-  objects: ReadonlyMap<string, Named>,
+  host: string,
+  objects: readonly Named[],
 ): Promise<Found[]> {
-  const all = [...objects.values()];
-  using progress = progressOf(
-    context,
-    'reading',
-    all.reduce((sum, { segment }) => sum + segment.storedBytes, 0),
-  );
-  const failures = await mapConcurrent(all, readsAtOnce, async ({ segment, snapshots }) => {
+  using progress = progressOf(context, 'reading', bytesOf(objects));
+  const failures = await mapConcurrent(objects, readsAtOnce, async ({ segment, snapshots }) => {
     const reason = await whyUnreadable(context, look, host, segment);
     progress.advance(segment.storedBytes);
     if (reason === undefined) return [];
     const key = keyOf(host, segment);
-    const missing = look.absences.includes(key);
+    const missing = look.absences.has(key);
     return snapshots.map((snapshot) => ({ snapshot, key, reason, missing }));
   });
   return failures.flat();
 }
 
-const keyOf = (host: string, { folder, id }: NamedSegment): string =>
+const keyOf = (host: string, { folder, id }: StoredSegment): string =>
   formatKey({ type: 'segment', host, snapshot: folder, id });
 
 /** Why no version of the object is the one that was signed; undefined if one is. */
@@ -257,7 +239,6 @@ async function openAll(
   for (const snapshot of snapshots)
     for (const stream of snapshot.index.streams.filter(({ role }) => role === 'data')) {
       progress.label(stream.name);
-      const before = absences.length;
       try {
         for await (const chunk of reader.open(snapshot, stream)) progress.advance(chunk.length);
       } catch (error) {
@@ -267,7 +248,7 @@ async function openAll(
           snapshot: snapshot.index.snapshot,
           key: stream.name,
           reason: sentencesOf(error),
-          missing: absences.length > before,
+          missing: error instanceof DamagedSegment && absences.has(keyOf(host, error.segment)),
         });
         if (error.code !== 'key-wrong') continue;
         unopened.push(error);
@@ -282,8 +263,13 @@ function print(
   summary: { ok: boolean; snapshots: number; objects: number; bytes: number; failures: readonly Failure[] },
   { readData, key }: VerifyOptions,
 ): void {
-  for (const { snapshot, key: object, reason } of summary.failures)
-    output.text(`${output.paint('bad', 'failed')}  ${snapshot}  ${object}: ${printable(reason)}`);
+  // What many snapshots share is one failure to whoever reads of it.
+  const alike = Map.groupBy(summary.failures, ({ key: object, reason }) => `${object}: ${printable(reason)}`);
+  for (const [what, failures] of alike) {
+    const [first, ...others] = failures.map(({ snapshot }) => snapshot);
+    const whose = others.length === 0 ? first : `${first} and ${others.length} more`;
+    output.text(`${output.paint('bad', 'failed')}  ${whose}  ${what}`);
+  }
   const how = [
     'signature, chain, presence and size',
     ...(readData === true ? ['content of every object'] : []),

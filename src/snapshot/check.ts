@@ -1,6 +1,6 @@
 import { wasSetBack } from '../clock.ts';
 import type { HostListing, Snapshot } from './catalog.ts';
-import { objectsOf } from './index.ts';
+import type { NamedSegment } from './index.ts';
 import { formatKey, isPast, startOf } from './object-key.ts';
 
 export interface Failure {
@@ -10,16 +10,9 @@ export interface Failure {
   readonly reason: string;
 }
 
-/** Objects that a snapshot names and that a listing does not show, or shows with another size. */
-export function missingObjects({ index }: Snapshot, listing: HostListing): Failure[] {
-  return objectsOf(index).flatMap(({ folder, id, storedBytes }) => {
-    const object = listing.get(folder)?.segments.get(id);
-    if (object?.sizeBytes === storedBytes) return [];
-    const reason = object ? `has ${object.sizeBytes} bytes instead of ${storedBytes}` : 'is missing';
-    const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
-    return [{ snapshot: index.snapshot, key, reason }];
-  });
-}
+/** Whether the listing shows the object of a segment, with its size. */
+export const isListed = ({ folder, id, storedBytes }: NamedSegment, listing: HostListing): boolean =>
+  listing.get(folder)?.segments.get(id)?.sizeBytes === storedBytes;
 
 /**
  * Where the chain of a job is broken: each snapshot must name its predecessor by the hash of its stored index, and a

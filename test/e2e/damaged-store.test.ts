@@ -188,3 +188,38 @@ test('a job whose details are lost does not keep the others from coming back', a
   await refuses(world, to('none'), refusal);
   assert.ok(!existsSync(join(world.dir, 'none')));
 });
+
+test('a store that has lost every object is told by each of them, however many', async (t) => {
+  const sources = [{ name: 'dump', kind: 'command', argv: ['printf', 'of the dump'], file: 'dump' }];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  const count = 150_000;
+  const { snapshots } = await world.json<{ snapshots: { snapshot: string }[] }>('backup');
+  await resign(world, snapshots[0]!.snapshot, (text) => {
+    const index = JSON.parse(text) as { streams: { segments: unknown[] }[] };
+    const ids = Array.from({ length: count }, (_, i) => i.toString(16).padStart(32, '0'));
+    index.streams[0]!.segments = ids.map((id) => [0, id, 4096, '0'.repeat(64)]);
+    return JSON.stringify(index);
+  });
+  const { status, stdout } = await world.run('--json', 'verify');
+  assert.equal(status, 21);
+  const { failures } = JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as { failures: unknown[] };
+  assert.equal(failures.length, count);
+});
+
+test('an object that several snapshots share is told once', async (t) => {
+  const sources = [{ name: 'dump', kind: 'command', argv: ['printf', 'of the dump'], file: 'dump' }];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  const { snapshots } = await world.json<{ snapshots: { snapshot: string }[] }>('backup');
+  for (let i = 0; i < 2; i++) await world.json('backup');
+  const first = snapshots[0]!.snapshot;
+  const folder = join(world.dir, 'store/h1/snap', first, 's');
+  for (const name of readdirSync(folder)) rmSync(join(folder, name));
+  const { status, stdout } = await world.run('verify', '--all');
+  assert.equal(status, 21);
+  const failed = stdout.split('\n').filter((line) => line.startsWith('failed'));
+  assert.ok(
+    failed.some((line) => line.startsWith(`failed  ${first} and 2 more  h1/snap/${first}/s/`)),
+    stdout,
+  );
+  assert.equal(failed.length, 2, stdout); // the dump and the details
+});
