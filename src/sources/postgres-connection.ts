@@ -202,7 +202,7 @@ export const ask = (server: Server, database: string, query: string, signal: Abo
   askByOwnPath(
     server,
     database,
-    `SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0; ${query}`,
+    `SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; ${query}`,
     signal,
   );
 

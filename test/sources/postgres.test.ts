@@ -357,14 +357,27 @@ suite('postgres', { skip: withoutServices }, () => {
   });
 
   test('the limits that a role has for its statements are none for what is asked and made', async () => {
-    const setting = ['statement_timeout = 15', 'lock_timeout = 1', 'idle_in_transaction_session_timeout = 1'];
+    const setting = [
+      `statement_timeout = '500ms'`,
+      `lock_timeout = '300ms'`,
+      `idle_in_transaction_session_timeout = '500ms'`,
+    ];
     await psql(server, 'postgres', 'CREATE ROLE hasty LOGIN SUPERUSER');
     for (const one of setting) await psql(server, 'postgres', `ALTER ROLE hasty SET ${one}`);
     const config = onSocket({ user: 'hasty', databases: ['big'], globals: false });
+    const saved = await save(config);
     const url = into(server, 'hastily').replace('user=postgres', 'user=hasty');
-    await loadPostgres(url, await save(config), loading());
-    assert.equal(await psql(server, 'hastily', 'SELECT count(*) FROM big'), '200000');
-    await psql(server, 'postgres', 'DROP DATABASE hastily');
+    const loadWhileHeld = async (database: string, table: string, mode: string): Promise<void> => {
+      const held = `BEGIN; LOCK ${table} IN ${mode} MODE; SELECT pg_sleep(1.5); COMMIT`;
+      const holding = psql(server, database, held);
+      await loadPostgres(url, saved, loading());
+      await holding;
+      assert.equal(await psql(server, 'hastily', 'SELECT count(*) FROM big'), '200000');
+      await psql(server, 'postgres', 'DROP DATABASE hastily');
+    };
+    await loadWhileHeld('postgres', 'pg_database', 'SHARE'); // which making one waits for
+    await psql(server, 'postgres', 'CREATE DATABASE hastily');
+    await loadWhileHeld('hastily', 'pg_largeobject_metadata', 'ACCESS EXCLUSIVE'); // and a look at what is there
     await psql(server, 'postgres', 'DROP ROLE hasty');
   });
 
