@@ -1,8 +1,8 @@
 import { Secret } from '../config/secrets.ts';
-import { SealiftError } from '../errors.ts';
+import { SealiftError, sentencesOf } from '../errors.ts';
 import { askHidden } from '../prompt.ts';
 import { loaderFor, targetForms } from '../sources/load.ts';
-import type { Loader } from '../sources/source.ts';
+import type { Loaded, Loader } from '../sources/source.ts';
 import { openTemporary } from '../temporary.ts';
 import type { Context } from './context.ts';
 import type { RestoreItem, RestoreReport } from './restore.ts';
@@ -23,8 +23,17 @@ export async function restoreInto(
       { hint: `It takes ${targetForms.join(', ')}; all else goes through --to DIR.` },
     );
   const chosen = fitting(items, loader, into);
-  const { lines } = await load(context, loader, into, chosen, force).catch(failedAt(shown(into)));
-  return { restored: lines, skipped: [], bytes: chosen.reduce((sum, { bytes }) => sum + bytes, 0) };
+  const { lines, damaged = [] } = await load(context, loader, into, chosen, force).catch(
+    failedAt(shown(into)),
+  );
+  const lost = new Set(damaged.map(({ file }) => file));
+  const whole = chosen.filter((item) => !lost.has(fileOf(item)));
+  return {
+    restored: lines,
+    skipped: [],
+    damaged: damaged.map(({ error }) => sentencesOf(error)),
+    bytes: whole.reduce((sum, { bytes }) => sum + bytes, 0),
+  };
 }
 
 /** For messages: a URL without what may hold a password. */
@@ -47,18 +56,17 @@ function fitting(items: readonly RestoreItem[], { kind, takesSeveral }: Loader, 
   });
 }
 
+const fileOf = ({ name, source }: RestoreItem): string => name.slice(source.length + 1);
+
 async function load(
   { signal, environment }: Context,
   loader: Loader,
   into: string,
   items: readonly RestoreItem[],
   force: boolean,
-): Promise<{ lines: readonly string[] }> {
+): Promise<Loaded> {
   await using temporary = await openTemporary('restore', { oneOfSeveral: true });
-  const streams = items.map((item) => ({
-    file: item.name.slice(item.source.length + 1),
-    open: () => item.open(),
-  }));
+  const streams = items.map((item) => ({ file: fileOf(item), open: () => item.open() }));
   const attempt = (password: Secret | undefined) =>
     loader.load(into, streams, {
       force,

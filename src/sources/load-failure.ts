@@ -1,5 +1,6 @@
 import { SealiftError } from '../errors.ts';
 import { ToolFailure } from '../process.ts';
+import type { Damaged, Loaded, LoadStream } from './source.ts';
 
 /**
  * For what a load throws: tells what was being loaded, if the error does not, and what had been done before, a line each.
@@ -16,6 +17,22 @@ export const failedLoad =
       { hint: error.hint, cause: error.cause },
     );
   };
+
+/** For what the load of one of several streams throws: that the store does not have it whole keeps no other from its place. */
+export const noteDamage =
+  (damaged: Damaged[], { file }: LoadStream) =>
+  (error: unknown): [] => {
+    if (!(error instanceof SealiftError && error.code === 'verify-failed')) throw error;
+    damaged.push({ file, error });
+    return [];
+  };
+
+/** Throws if none of the streams was whole. */
+export function loaded(lines: readonly string[], damaged: readonly Damaged[], streams: number): Loaded {
+  const [first] = damaged;
+  if (first && damaged.length === streams) failedLoad(first.file, lines)(first.error);
+  return { lines, damaged };
+}
 
 /** What was thrown, and then what was thrown in undoing it. */
 export const inOrder = (error: unknown): unknown[] =>

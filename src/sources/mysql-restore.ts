@@ -16,8 +16,8 @@ import {
 } from './mysql-connection.ts';
 import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
-import { failedLoad, notEmpty, notOneDump } from './load-failure.ts';
-import type { Loader, LoadStream, Surroundings } from './source.ts';
+import { failedLoad, loaded, noteDamage, notEmpty, notOneDump } from './load-failure.ts';
+import type { Damaged, Loaded, Loader, LoadStream, Surroundings } from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
@@ -53,7 +53,7 @@ export async function loadMysql(
   url: string,
   streams: readonly LoadStream[],
   options: LoadOptions,
-): Promise<{ lines: string[] }> {
+): Promise<Loaded> {
   const { address, database } = parseTarget(url);
   const { password, directories, signal } = options;
   const users = streams.find(({ file }) => file === usersFile);
@@ -74,10 +74,11 @@ export async function loadMysql(
   if (saved !== undefined)
     lines.push(...(await makeAccounts(server, saved, signal).catch(failedLoad('the users'))));
   await using _ = await raisePacketLimit(server, facts, signal);
-  await loadAll(targets, lines, options);
+  const damaged: Damaged[] = [];
+  await loadAll(targets, lines, damaged, options);
   if (saved !== undefined)
     lines.push(...(await giveGrants(server, saved, signal).catch(failedLoad('the grants', lines))));
-  return { lines };
+  return loaded(lines, damaged, targets.length);
 }
 
 interface Facts {
@@ -181,22 +182,30 @@ const cleanUpMs = 60_000;
 const refersToOther = /ERROR (1049|1146|1305|1356) /;
 
 /** A database that refers to another which is not there yet, as views do, is loaded again after the others. */
-async function loadAll(targets: readonly Target[], lines: string[], options: LoadOptions): Promise<void> {
+async function loadAll(
+  targets: readonly Target[],
+  lines: string[],
+  damaged: Damaged[],
+  options: LoadOptions,
+): Promise<void> {
   const early: { target: Target; fail: () => never }[] = [];
   for (const target of targets)
     try {
-      lines.push(await load(target, options));
+      lines.push(...(await load(target, options).catch(noteDamage(damaged, target.dump))));
     } catch (error) {
-      const fail = () => failedLoad(`database ${JSON.stringify(target.name)}`, lines)(error);
+      const fail = () => {
+        const lost = damaged.map((one) => `; ${one.error.message}`).join('');
+        return failedLoad(`database ${JSON.stringify(target.name)}`, lines)(withMore(error, lost));
+      };
       if (!refersToOther.test(messageOf(error))) fail();
       early.push({ target, fail });
     }
   if (early.length === targets.length) early[0]?.fail();
   const again = early.map(({ target }) => target);
-  if (again.length > 0) await loadAll(again, lines, options);
+  if (again.length > 0) await loadAll(again, lines, damaged, options);
 }
 
-async function load(target: Target, { signal }: LoadOptions): Promise<string> {
+async function load(target: Target, { signal }: LoadOptions): Promise<string[]> {
   const { server, name, dump, before } = target;
   const how = await howItWas(target, signal);
   if (before === 'not empty') await readThrough(dump);
@@ -215,7 +224,7 @@ async function load(target: Target, { signal }: LoadOptions): Promise<string> {
     );
     throw withMore(explain(error, server, name), left);
   }
-  return `database ${JSON.stringify(name)} ${before === 'missing' ? 'made and ' : ''}loaded`;
+  return [`database ${JSON.stringify(name)} ${before === 'missing' ? 'made and ' : ''}loaded`];
 }
 
 /** What is needed to tell afterwards, or to put back, what was there. */

@@ -21,11 +21,18 @@ import {
   type Server,
   type ServerAddress,
 } from './postgres-connection.ts';
-import { failedLoad, notEmpty, notOneDump } from './load-failure.ts';
+import { failedLoad, loaded, noteDamage, notEmpty, notOneDump } from './load-failure.ts';
 import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
-import { type Loader, type LoadStream, nameOf, type Surroundings } from './source.ts';
+import {
+  type Damaged,
+  type Loaded,
+  type Loader,
+  type LoadStream,
+  nameOf,
+  type Surroundings,
+} from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
 
@@ -65,7 +72,7 @@ export async function loadPostgres(
   url: string,
   streams: readonly LoadStream[],
   options: LoadOptions,
-): Promise<{ lines: string[] }> {
+): Promise<Loaded> {
   const { address, database } = parseTarget(url);
   const { password, passFile, directories, signal } = options;
   const dumps = streams.filter(({ file }) => file.endsWith('.dump'));
@@ -98,14 +105,16 @@ export async function loadPostgres(
         .catch(failedLoad('the roles'))
         .catch(withAdvice)),
     );
+  const damaged: Damaged[] = [];
   for (const target of targets) {
     lines.push(
       ...(await load(target, facts, maintenance)
+        .catch(noteDamage(damaged, target.dump))
         .catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines))
         .catch(withAdvice)),
     );
   }
-  return { lines };
+  return loaded(lines, damaged, targets.length);
 }
 
 interface Target {

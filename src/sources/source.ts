@@ -1,4 +1,5 @@
 import type { Secret } from '../config/secrets.ts';
+import type { SealiftError } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import type { Place } from '../temporary.ts';
 
@@ -84,12 +85,20 @@ export interface Loader {
   readonly takesSeveral: boolean;
   /** The usual variable for the password; `source-denied` without one makes a terminal ask. */
   readonly passwordVariable?: string;
-  /** `into` is the whole target as it was given. Returns what was done, one line each. */
-  load(
-    into: string,
-    streams: readonly LoadStream[],
-    context: LoadContext,
-  ): Promise<{ readonly lines: readonly string[] }>;
+  /** `into` is the whole target as it was given. */
+  load(into: string, streams: readonly LoadStream[], context: LoadContext): Promise<Loaded>;
+}
+
+export interface Loaded {
+  /** What was done, one line each. */
+  readonly lines: readonly string[];
+  /** What the store does not have whole, and why: of several streams, the others are loaded all the same. */
+  readonly damaged?: readonly Damaged[];
+}
+
+export interface Damaged {
+  readonly file: string;
+  readonly error: SealiftError;
 }
 
 /**

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
 import { launcher, programEnv } from '../support/cli.ts';
+import { resign } from '../support/resign.ts';
 import { every2h, makeWorld } from '../support/world.ts';
 
 test('a restore that is interrupted says which databases are back', needs('postgres'), async (t) => {
@@ -59,3 +62,56 @@ test('a restore that is interrupted says which databases are back', needs('postg
   assert.equal(await psql(back, 'SELECT * FROM t'), '1');
   assert.equal(await psql(waiting, `SELECT to_regclass('t') IS NULL`), 't');
 });
+
+test(
+  'a database that is damaged in the store keeps no other from coming back',
+  needs('postgres'),
+  async (t) => {
+    const { host, port, user } = theService('postgres');
+    const databases = (await Promise.all([1, 2, 3].map(() => freshDatabase()))).toSorted();
+    for (const database of databases)
+      await psql(
+        database,
+        `CREATE TABLE t AS SELECT md5(i || '${database}') FROM generate_series(1, 50000) i`,
+      );
+    const [first = '', lost = '', last = ''] = databases;
+    const source = { name: 'pg', kind: 'postgres', host, port, user, databases, globals: false };
+    const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources: [source] } } });
+    const { snapshots } = await world.json<{ snapshots: { snapshot: string }[] }>('backup');
+    const { snapshot } = snapshots[0]!;
+    let object = '';
+    await resign(world, snapshot, (text) => {
+      const { streams } = JSON.parse(text) as { streams: { name: string; segments: [number, string][] }[] };
+      object = streams.find(({ name }) => name === `pg/${lost}.dump`)!.segments.at(-1)![1];
+      return text;
+    });
+    rmSync(join(world.dir, 'store/h1/snap', snapshot, 's', `${object}.zst.gpg`));
+    for (const database of databases) await psql('postgres', `DROP DATABASE ${database}`);
+
+    const url = `postgres://${user}@localhost:${port}?host=${encodeURIComponent(host)}`;
+    const { status, stdout } = await world.run('--json', 'restore', '--key', world.key, '--into', url);
+    assert.equal(status, 21, stdout);
+    const summary = JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as {
+      restored: string[];
+      damaged: string[];
+    };
+    assert.deepEqual(
+      summary.restored,
+      [first, last].map((name) => `database "${name}" made and loaded`),
+    );
+    assert.match(
+      summary.damaged.join(),
+      new RegExp(`^pg/${lost}.dump of ${snapshot} cannot be read whole: .*missing`),
+    );
+    assert.equal(await psql(last, 'SELECT count(*) FROM t'), '50000');
+    assert.equal(await psql('postgres', `SELECT count(*) FROM pg_database WHERE datname = '${lost}'`), '0');
+
+    const alone = ['--source', `pg/${lost}.dump`, '--into', url];
+    const refused = await world.run('restore', '--key', world.key, ...alone);
+    assert.equal(refused.status, 21);
+    assert.match(
+      refused.stderr,
+      new RegExp(`^error: pg/${lost}.dump of ${snapshot} cannot be read whole: .*missing`),
+    );
+  },
+);

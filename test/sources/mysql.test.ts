@@ -22,7 +22,7 @@ import { failsWith } from '../support/fails-with.ts';
 import { every2h, makeWorld, type BackupSummary } from '../support/world.ts';
 import { everyByte, hostileTexts, literal, quoted } from './mysql-fixture.ts';
 import { newRun as freshRun, type Run } from './run.ts';
-import { asSaved, saveAll, type Saved } from './saved.ts';
+import { asSaved, damagedAt, saveAll, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'#%n\\n; =`;
 const oddNames = [
@@ -252,6 +252,34 @@ suite('mysql', { skip: withoutServices }, () => {
     await server?.[Symbol.asyncDispose]();
     await other?.[Symbol.asyncDispose]();
     await rm(scratch, { recursive: true, force: true });
+  });
+
+  test('a dump that the store does not have whole keeps no other from being loaded, but those that need it', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE d1; CREATE TABLE d1.t AS SELECT 1 AS a; CREATE DATABASE d2; CREATE TABLE d2.t AS SELECT 2 AS a;
+       CREATE DATABASE d3; CREATE VIEW d3.v AS SELECT * FROM d2.t`,
+    );
+    const [d1, d2, d3] = await save(onSocket({ databases: ['d1', 'd2', 'd3'], users: false }));
+    const lost = damagedAt(d2!.bytes.length - 20, d2!);
+    const { lines, damaged } = await loadMysql(into(other), [lost, d1!], loading());
+    assert.deepEqual(lines, ['database "d1" made and loaded']);
+    assert.deepEqual(
+      damaged?.map(({ file }) => file),
+      ['d2.sql'],
+    );
+    await sql(other, 'mysql', 'DROP DATABASE d1');
+    await assert.rejects(
+      loadMysql(into(other), [d1!, lost, d3!], loading()),
+      failsWith(
+        'restore-failed',
+        /"d3" failed.*1146.*d2.sql cannot be read whole; done before: database "d1" made/s,
+      ),
+    );
+    assert.equal(await sql(other, 'mysql', `SHOW DATABASES LIKE 'd_'`), 'd1');
+    await sql(other, 'mysql', 'DROP DATABASE d1');
+    for (const name of ['d1', 'd2', 'd3']) await sql(server, 'mysql', `DROP DATABASE ${name}`);
   });
 
   test('a whole server comes back on another: odd names, every kind of object, users and their rights', async () => {

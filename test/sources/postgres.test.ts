@@ -26,7 +26,7 @@ import { canary, watchForCanary } from '../support/canary.ts';
 import { childNamed } from '../support/child-named.ts';
 import { failsWith } from '../support/fails-with.ts';
 import { newRun as freshRun, type Run } from './run.ts';
-import { asSaved, saveAll, saveStream, type Saved } from './saved.ts';
+import { asSaved, damagedAt, saveAll, saveStream, type Saved } from './saved.ts';
 
 const oddPassword = `${canary}:\\pass"word'%`;
 const oddNames = [
@@ -307,6 +307,31 @@ suite('postgres', { skip: withoutServices }, () => {
     const old = await contentOf(server, '-dash');
     await assert.rejects(loadPostgres(into(server, '-dash'), [cut], loading({ force: true })));
     assert.deepEqual(await contentOf(server, '-dash'), old);
+  });
+
+  test('a dump that the store does not have whole keeps no other from being loaded', async () => {
+    const config = onSocket({ databases: ['-dash', 'with space', 'big'], globals: false });
+    const [dash, space, big] = await save(config);
+    const before = await contentOf(server, 'with space');
+    const lost = damagedAt(space!.bytes.length - 20, space!);
+    const { lines, damaged } = await loadPostgres(
+      into(server),
+      [dash!, lost, big!],
+      loading({ force: true }),
+    );
+    assert.deepEqual(
+      lines.map((line) => line.replace('made and ', '')),
+      ['database "-dash" loaded', 'database "big" loaded'],
+    );
+    assert.deepEqual(
+      damaged?.map(({ file, error }) => [file, error.message]),
+      [[space!.file, `${space!.file} cannot be read whole`]],
+    );
+    assert.deepEqual(await contentOf(server, 'with space'), before);
+    await assert.rejects(
+      loadPostgres(into(server), [lost, damagedAt(400, dash!)], loading({ force: true })),
+      failsWith('verify-failed', /^with%20space.dump cannot be read whole$/),
+    );
   });
 
   test('what a load that fails leaves behind is in its error', async () => {

@@ -1,3 +1,4 @@
+import { SealiftError } from '../../src/errors.ts';
 import type { LoadStream, Source, SourceContext, SourceStream } from '../../src/sources/source.ts';
 import { collect, inPieces } from '../support/bytes.ts';
 
@@ -10,6 +11,15 @@ export const asSaved = (file: string, bytes: Buffer, chunkBytes = 100_000): Save
   file,
   bytes,
   open: () => inPieces(bytes, chunkBytes),
+});
+
+/** One that the store does not have to its end. */
+export const damagedAt = (bytes: number, { file, bytes: whole }: Saved): Saved => ({
+  ...asSaved(file, whole),
+  async *open() {
+    yield* inPieces(whole.subarray(0, bytes), 100_000);
+    throw new SealiftError('verify-failed', `${file} cannot be read whole`);
+  },
 });
 
 export const saveStream = async ({ file, open }: SourceStream, context: SourceContext): Promise<Saved> =>
