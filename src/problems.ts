@@ -1,7 +1,7 @@
 /**
- * The closed list of things that can go wrong in a run without ending it. Only these codes stand in the public
- * index; the text, which may name files or databases, goes into the sealed details. `hook-failed` is found out after the
- * commit, so it is told of the run and stands in no index.
+ * The list of things that can go wrong in a run without ending it. The codes stand in the public index; the text, which
+ * may name files or databases, goes into the sealed details. `hook-failed` is found out after the commit, so it is told of
+ * the run and stands in no index.
  *
  * `partial`: data that the configuration asked for is not in the snapshot. `note`: worth knowing, nothing lost.
  */
@@ -31,6 +31,10 @@ export interface Problem {
   /** One sentence for people; private, it may name files. */
   readonly text: string;
 }
+
+/** Undefined for a code of a later version. */
+export const kindOf = (code: string): 'partial' | 'note' | undefined =>
+  Object.hasOwn(problemKinds, code) ? problemKinds[code as ProblemCode] : undefined;
 
 export const isPartial = (problem: { readonly code: ProblemCode }): boolean =>
   problemKinds[problem.code] === 'partial';

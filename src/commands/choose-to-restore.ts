@@ -1,5 +1,4 @@
 import { SealiftError } from '../errors.ts';
-import { isPartial } from '../problems.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import {
   chooseById,
@@ -10,7 +9,7 @@ import {
   sourcesOf,
   type Choice,
 } from '../snapshot/choose.ts';
-import type { IndexStream } from '../snapshot/index.ts';
+import { partialProblems, type IndexStream } from '../snapshot/index.ts';
 import { parseSnapshotId } from '../snapshot/object-key.ts';
 import type { Context } from './context.ts';
 import { refuseUntrusted, reportUnreadable, type HostView } from './reader-session.ts';
@@ -80,7 +79,7 @@ function exact({ log }: Context, view: HostView, wanted: string, options: Restor
   const snapshot = chooseById(view, wanted, options.job);
   refuseExpired(snapshot, options, now);
   const { index } = snapshot;
-  for (const { source, code } of index.problems.filter(isPartial))
+  for (const { source, code } of partialProblems(index))
     log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
   return { snapshot, streams: chooseStreams(index, options.source ?? []) };
 }

@@ -6,10 +6,9 @@ import { printableLines } from '../output.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
 import { decideRun, lateSince } from '../policy/schedule.ts';
-import { isPartial } from '../problems.ts';
 import { earliest, expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots, snapshotIds, storedIndex } from '../snapshot/catalog.ts';
-import type { Index } from '../snapshot/index.ts';
+import { partialProblems, type Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
 import { lastSequence } from '../state.ts';
 import type { StoredObject } from '../store/store.ts';
@@ -97,7 +96,7 @@ async function lookAtJob(
   const lost = lostSnapshots(job.name, committed, sequence);
   if (lost !== undefined) problems.push(lost);
   if (newest?.status === 'partial') {
-    const sources = [...new Set(newest.problems.filter(isPartial).map(({ source }) => source))];
+    const sources = [...new Set(partialProblems(newest).map(({ source }) => source))];
     problems.push(`the newest snapshot is partial: ${sources.join(', ')} (sealift show ${newest.snapshot})`);
   }
   // Snapshots are dated in whole seconds; what failed after the newest was made was the hook `after` of that run.

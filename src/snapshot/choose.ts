@@ -1,7 +1,6 @@
 import { SealiftError } from '../errors.ts';
-import { isPartial } from '../problems.ts';
 import type { FoundSnapshots, Snapshot } from './catalog.ts';
-import type { Index, IndexStream } from './index.ts';
+import { partialProblems, type Index, type IndexStream } from './index.ts';
 
 /** Which snapshots, and which streams of them, a person means. Pure functions of what was read from the store. */
 
@@ -100,7 +99,7 @@ export function chooseStreams(index: Index, wanted: readonly string[]): IndexStr
 export const sourcesOf = (index: Index): string[] => [
   ...new Set([
     ...index.streams.filter(({ role }) => role === 'data').map(({ source }) => source),
-    ...index.problems.filter(isPartial).map(({ source }) => source),
+    ...partialProblems(index).map(({ source }) => source),
   ]),
 ];
 
@@ -113,7 +112,7 @@ const streamsMatching = (index: Index, want: string): IndexStream[] =>
 const isWhole = (index: Index, want: string): boolean =>
   want.includes('/')
     ? streamsMatching(index, want).every(({ status }) => status === 'complete')
-    : !index.problems.some((problem) => problem.source === want && isPartial(problem));
+    : !partialProblems(index).some(({ source }) => source === want);
 
 const noSuchStream = (job: string, want: string, index: Index): SealiftError =>
   new SealiftError('snapshot-not-found', `job ${job} has no source or stream ${want}`, {

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
-import { problemKinds, type ProblemCode } from '../problems.ts';
+import { kindOf } from '../problems.ts';
 import { parseSnapshotId, parseStreamName } from './object-key.ts';
 
 /**
@@ -37,12 +37,7 @@ const schema = z.object({
   tool: z.string(),
   recipients: z.array(recipient).min(1),
   status: z.enum(['complete', 'partial']),
-  problems: z.array(
-    z.object({
-      source: z.string().regex(namePattern),
-      code: z.enum(Object.keys(problemKinds) as [ProblemCode, ...ProblemCode[]]),
-    }),
-  ),
+  problems: z.array(z.object({ source: z.string().regex(namePattern), code: z.string().regex(namePattern) })),
   folders: z.array(z.object({ snapshot: snapshotId, recipients: z.array(recipient).min(1) })).min(1),
   streams: z
     .array(
@@ -92,6 +87,10 @@ export function segmentsOf(index: Index, stream: IndexStream): NamedSegment[] {
     sha256,
   }));
 }
+
+/** Those that cost data. One of a later version counts as such where any of them does. */
+export const partialProblems = ({ problems, status }: Index): Index['problems'] =>
+  problems.filter(({ code }) => (kindOf(code) ?? status) === 'partial');
 
 /** Every object that the index names, each once. */
 export function objectsOf(index: Index): NamedSegment[] {
@@ -147,8 +146,10 @@ const quoted = (value: unknown): string =>
  * `verify-failed` otherwise.
  */
 export function parseIndex(bytes: Uint8Array, at: { host: string; snapshot: string }): Index {
-  const wrong = (reason: string): SealiftError =>
-    new SealiftError('verify-failed', `the index of ${at.host}/${at.snapshot} is not valid: ${reason}`);
+  const wrong = (reason: string, hint?: string): SealiftError =>
+    new SealiftError('verify-failed', `the index of ${at.host}/${at.snapshot} is not valid: ${reason}`, {
+      hint,
+    });
   let json: unknown;
   try {
     json = JSON.parse(Buffer.from(bytes).toString('utf8'));
@@ -157,7 +158,12 @@ export function parseIndex(bytes: Uint8Array, at: { host: string; snapshot: stri
   }
   const format = (json as { format?: unknown } | null)?.format;
   if (format !== 'sealift-index/1')
-    throw wrong(`its format is ${quoted(format)}; this version reads "sealift-index/1"`);
+    throw wrong(
+      `its format is ${quoted(format)}; this version reads "sealift-index/1"`,
+      typeof format === 'string' && /^sealift-index\/\d+$/.test(format)
+        ? 'A later version of sealift made it: install that one here.'
+        : undefined,
+    );
   const parsed = schema.safeParse(json);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;

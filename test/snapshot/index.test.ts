@@ -9,6 +9,7 @@ import {
   recipientsEqual,
   segmentsOf,
   storedSizes,
+  partialProblems,
 } from '../../src/snapshot/index.ts';
 import { ada, after, bob, host, idOf, makeIndex, segments } from './fixture.ts';
 
@@ -62,6 +63,33 @@ test('fields of a later version are passed over', () => {
   assert.deepEqual(parseIndex(Buffer.from(JSON.stringify(later)), at), rich);
 });
 
+test('an index of a later format says what reads it', () => {
+  const later = Buffer.from(JSON.stringify({ ...rich, format: 'sealift-index/2' }));
+  assert.throws(() => parseIndex(later, at), {
+    code: 'verify-failed',
+    hint: /^A later version of sealift made it/,
+  });
+});
+
+test('a code of a later version counts as one that cost data where any did', () => {
+  for (const [status, counted] of [
+    ['complete', []],
+    ['partial', ['later']],
+  ] as const) {
+    const problems = [
+      { source: 'noted', code: 'shrank' },
+      { source: 'later', code: 'a-later-code' },
+    ];
+    const later = { ...rich, status, problems };
+    const read = parseIndex(Buffer.from(JSON.stringify(later)), at);
+    assert.deepEqual(read.problems, problems);
+    assert.deepEqual(
+      partialProblems(read).map(({ source }) => source),
+      counted,
+    );
+  }
+});
+
 suite('an index is refused', () => {
   const [first, ...others] = rich.streams;
   const change = (changes: object): Buffer => Buffer.from(JSON.stringify({ ...rich, ...changes }));
@@ -102,7 +130,10 @@ suite('an index is refused', () => {
     'with a lower-case signer': [change({ signer: 'e'.repeat(40) }), /signer/],
     'without recipients': [change({ recipients: [] }), /recipients/],
     'with a status of its own': [change({ status: 'fine' }), /status/],
-    'with an unknown problem': [change({ problems: [{ source: 'app', code: 'boom' }] }), /problems\.0\.code/],
+    'with a problem of no code': [
+      change({ problems: [{ source: 'app', code: 'A b' }] }),
+      /problems\.0\.code/,
+    ],
     'with a source that is no name': [
       change({ problems: [{ source: '../x', code: 'unreadable' }] }),
       /problems\.0\.source/,
