@@ -8,7 +8,7 @@ import { DamagedSegment, fetchVerified } from '../segments/reader.ts';
 import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, isListed, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
-import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
+import { segmentsOf, type NamedSegment } from '../snapshot/index.ts';
 import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
 import type { StoredSegment } from '../segments/writer.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
@@ -158,21 +158,23 @@ async function prunedMeanwhile(
   return new Set(gone.flat());
 }
 
-/** An object and the snapshots that name it. */
+/** An object, a stream that it is a piece of, and the snapshots that name it. */
 interface Named {
   readonly segment: NamedSegment;
+  readonly stream: string;
   readonly snapshots: string[];
 }
 
 function distinctObjects(snapshots: readonly Snapshot[]): Named[] {
   const objects = new Map<string, Named>();
   for (const { index } of snapshots)
-    for (const segment of objectsOf(index)) {
-      const name = `${segment.folder}/${segment.id}`;
-      const known = objects.get(name);
-      if (known) known.snapshots.push(index.snapshot);
-      else objects.set(name, { segment, snapshots: [index.snapshot] });
-    }
+    for (const stream of index.streams)
+      for (const segment of segmentsOf(index, stream)) {
+        const name = `${segment.folder}/${segment.id}`;
+        const known = objects.get(name);
+        if (!known) objects.set(name, { segment, stream: stream.name, snapshots: [index.snapshot] });
+        else if (known.snapshots.at(-1) !== index.snapshot) known.snapshots.push(index.snapshot);
+      }
   return [...objects.values()];
 }
 
@@ -187,10 +189,12 @@ async function readObjects(
   objects: readonly Named[],
 ): Promise<Found[]> {
   using progress = progressOf(context, 'reading', bytesOf(objects));
-  const failures = await mapConcurrent(objects, readsAtOnce, async ({ segment, snapshots }) => {
-    const reason = await whyUnreadable(context, look, host, segment);
+  const failures = await mapConcurrent(objects, readsAtOnce, async ({ segment, stream, snapshots }) => {
+    const why = await whyUnreadable(context, look, host, segment);
     progress.advance(segment.storedBytes);
-    if (reason === undefined) return [];
+    if (why === undefined) return [];
+    // Nobody sees by the id of a segment what it is of.
+    const reason = `${why}: a piece of ${stream}`;
     const key = keyOf(host, segment);
     const missing = look.absences.has(key);
     return snapshots.map((snapshot) => ({ snapshot, key, reason, missing }));
