@@ -20,6 +20,7 @@ export interface Guard {
   readonly what: string;
   /** The code of the error when it is missing; `refused` when it may not be trusted. */
   readonly missing: ErrorCode;
+  readonly missingHint?: string;
   readonly refused: ErrorCode;
   /** Others must not read it either. */
   readonly secret?: boolean;
@@ -105,7 +106,8 @@ function readable(path: string, guard: Guard, error: unknown): SealiftError {
   if (error instanceof SealiftError) return error;
   const code = systemCode(error);
   if (code === 'ENOENT' || code === 'ENOTDIR') {
-    return new SealiftError(guard.missing, `${guard.what} ${path} does not exist`, { cause: error });
+    const hint = guard.missingHint;
+    return new SealiftError(guard.missing, `${guard.what} ${path} does not exist`, { hint, cause: error });
   }
   const isDenied = code === 'EACCES';
   const reason = isDenied ? 'permission denied' : messageOf(error);

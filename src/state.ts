@@ -38,6 +38,7 @@ export const stateCacheDir = (dir: string): string => join(dir, 'cache');
 const guard = (what: string): Guard => ({
   what,
   missing: 'config-not-found',
+  missingHint: 'run `sealift init` on this host; a rebuilt host restores its old state first',
   refused: 'config-invalid',
   secret: true,
 });
@@ -46,21 +47,13 @@ const sequenceFile = (dir: string, job: string): string => join(dir, 'sequence',
 
 /** Opens the state that `init` made. Throws `config-not-found` if there is none, `config-invalid` if others can get at it. */
 export async function openState(dir: string): Promise<State> {
-  try {
-    guardFolder(dir, guard('state folder'));
-    const hostSecret = parseSecret(
-      join(dir, 'host-secret'),
-      readGuarded(join(dir, 'host-secret'), guard('host secret')),
-    );
-    await makeFolders(dir);
-    return state(dir, hostSecret);
-  } catch (error) {
-    if (!(error instanceof SealiftError) || error.code !== 'config-not-found') throw error;
-    throw new SealiftError('config-not-found', error.message, {
-      hint: 'run `sealift init` on this host; a rebuilt host restores its old state first',
-      cause: error,
-    });
-  }
+  guardFolder(dir, guard('state folder'));
+  const hostSecret = parseSecret(
+    join(dir, 'host-secret'),
+    readGuarded(join(dir, 'host-secret'), guard('host secret')),
+  );
+  await makeFolders(dir);
+  return state(dir, hostSecret);
 }
 
 /** Makes what is missing of the state and opens it. Nothing that is there is changed. */

@@ -44,7 +44,14 @@ export async function createHostKey(file: string, host: string, now: Date): Prom
   return hostKey(host, privateKey);
 }
 
-const guard: Guard = { what: 'host key', missing: 'key-missing', refused: 'key-unusable', secret: true };
+const guard: Guard = {
+  what: 'host key',
+  missing: 'key-missing',
+  missingHint:
+    'restore it from a backup of this host, or run `sealift init`: who reads must then pin the new key',
+  refused: 'key-unusable',
+  secret: true,
+};
 
 /** Reads the host's key pair. Throws `key-missing`, `key-unusable`, or `key-wrong` if it is the key of another host. */
 export async function loadHostKey(file: string, host: string): Promise<HostKey> {

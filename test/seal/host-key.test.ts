@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import * as openpgp from 'openpgp';
 import { createHostKey, hostOfKey, loadHostKey } from '../../src/seal/host-key.ts';
+import { failsWith } from '../support/fails-with.ts';
 import { freshGpg } from '../support/gpg.ts';
 import { makeKey } from '../support/keys.ts';
 import { put, temporary } from '../support/temporary.ts';
@@ -69,7 +70,10 @@ test('a missing, damaged, public, protected or readable host key is refused', as
   const refused = async (name: string, content: string, code: string, message: RegExp): Promise<void> => {
     await assert.rejects(loadHostKey(put(join(dir, name), content, 0o600), 'web'), { code, message });
   };
-  await assert.rejects(loadHostKey(join(dir, 'none'), 'web'), { code: 'key-missing' });
+  await assert.rejects(
+    loadHostKey(join(dir, 'none'), 'web'),
+    failsWith('key-missing', /does not exist/, /backup of this host, or run `sealift init`/),
+  );
   await refused('text', 'hello', 'key-unusable', /cannot be used/);
   await refused('public', key.publicKey.armor(), 'key-unusable', /cannot be used/);
   const locked = await openpgp.encryptKey({ privateKey: key.privateKey, passphrase: 'x' });
