@@ -1,16 +1,17 @@
 import { daysUntil, formatDuration, rfc3339 } from '../clock.ts';
-import type { JobConfig } from '../config/config.ts';
+import type { Config, JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
-import { SealiftError } from '../errors.ts';
+import { asSealiftError, SealiftError } from '../errors.ts';
 import { printableLines } from '../output.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
 import { decideRun, lateSince } from '../policy/schedule.ts';
+import { loadHostKey } from '../seal/host-key.ts';
 import { earliest, expiryWarningDays, inspectRecipients } from '../seal/recipients.ts';
 import { readSnapshots, snapshotIds, storedIndex } from '../snapshot/catalog.ts';
 import { partialProblems, type Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
-import { lastSequence } from '../state.ts';
+import { lastSequence, openState } from '../state.ts';
 import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { lostSnapshots } from './host-store.ts';
@@ -37,6 +38,7 @@ export async function status(context: Context): Promise<Outcome> {
   const problems = [
     ...lookAtClock(context, session),
     ...(config.jobs.length === 0 ? [`${config.file} has no jobs`] : []),
+    ...(await lookAtState(config, host)),
     ...keys.problems,
     ...(await lookAtPrune(session, { host, ids, signal: context.signal })),
   ];
@@ -170,6 +172,18 @@ const readOne = (
     signal,
     cache,
   });
+
+/** Readers do without the state; without all of it this host makes no backup any more, which would show when one is late. */
+async function lookAtState({ stateDir }: Config, host: string): Promise<string[]> {
+  try {
+    const { hostKeyFile } = await openState(stateDir);
+    await loadHostKey(hostKeyFile, host);
+    return [];
+  } catch (error) {
+    const { message, hint = 'see `sealift doctor`' } = asSealiftError(error);
+    return [`${message}; no backup can be made: ${hint}`];
+  }
+}
 
 async function lookAtKeys({ clock }: Context, { config }: ReaderSession) {
   const now = clock();

@@ -186,6 +186,17 @@ test('a recipient that expires soon, or is gone, is told before backups stop', a
   assert.doesNotMatch(await wrong(), /^Recipients' keys/m);
 });
 
+test('a host that has lost its key, its secret or all of its state is not well, before any backup is late', async (t) => {
+  const world = await makeHost(t);
+  await world.json('backup');
+  for (const lost of ['state/host-key.asc', 'state/host-secret', 'state']) {
+    rmSync(join(world.dir, lost), { recursive: true });
+    const { problems } = await statusOf(world, 3);
+    assert.match(problems.join(), /no backup can be made: .*(init|backup of this host)/, lost);
+    if (lost !== 'state') await world.json('init');
+  }
+});
+
 test('snapshots that should have gone long ago are told: prune does not run', async (t) => {
   const world = await makeHost(t);
   const { snapshots } = await world.json<BackupSummary>('backup');
