@@ -22,7 +22,7 @@ export async function checkHost(checkup: Checkup, config: Config): Promise<Ident
       config.file,
       'bad',
       'it does not say which host this is',
-      'run `sealift init --host NAME`',
+      'add a line to it: host: NAME',
     );
     return undefined;
   }

@@ -26,7 +26,14 @@ import { launcher, programEnv, sealift, type CliResult } from '../support/cli.ts
 import { makeKey } from '../support/keys.ts';
 import { needsGetfattr, setAcl } from '../support/acl.ts';
 import { put } from '../support/temporary.ts';
-import { bucketStore, every2h, makeWorld, type World, type WorldOptions } from '../support/world.ts';
+import {
+  bucketStore,
+  every2h,
+  makeWorld,
+  readJson,
+  type World,
+  type WorldOptions,
+} from '../support/world.ts';
 import {
   fingerprints,
   hostWithSnapshot,
@@ -88,6 +95,15 @@ const goodOf = ({ checks }: Report, area: string): string =>
     .filter((check) => check.state === 'good' && check.area === area)
     .map(({ message }) => message)
     .join('\n');
+
+test('a configuration that names no host is told what to add, as init does not change it', async (t) => {
+  const world = await hostWithTree(t);
+  const { host: _, ...rest } = readJson(world.configFile) as Record<string, unknown>;
+  writeFileSync(world.configFile, JSON.stringify(rest));
+  const { status, lines } = await examine(world);
+  assert.equal(status, 3);
+  assert.match(lines.join('\n'), /^bad host .*which host this is \| add a line to it: host: NAME$/m);
+});
 
 test('a host that is well gets one good line for each thing, and nothing of the visit is left', async (t) => {
   const { world } = await hostWithSnapshot(t);
