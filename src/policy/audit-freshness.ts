@@ -62,7 +62,7 @@ function judgeJob(
     const earlier = snapshots[i - 1];
     if (!earlier) continue;
     const limitMs = limitFor(earlier.intervalMs, later.intervalMs);
-    const gapMs = later.startedMs - earlier.startedMs;
+    const gapMs = later.startedMs - predecessorMs(earlier, later, nowMs);
     if (gapMs > limitMs)
       findings.push({
         rule: 'gap',
@@ -98,6 +98,24 @@ function judgeJob(
 }
 
 /**
+ * When the one before `later` began. Where maxAge was lowered for a while, what was made then has ended, and older ones have
+ * not: between two that are live there need be no gap, and the signed predecessor tells.
+ */
+function predecessorMs(
+  earlier: AuditedSnapshot,
+  { previous, maxAge }: AuditedSnapshot,
+  nowMs: number,
+): number {
+  const hasEnded = previous !== undefined && predecessorEnd(previous, maxAge) <= nowMs;
+  return hasEnded ? Math.max(earlier.startedMs, previous.startedMs) : earlier.startedMs;
+}
+
+const predecessorEnd = (
+  { startedMs, expiresMs }: NonNullable<AuditedSnapshot['previous']>,
+  maxAge: number,
+): number => expiresMs ?? startedMs + maxAge * 1000;
+
+/**
  * The gap before the oldest snapshot that is live. The one before has ended, and with it what its schedule was: a gap is
  * certain only where there was nothing to restore for a while.
  */
@@ -106,7 +124,7 @@ function gapBefore(host: string, oldest: AuditedSnapshot, limitMs: number): Find
   if (!previous) return [];
   const gapMs = startedMs - previous.startedMs;
   if (gapMs <= limitMs) return [];
-  const endedMs = previous.expiresMs ?? previous.startedMs + maxAge * 1000;
+  const endedMs = predecessorEnd(previous, maxAge);
   const isSure = endedMs + startToleranceMs < startedMs;
   const nothing = isSure ? `, and from ${rfc3339(endedMs)} on nothing could be restored` : '';
   return [

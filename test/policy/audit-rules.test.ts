@@ -608,11 +608,19 @@ suite('freshness', () => {
   });
 
   test('between two snapshots may lie as much', () => {
-    const later = snapshotOf({ age: 0, ...far });
-    limit(
-      (beyond) => ({ snapshots: [snapshotOf({ age: patience + beyond }), later] }),
-      `broken gap h1/snap/${later.snapshot}/`,
-    );
+    limit((beyond) => ({ snapshots: chainOf([patience + beyond, 0]) }), `broken gap h1/snap/${idAt(now)}/`);
+  });
+
+  test('what lived shorter, as maxAge was lowered for a while, leaves no gap before what is live', () => {
+    const older = snapshotOf({ age: 2 * day });
+    const after = (gapMs: number, expiresMs: number) => {
+      const previous = { ...far.previous!, startedMs: live.startedMs - gapMs, expiresMs };
+      return found({ snapshots: [older, { ...live, sequence: 9, previous }] });
+    };
+    assert.deepEqual(after(patience, now), []);
+    assert.deepEqual(after(patience + 1, now), [`broken gap h1/snap/${live.snapshot}/`]);
+    // One that is gone before its time proves nothing.
+    assert.match(after(patience, now + 1).join(), /broken chain .*broken gap/);
   });
 
   test('a gap does not end with the snapshot before it: the signed predecessor tells when that was', () => {
