@@ -55,14 +55,24 @@ const inWords = ({ maxAge, reuseWindow }: Limits): string =>
   `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
 
 /** What a host signs is not the promise: what this auditor's configuration says is. */
-function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
-  const [longest] = live
-    .filter(({ maxAge, reuseWindow }) => maxAge > configured.maxAge || reuseWindow > configured.reuseWindow)
-    .toSorted((a, b) => ceilingSeconds(b) - ceilingSeconds(a));
+function judgePromise({ host, nowMs, configured }: HostFacts, { live }: Standing): Finding[] {
+  const isMore = ({ maxAge, reuseWindow }: Limits): boolean =>
+    maxAge > configured.maxAge || reuseWindow > configured.reuseWindow;
+  const longer = live.filter(isMore);
+  const [longest] = longer.toSorted((a, b) => ceilingSeconds(b) - ceilingSeconds(a));
   if (!longest) return [];
+  // Prune deletes by a maxAge that was lowered since, whatever was signed before.
+  const endMs = Math.max(
+    ...longer.map((snapshot) => Math.min(endOf(snapshot), snapshot.startedMs + configured.maxAge * 1000)),
+  );
+  const newestMs = Math.max(...longer.map(({ startedMs }) => startedMs));
+  const wasCorrected = endMs > nowMs && live.some(({ startedMs }) => startedMs > newestMs);
+  const advice = wasCorrected
+    ? `It was corrected since: this finding ends on ${rfc3339(endMs)}, when prune has deleted the last of them.`
+    : 'Correct retention on the host, or here if the promise has changed.';
   const message =
     `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +
-    `configuration has ${inWords(configured)}. Correct retention on the host, or here if the promise has changed.`;
+    `configuration has ${inWords(configured)}. ${advice}`;
   return [{ rule: 'promise', severity: 'broken', subject: `${host}/${longest.job}`, message }];
 }
 
