@@ -161,7 +161,8 @@ function stale(
     subject,
     message:
       `${since}; its schedule "${newest.schedule}" allows ${spanOf(limitMs)}. See \`sealift status\` on the host: the last ` +
-      `snapshot ends on ${ends}, and then there is nothing to restore.`,
+      `snapshot ends on ${ends}, and then there is nothing to restore. If all is well there, as its schedule is slower by ` +
+      'now, `sealift backup` signs the new one.',
   };
 }
 

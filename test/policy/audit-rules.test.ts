@@ -598,6 +598,11 @@ suite('freshness', () => {
     limit((beyond) => ({ snapshots: [snapshotOf({ age: patience + beyond })] }), 'broken stale h1/db');
   });
 
+  test('a schedule that was made slower since is signed by a backup, which is said', () => {
+    const [stale] = judgeHost(factsOf({ snapshots: [snapshotOf({ age: patience + 1 })] }));
+    assert.match(stale!.message, /its schedule is slower by now, `sealift backup` signs the new one/);
+  });
+
   test('and as much older as the longest run took', () => {
     limit((beyond) => ({ snapshots: slow(patience + 3 * hour + beyond) }), 'broken stale h1/db');
   });
