@@ -1,5 +1,5 @@
 import { on } from 'node:events';
-import { lstatSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, constants, lstatSync, openSync, realpathSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
@@ -87,7 +87,9 @@ function lackingIn(name: string, paths: readonly string[]): string[] {
   const errors: unknown[] = [];
   for (const path of paths) {
     try {
-      if (lstatSync(path).isSymbolicLink()) lacks.push(`"${path}" ${onlyTheLink}`);
+      const stats = lstatSync(path);
+      if (stats.isSymbolicLink()) lacks.push(`"${path}" ${onlyTheLink}`);
+      if (stats.isFile() || stats.isDirectory()) lacks.push(...deniedAt(path));
     } catch (error) {
       errors.push(error);
       lacks.push(`"${path}" cannot be read: ${messageOf(error)}`);
@@ -101,6 +103,16 @@ function lackingIn(name: string, paths: readonly string[]): string[] {
     `The files of "${name}" are not there: ${list}`,
     { hint: denied ? 'Run sealift as a user who may read them' : 'Correct `paths`', cause: errors[0] },
   );
+}
+
+/** That it is there does not say that it may be read. */
+function deniedAt(path: string): string[] {
+  try {
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
+    return [];
+  } catch (error) {
+    return [`"${path}" cannot be read: ${messageOf(error)}`];
+  }
 }
 
 async function* readTree(name: string, task: FilesTask, context: SourceContext): AsyncGenerator<Uint8Array> {

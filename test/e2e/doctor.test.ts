@@ -331,6 +331,26 @@ test('what a tree would lack, and a file that is no database, are bad', async (t
   assert.equal(lines.length, 3);
 });
 
+test('paths that this user may not read are bad', async (t) => {
+  const world = await hostWithTree(t);
+  const [file, folder] = ['shut', 'locked'].map((name) => join(world.dir, name));
+  writeFileSync(file!, 'x', { mode: 0o000 });
+  mkdirSync(folder!, { mode: 0o000 });
+  const source = { name: 'etc', kind: 'files', paths: [join(world.dir, 'tree'), file, folder] };
+  world.setJobs({ j: { schedule: every2h, sources: [source] } });
+  // Root without the right to pass over modes.
+  const rights = '-dac_override,-dac_read_search';
+  const dropRights =
+    process.geteuid?.() === 0 ? ['setpriv', `--inh-caps=${rights}`, `--bounding-set=${rights}`] : [];
+  const command = [...dropRights, launcher, '-c', world.configFile, 'doctor', '--json'];
+  const { status, stdout } = spawnSync('env', command, { env: programEnv(world.dir), encoding: 'utf8' });
+  assert.equal(status, 3);
+  const lines = linesOf(JSON.parse(stdout) as Report);
+  assert.match(lines[0] ?? '', /^bad source j\/etc: files\.tar: ".*shut" cannot be read: EACCES/);
+  assert.match(lines[1] ?? '', /^bad source j\/etc: files\.tar: ".*locked" cannot be read: EACCES/);
+  assert.equal(lines.length, 2);
+});
+
 test('where another machine writes under the same name, that is bad, and nothing is written', async (t) => {
   const { world } = await hostWithSnapshot(t);
   const store = join(world.dir, 'store');
