@@ -1,7 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { writeNew } from '../durable.ts';
-import { SealiftError } from '../errors.ts';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { isKeyFileName } from '../seal/key-files.ts';
 import { loadRecipients } from '../seal/recipients.ts';
 import type { Ledger } from './ledger.ts';
@@ -20,10 +20,18 @@ export async function readRecipients(
   now: Date,
 ): Promise<RecipientFile[]> {
   const files = paths.map((path) => resolve(cwd, path));
-  const missing = files.find((file) => !existsSync(file));
-  if (missing !== undefined) throw new SealiftError('usage', `--recipient ${missing}: there is no such file`);
+  for (const file of files) refuseUnreadable(file);
   if (files.length > 0) await loadRecipients(files, now).catch(notYetCopied);
   return files.map((file) => ({ file, name: findableName(basename(file)), bytes: readFileSync(file) }));
+}
+
+function refuseUnreadable(file: string): void {
+  try {
+    statSync(file);
+  } catch (error) {
+    const why = systemCode(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
+    throw new SealiftError('usage', `--recipient ${file}: ${why}`, { cause: error });
+  }
 }
 
 /** Under which the file is found in a folder of keys. */

@@ -304,6 +304,11 @@ const refusals: readonly [fact: string, args: string[], message: RegExp][] = [
     ['--host', 'web', '--store', '/b', '--recipient', 'x.asc'],
     /no such file/,
   ],
+  [
+    'a recipient of which nobody can tell whether it is there, as in a folder that may not be entered',
+    ['--host', 'web', '--store', '/b', '--recipient', 'x'.repeat(300)],
+    /--recipient .*: ENAMETOOLONG/,
+  ],
 ];
 
 for (const [fact, args, message] of refusals) {
