@@ -70,13 +70,14 @@ export function judgeChain(
  * behind also when the host has gone on counting.
  */
 export function judgeRollback(
-  { host, nowMs, seen, unreadable }: HostFacts,
-  { counted, currentMaxAgeMs }: Standing,
+  { host, nowMs, seen, snapshots, unreadable }: HostFacts,
+  { currentMaxAgeMs }: Standing,
 ): Finding[] {
   return [...seen].flatMap(([job, last]) => {
     const endsMs = Math.min(last.endsMs, last.startedMs + (currentMaxAgeMs ?? Infinity));
     if (endsMs <= nowMs) return [];
-    const newest = counted
+    // Also of those dated in the future: they were seen before the clock was set right, and are told of as such.
+    const newest = snapshots
       .filter((snapshot) => snapshot.job === job)
       .reduce<AuditedSnapshot | undefined>((a, b) => (a && a.sequence >= b.sequence ? a : b), undefined);
     const finding = (what: string): Finding[] => [
@@ -94,7 +95,7 @@ export function judgeRollback(
     if (newest.sequence === last.sequence)
       return newest.sha256 === last.sha256 ? [] : finding(`has another with this number, ${newest.snapshot}`);
     const isThere =
-      counted.some(({ snapshot, sha256 }) => snapshot === last.snapshot && sha256 === last.sha256) ||
+      snapshots.some(({ snapshot, sha256 }) => snapshot === last.snapshot && sha256 === last.sha256) ||
       unreadable.some(({ snapshot }) => snapshot === last.snapshot);
     return isThere ? [] : finding(`goes on to ${newest.sequence} without it`);
   });

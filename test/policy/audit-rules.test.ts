@@ -566,6 +566,20 @@ suite('what is dated in the future', () => {
     ]);
   });
 
+  test('one that was seen before the clock was set back is there, and the store is not behind', () => {
+    const ahead = snapshotOf({ age: -day, sequence: 2, previous: previousOf(live) });
+    const next = snapshotOf({ age: 0, sequence: 3, previous: previousOf(ahead) });
+    const { snapshot, sha256, startedMs } = ahead;
+    const remembered = { sequence: 2, snapshot, sha256, startedMs, endsMs: startedMs + 7 * day };
+    for (const snapshots of [
+      [live, ahead],
+      [live, next, ahead],
+    ])
+      assert.deepEqual(found({ snapshots, seen: new Map([['db', remembered]]) }), [
+        `broken future h1/snap/${snapshot}/`,
+      ]);
+  });
+
   test('so is a folder without an index, and an object whose time is ahead', () => {
     const folder = idAt(now + hour);
     limit(
