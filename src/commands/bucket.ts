@@ -82,9 +82,7 @@ export async function refuseUnsafeBucket(
   throw new SealiftError(
     'bucket-unsafe',
     `the lifecycle rule ${rule.id} of ${bucket.address} is in the way: ${rule.reason}`,
-    {
-      hint: 'Change or remove the rule, or choose a store.prefix that it spares; see `sealift bucket show`.',
-    },
+    { hint: `${rule.remedy} \`sealift bucket show\` shows all rules.` },
   );
 }
 

@@ -53,10 +53,8 @@ export function wantedLifecycle(
   subject: BucketSubject,
   versions: boolean,
 ): LifecycleRule[] {
-  const isOurs = (rule: LifecycleRule): boolean =>
-    subject.hosts.includes(hostOfRule(rule, subject.prefix) ?? '');
   return [
-    ...present.filter((rule) => !isOurs(rule)),
+    ...present.filter((rule) => !isOurs(rule, subject)),
     ...subject.hosts.toSorted().flatMap((host) => rulesFor(host, subject, versions)),
   ];
 }
@@ -79,6 +77,10 @@ function rulesFor(host: string, subject: BucketSubject, versions: boolean): Life
     ...(versions ? [rule(`${host}.markers`, { Expiration: { ExpiredObjectDeleteMarker: true } })] : []),
   ];
 }
+
+/** We made it, for a host of the subject. */
+const isOurs = (rule: LifecycleRule, { hosts, prefix }: BucketSubject): boolean =>
+  hosts.includes(hostOfRule(rule, prefix) ?? '');
 
 /** The host for which we made this rule; undefined for a foreign rule, such as one of a store with another prefix. */
 function hostOfRule({ ID = '' }: LifecycleRule, prefix: string): string | undefined {
@@ -124,8 +126,8 @@ function judgeLifecycle({ lifecycle, versioning }: BucketFacts, subject: BucketS
     ];
   const versions = 'value' in versioning && versioning.value !== 'off';
   return [
-    ...deletingLiveData(lifecycle.value, subject).map(({ id, reason }) =>
-      broken(`lifecycle rule ${id}`, `${reason}. Change the rule, or choose a prefix that it spares.`),
+    ...deletingLiveData(lifecycle.value, subject).map(({ id, reason, remedy }) =>
+      broken(`lifecycle rule ${id}`, `${reason}. ${remedy}`),
     ),
     ...subject.hosts.flatMap((host) => {
       const missing = missingBackstops(lifecycle.value, host, subject, versions);
@@ -148,7 +150,7 @@ function judgeLifecycle({ lifecycle, versioning }: BucketFacts, subject: BucketS
 export function deletingLiveData(
   rules: readonly LifecycleRule[],
   subject: BucketSubject,
-): { readonly id: string; readonly reason: string }[] {
+): { readonly id: string; readonly reason: string; readonly remedy: string }[] {
   const neededSeconds = ceilingSeconds(subject);
   return rules.flatMap((rule) => {
     const { Days, Date: date } = rule.Expiration ?? {};
@@ -161,6 +163,9 @@ export function deletingLiveData(
       {
         id: rule.ID ?? '(without a name)',
         reason: `it deletes objects of ${hosts.join(', ')} ${when}; ${needed}`,
+        remedy: isOurs(rule, subject)
+          ? 'It was written for a shorter life: run `sealift bucket apply`.'
+          : 'Change or remove the rule, or choose a store.prefix that it spares.',
       },
     ];
   });

@@ -176,6 +176,21 @@ suite('a rule deletes live data', () => {
     assert.match(first?.reason ?? '', /objects of h1 after 9 days; they are needed for 10d /);
   });
 
+  test('what is ours is written anew by apply, and what is not has to be changed by whoever made it', () => {
+    const remedies = (present: LifecycleRule[]) =>
+      deletingLiveData(present, { ...eight, maxAge: 9 * day }).map(({ remedy }) => remedy);
+    for (const remedy of remedies(wantedLifecycle([], eight, true)))
+      assert.match(remedy, /run `sealift bucket apply`/);
+    const others = wantedLifecycle([], { ...eight, hosts: ['h3'] }, true).map((one) => ({
+      ...one,
+      Filter: { Prefix: 'jabber/' },
+    }));
+    for (const present of [[expiring(3)], others]) {
+      assert.match(remedies(present).join(), /^Change or remove the rule/);
+      assert.doesNotMatch(remedies(present).join(), /apply/);
+    }
+  });
+
   test('as soon as its days are a second too few', () => {
     assert.ok(!deletes(expiring(8), { ...eight, maxAge: 7 * day }));
     assert.ok(deletes(expiring(8), { ...eight, maxAge: 7 * day + 1 }));
