@@ -55,20 +55,19 @@ const inWords = ({ maxAge, reuseWindow }: Limits): string =>
   `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
 
 /** What a host signs is not the promise: what this auditor's configuration says is. */
-function judgePromise({ host, nowMs, configured }: HostFacts, { live }: Standing): Finding[] {
+function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
   const isMore = ({ maxAge, reuseWindow }: Limits): boolean =>
     maxAge > configured.maxAge || reuseWindow > configured.reuseWindow;
   const longer = live.filter(isMore);
   const [longest] = longer.toSorted((a, b) => ceilingSeconds(b) - ceilingSeconds(a));
   if (!longest) return [];
-  // Prune deletes by a maxAge that was lowered since, whatever was signed before.
-  const endMs = Math.max(
-    ...longer.map((snapshot) => Math.min(endOf(snapshot), snapshot.startedMs + configured.maxAge * 1000)),
-  );
   const newestMs = Math.max(...longer.map(({ startedMs }) => startedMs));
-  const wasCorrected = endMs > nowMs && live.some(({ startedMs }) => startedMs > newestMs);
-  const advice = wasCorrected
-    ? `It was corrected since: this finding ends on ${rfc3339(endMs)}, when prune has deleted the last of them.`
+  // The host's own prune deletes by a maxAge that was lowered since; one elsewhere by what was signed.
+  const endBy = (limitSeconds: number): string =>
+    rfc3339(Math.max(...longer.map((one) => Math.min(endOf(one), one.startedMs + limitSeconds * 1000))));
+  const advice = live.some(({ startedMs }) => startedMs > newestMs)
+    ? `It was corrected since: the last of them ends on ${endBy(configured.maxAge)} where prune runs on the host itself, ` +
+      `else as it was signed, on ${endBy(Infinity)}, and this finding with it.`
     : 'Correct retention on the host, or here if the promise has changed.';
   const message =
     `${longest.snapshot} is to be kept for longer than is promised here: signed ${inWords(longest)}; this auditor's ` +
