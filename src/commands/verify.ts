@@ -66,7 +66,7 @@ export async function verify(
       .map(({ snapshot, key, reason }) => ({ snapshot, key, reason }));
   const withoutKey = [
     ...unreadableIn(view, wanted, options),
-    ...brokenLinks(view.snapshots, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
+    ...brokenLinks(view, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
     ...lasting(found),
   ];
   // A key that opens nothing was a mistake; but it does not hide what else is wrong.

@@ -1,5 +1,5 @@
 import { wasSetBack } from '../clock.ts';
-import type { HostListing, Snapshot } from './catalog.ts';
+import type { FoundSnapshots, HostListing, Snapshot } from './catalog.ts';
 import type { NamedSegment } from './index.ts';
 import { formatKey, isPast, startOf } from './object-key.ts';
 
@@ -16,9 +16,14 @@ export const isListed = ({ folder, id, storedBytes }: NamedSegment, listing: Hos
 
 /**
  * Where the chain of a job is broken: each snapshot must name its predecessor by the hash of its stored index, and a
- * predecessor that has not expired must be there. `snapshots` are all that were read, oldest first.
+ * predecessor that has not expired must be there. `snapshots` are all that were read, oldest first; what could not be is
+ * there as well.
  */
-export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[] {
+export function brokenLinks(
+  { snapshots, unreadable }: Pick<FoundSnapshots, 'snapshots' | 'unreadable'>,
+  now: Date,
+): Failure[] {
+  const cannotBeRead = new Set(unreadable.map(({ snapshot }) => snapshot));
   // A host that lowered maxAge has pruned by the new one: its newest snapshot tells.
   const currentMaxAge = snapshots.at(-1)?.index.maxAge ?? 0;
   const bySnapshot = new Map(snapshots.map((snapshot) => [snapshot.index.snapshot, snapshot]));
@@ -43,7 +48,12 @@ export function brokenLinks(snapshots: readonly Snapshot[], now: Date): Failure[
         isPast(previous.snapshot, currentMaxAge, now) ||
         wasSetBack(startOf(previous.snapshot), startOf(snapshot.index.snapshot))
         ? []
-        : [failure(`its predecessor ${previous.snapshot} is gone before its time`)];
+        : [
+            failure(
+              `its predecessor ${previous.snapshot} ` +
+                (cannotBeRead.has(previous.snapshot) ? 'cannot be read' : 'is gone before its time'),
+            ),
+          ];
     }
     if (before.sha256 !== previous.sha256)
       return [failure(`its predecessor ${previous.snapshot} was replaced`)];

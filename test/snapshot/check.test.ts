@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { rfc3339 } from '../../src/clock.ts';
+import { SealiftError } from '../../src/errors.ts';
 import type { HostListing, Snapshot } from '../../src/snapshot/catalog.ts';
 import { brokenLinks, isListed } from '../../src/snapshot/check.ts';
 import { objectsOf } from '../../src/snapshot/index.ts';
@@ -20,7 +21,7 @@ function chain(count: number, job = 'databases'): Snapshot[] {
 }
 
 const reasons = (snapshots: readonly Snapshot[], nowDay = 3): string[] =>
-  brokenLinks(snapshots, after(nowDay * day)).map(
+  brokenLinks({ snapshots, unreadable: [] }, after(nowDay * day)).map(
     ({ snapshot, reason }) => `${snapshot.slice(0, 8)} ${reason}`,
   );
 
@@ -68,7 +69,8 @@ suite('the chain of a job', () => {
 
   test('is broken where the predecessor is gone before its time, to the second', () => {
     const snapshots = chain(2).slice(1);
-    const at = (seconds: number) => brokenLinks(snapshots, after(seconds)).map(({ reason }) => reason);
+    const at = (seconds: number) =>
+      brokenLinks({ snapshots, unreadable: [] }, after(seconds)).map(({ reason }) => reason);
     assert.match(at(7 * day - 1).join(), /^its predecessor 20261122T120000Z-.* is gone before its time$/);
     assert.deepEqual(at(7 * day), []);
   });
@@ -76,7 +78,8 @@ suite('the chain of a job', () => {
   test('is whole where the predecessor went by a maxAge that was lowered since, as the newest snapshot tells', () => {
     const [, second, third] = chain(3);
     const index = { ...third!.index, maxAge: 2 * day, expiresAt: rfc3339(after(4 * day)) };
-    const at = (seconds: number) => brokenLinks([second!, { ...third!, index }], after(seconds)).length;
+    const at = (seconds: number) =>
+      brokenLinks({ snapshots: [second!, { ...third!, index }], unreadable: [] }, after(seconds)).length;
     assert.deepEqual([at(2 * day - 1), at(2 * day)], [1, 0]);
   });
 
@@ -95,6 +98,16 @@ suite('the chain of a job', () => {
     assert.deepEqual(reasons([first!, third!, fourth!]), [
       '20261124 its predecessor 20261123T120000Z-databases-aaaaaa is gone before its time',
     ]);
+  });
+
+  test('is broken where the predecessor cannot be read, which does not mean that it is gone', () => {
+    const [first, second] = chain(2);
+    const { snapshot } = first!.index;
+    const unreadable = [{ snapshot, error: new SealiftError('verify-failed', 'torn') }];
+    assert.deepEqual(
+      brokenLinks({ snapshots: [second!], unreadable }, after(day)).map(({ reason }) => reason),
+      [`its predecessor ${snapshot} cannot be read`],
+    );
   });
 
   test('is broken where the predecessor was replaced', () => {
