@@ -1,8 +1,9 @@
-import { rfc3339 } from '../clock.ts';
+import { formatDuration, rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
 import { takeLock } from '../lock.ts';
 import { join } from 'node:path';
+import { longestGapSeconds } from '../policy/schedule.ts';
 import { openTemporary } from '../temporary.ts';
 import type { Context, Outcome } from './context.ts';
 import { checkAttributes } from './doctor-attributes.ts';
@@ -28,6 +29,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   }, signal);
 
   checkConfig(checkup, config);
+  checkSchedules(checkup, config, clock());
   checkSecrets(checkup, config);
   const identity = await checkHost(checkup, config);
   await checkKeys(checkup, config, clock());
@@ -60,6 +62,22 @@ function checkConfig(checkup: Checkup, { file, jobs }: Config): void {
   if (jobs.length > 0)
     checkup.add('config', file, 'good', `${countOf(jobs.length, 'job')}, ${countOf(sources, 'source')}`);
   else checkup.add('config', file, 'warning', 'it has no jobs', 'add a job below `jobs:`');
+}
+
+/** A snapshot that ends before the next one is made leaves nothing to restore for a while. */
+function checkSchedules(checkup: Checkup, { file, jobs, maxAgeSeconds }: Config, now: Date): void {
+  for (const { name, schedule, timezone } of jobs) {
+    const gap = longestGapSeconds(schedule, timezone, now.getTime());
+    if (gap < maxAgeSeconds) continue;
+    checkup.add(
+      'config',
+      file,
+      'warning',
+      `up to ${formatDuration(gap)} lie between two runs of job ${name} ("${schedule}"), and a snapshot is kept for ` +
+        `${formatDuration(maxAgeSeconds)}: until the next one is made, there is nothing to restore`,
+      'raise retention.maxAge, or let the job run more often',
+    );
+  }
 }
 
 function verdict(bad: number, warnings: number): string {

@@ -158,6 +158,21 @@ test('all that is wrong is said at once, with what to do', async (t) => {
 const openToAll = (file: string) =>
   `warning config ${file}: it holds a password, and every user of this machine can read it | chmod o-r '${file}'`;
 
+test('a job that runs so seldom that its snapshots end before the next is a warning', async (t) => {
+  const world = await hostWithTree(t);
+  const { tree } = treeJob;
+  world.setJobs({
+    often: { ...tree, schedule: '0 3 * * 1,3,5' },
+    weekly: { ...tree, schedule: '0 3 * * 1' },
+    monthly: { ...tree, schedule: '0 3 1 * *' },
+  });
+  const { status, lines } = await examine(world);
+  assert.equal(status, 0);
+  assert.match(lines[0] ?? '', /^warning config .*: up to 7d lie .* job weekly .* kept for 7d: /);
+  assert.match(lines[1] ?? '', /^warning config .*: up to (28|29|30|31)d lie .* job monthly .*\| raise /);
+  assert.equal(lines.length, 2);
+});
+
 test('a password that every user of the machine can read is a warning', async (t) => {
   const redis = { name: 'cache', kind: 'redis', port: 1 };
   const world = await makeWorld(t, {
