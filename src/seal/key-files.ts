@@ -1,5 +1,5 @@
 import { readdirSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import * as openpgp from 'openpgp';
 import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { type Guard, guardFolder, readGuarded } from '../permissions.ts';
@@ -20,7 +20,7 @@ const guard: Guard = { what: 'key file', missing: 'key-missing', refused: 'key-u
 
 /**
  * Reads every key file that the paths name: files as they are, folders for their `*.asc`, `*.gpg`, `*.pgp` and `*.key`.
- * A path that does not exist counts as empty. Nothing is skipped in silence: a file that cannot be trusted or read
+ * A folder that does not exist counts as empty. Nothing is skipped in silence: a file that cannot be trusted or read
  * comes back with its problem.
  */
 export async function readKeyFiles(paths: readonly string[]): Promise<KeyFile[]> {
@@ -49,7 +49,8 @@ function filesOf(path: string): string[] {
   try {
     if (!statSync(path).isDirectory()) return [path];
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
+    // A folder may not have been made yet. Whose key a file would hold, is meant to have it.
+    if (systemCode(error) === 'ENOENT') return isKeyFileName(basename(path)) ? [path] : [];
     throw new SealiftError('key-unusable', `${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
   guardFolder(path, { ...guard, what: 'key folder' });

@@ -301,6 +301,15 @@ test(
   },
 );
 
+test('a file that is named and is not there is a problem, beside others that are', async (t) => {
+  const dir = temporary(t);
+  const there = put(join(dir, 'a.asc'), ada.publicKey.armor());
+  await assert.rejects(loadRecipients([there, join(dir, 'b.asc')], now), {
+    code: 'key-unusable',
+    message: /b\.asc: .* does not exist/,
+  });
+});
+
 test('a link to nowhere is a problem, not an absence', async (t) => {
   const dir = temporary(t);
   symlinkSync('/nowhere', join(dir, 'a.asc'));
