@@ -9,8 +9,9 @@ import type { TarEntry } from './tar-records.ts';
  * message, or the word that it had none, is sent back when it is done with, which grants one more.
  */
 const aheadBlocks = 4;
-/** Items without content (a folder of a million sockets) are sent from this number on. */
+/** Items without content (a folder of a million sockets) are sent from this number on, or when their names are so long. */
 const crowdItems = 1000;
+const crowdLength = 1024 * 1024;
 
 export type TreeItem = { readonly kind: 'entry'; readonly entry: TarEntry } | Trouble;
 
@@ -28,6 +29,7 @@ export class TreeFeed {
   #block = takeBlock();
   #used = 0;
   #items: TreeItem[] = [];
+  #length = 0;
   #credit = aheadBlocks;
   #waiting: (() => void)[] = [];
 
@@ -50,7 +52,8 @@ export class TreeFeed {
   async add(item: TreeItem, contentBytes = 0): Promise<void> {
     this.#items.push(item);
     this.#used += contentBytes;
-    if (this.#items.length >= crowdItems) await this.#flush();
+    this.#length += item.kind === 'entry' ? item.entry.name.length : item.text.length;
+    if (this.#items.length >= crowdItems || this.#length >= crowdLength) await this.#flush();
   }
 
   /** The pieces are blocks of their own, and together as long as the entry says. */
@@ -73,6 +76,7 @@ export class TreeFeed {
     if (this.#items.length === 0) return;
     const items = this.#items;
     this.#items = [];
+    this.#length = 0;
     if (this.#used === 0) return this.#send({ items, block: undefined, last: false });
     const block = this.#block.subarray(0, this.#used);
     this.#block = takeBlock();

@@ -31,6 +31,12 @@ export interface Trouble {
   readonly text: string;
 }
 
+/**
+ * Bytes, four times what a program can name at once. Every entry bears its whole path: of folders in folders, which any user
+ * can make, some thousands would take all memory here, and headers in the tar that nobody reads.
+ */
+const longestPath = 16 * 1024;
+
 interface Level {
   readonly folder: FolderHandle;
   readonly path: ByteName;
@@ -145,6 +151,7 @@ function* enter(
     const names = elsewhere(stats)
       ? []
       : readdirSync(systemPath(folder.at), { encoding: 'latin1' }).toSorted();
+    if (path.length > longestPath && names.splice(0).length > 0) yield tooDeep(path);
     const level: Level = { folder, path, device: stats.dev, names, next: 0 };
     folder = undefined;
     return level;
@@ -156,6 +163,12 @@ function* enter(
     if (folder !== undefined) closeSync(folder.fd);
   }
 }
+
+const tooDeep = (path: ByteName): Trouble => ({
+  kind: 'problem',
+  code: 'unreadable',
+  text: `"${textOf(path.slice(0, 100))}..." goes down to a path of ${path.length} bytes, and what lies there is not saved: ${longestPath} are the limit`,
+});
 
 /** Of a configured path. */
 export const onlyTheLink = 'is a symlink: only the link is saved. Name what it points to as well';

@@ -24,9 +24,10 @@ import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { systemPath } from '../../src/sources/byte-name.ts';
 import { openFile, readTarget, readWhole } from '../../src/sources/files-read.ts';
 import { walk } from '../../src/sources/files-walk.ts';
-import { openFolder } from '../../src/sources/folder-handle.ts';
+import { inside, openFolder } from '../../src/sources/folder-handle.ts';
 import { Backup, describe, isRoot, run, scratch, unpack } from './tree-fixture.ts';
 
 const megabyte = 1024 * 1024;
@@ -506,6 +507,39 @@ test('another file system is kept as an empty folder, unless it is asked for', a
     assert.deepEqual(await names([join(from, 'mount'), from], true), ['', '/mount', '/mount/inner']);
   } finally {
     run('umount', join(from, 'mount'));
+  }
+});
+
+/** Folders within folders, as deep as only handles go. */
+function digDown(folder: string, levels: number, name: string): void {
+  let at = openFolder(folder);
+  for (let level = 0; level < levels; level += 1) {
+    mkdirSync(systemPath(inside(at, name)));
+    const below = openFolder(inside(at, name));
+    closeSync(at.fd);
+    at = below;
+  }
+  writeFileSync(inside(at, 'last'), '');
+  closeSync(at.fd);
+}
+
+test('a tree that somebody made as deep as can be is saved down to a limit, with all that lies beside it', async (t) => {
+  const [from, to] = [scratch(t), scratch(t)];
+  mkdirSync(join(from, 'deep'));
+  writeFileSync(join(from, 'later'), 'here');
+  try {
+    digDown(join(from, 'deep'), 80, '\xff'.repeat(255));
+    const backup = await Backup.of(from);
+    const [lost, ...others] = backup.problems.filter(({ code }) => code === 'unreadable');
+    assert.match(
+      lost?.text ?? '',
+      /deep\/.*\.\.\." goes down to a path of 16\d{3} bytes, and what lies there/,
+    );
+    assert.deepEqual(others, []);
+    await unpack(backup.tar, to);
+    assert.equal(readFileSync(join(to, from, 'later'), 'utf8'), 'here');
+  } finally {
+    for (const folder of [from, to]) run('rm', '-rf', folder);
   }
 });
 
