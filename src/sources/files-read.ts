@@ -21,9 +21,10 @@ export interface OpenFile {
 export function openFile(path: ByteName, at: ByteName): OpenFile | Trouble {
   let fd: number;
   try {
-    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants;
-    fd = openSync(systemPath(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    fd = openReadOnly(at);
   } catch (error) {
+    if (systemCode(error) === 'EAGAIN')
+      return problem('unreadable', path, 'cannot be read: another program has a lease on it, and keeps it');
     // What open(2) says of a socket or a device without a driver.
     if (systemCode(error) === 'ENXIO' || systemCode(error) === 'ENODEV') return becameSpecial(path);
     return failure(path, error);
@@ -36,6 +37,27 @@ export function openFile(path: ByteName, at: ByteName): OpenFile | Trouble {
   } catch (error) {
     closeSync(fd);
     return failure(path, error);
+  }
+}
+
+/**
+ * Who has a lease on a file (a server of files, for a client that writes) is told of it by the first attempt, and gives it up
+ * then. Whoever owns a file can take one and keep it, so only so much time is given to a tree.
+ */
+let leasesMs = 60_000;
+const leaseStepMs = 10;
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+function openReadOnly(at: ByteName): number {
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants;
+  for (;;) {
+    try {
+      return openSync(systemPath(at), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    } catch (error) {
+      if (systemCode(error) !== 'EAGAIN' || leasesMs <= 0) throw error;
+      Atomics.wait(never, 0, 0, leaseStepMs);
+      leasesMs -= leaseStepMs;
+    }
   }
 }
 

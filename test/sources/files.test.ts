@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   appendFileSync,
   chmodSync,
@@ -250,6 +251,24 @@ test(
     ]);
   },
 );
+
+test('a file on which another program has a lease is waited for', { timeout: 20_000 }, async (t) => {
+  const from = scratch(t);
+  writeFileSync(join(from, 'leased'), 'mine');
+  // As a server of files for a client that writes: it gives the lease up (1024 is F_SETLEASE) when somebody wants to read.
+  const script = `use strict; use Fcntl; open(my $file, '+<', $ARGV[0]) or die; my $asked; $| = 1;
+    $SIG{IO} = sub { $asked = 1 }; fcntl($file, 1024, F_WRLCK) or die "no lease: $!"; print "has it\\n";
+    select(undef, undef, undef, 0.05) until $asked; select(undef, undef, undef, 0.2);
+    fcntl($file, 1024, F_UNLCK)`;
+  const holder = spawn('perl', ['-e', script, join(from, 'leased')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => holder.kill());
+  await once(holder.stdout, 'data');
+  const backup = await Backup.of(from);
+  assert.deepEqual(backup.problems, []);
+  assert.equal(backup.entry(join(from, 'leased')).size, 4);
+});
 
 test('a symlink that becomes a file after it was seen is noted', (t) => {
   const path = join(scratch(t), 'file');
