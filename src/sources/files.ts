@@ -3,6 +3,7 @@ import { closeSync, constants, lstatSync, openSync, realpathSync, statSync } fro
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
+import { endThread } from '../end-thread.ts';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { sibling } from '../sibling.ts';
 import { excluder } from './files-exclude.ts';
@@ -148,7 +149,7 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
       { cause: error },
     );
   } finally {
-    await worker.terminate();
+    await endThread(worker);
   }
 }
 
