@@ -2,7 +2,7 @@ import { type BigIntStats, closeSync, fstatSync, lstatSync, readdirSync } from '
 import { messageOf, systemCode } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
-import { type FolderHandle, inside, openFolder } from './folder-handle.ts';
+import { type FolderHandle, inside, mountAt, openFolder } from './folder-handle.ts';
 import { inodeOf } from './inode.ts';
 
 export interface WalkPlan {
@@ -115,8 +115,12 @@ function* visit(
   try {
     stats = lstatSync(systemPath(at), { bigint: true });
   } catch (error) {
+    // Users mount what root may not look at (FUSE), and servers of mounts go away.
+    if (device !== undefined && isMount(at))
+      yield problem('special-file', path, 'is a mount that cannot be looked at, and was left out');
     // A configured path that is not there is data that was asked for.
-    yield isAsked ? problem('unreadable', path, `cannot be read: ${messageOf(error)}`) : failure(path, error);
+    else if (isAsked) yield problem('unreadable', path, `cannot be read: ${messageOf(error)}`);
+    else yield failure(path, error);
     return undefined;
   }
   if (stats.isDirectory()) {
@@ -130,6 +134,11 @@ function* visit(
   } else yield problem('special-file', path, `is ${kindOf(stats)} and was left out`);
   return undefined;
 }
+
+const isMount = (at: ByteName): boolean => {
+  const [mount, around] = [mountAt(at), mountAt(`${at.slice(0, at.lastIndexOf('/'))}/.`)];
+  return mount !== undefined && around !== undefined && mount !== around;
+};
 
 function* enter(
   path: ByteName,

@@ -1,4 +1,4 @@
-import { constants, existsSync, openSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
 import { type ByteName, systemPath } from './byte-name.ts';
 
 /**
@@ -28,6 +28,20 @@ export function openWay(at: ByteName): FolderHandle {
 export function openFolder(at: ByteName): FolderHandle {
   const fd = openSync(systemPath(at), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   return folderHandle(fd, at);
+}
+
+/** Which mount it lies on, whether or not it may be looked at. Undefined where nobody tells. */
+export function mountAt(at: ByteName): string | undefined {
+  if (!anchored) return undefined;
+  let fd: number | undefined;
+  try {
+    fd = openSync(systemPath(at), openPath | constants.O_NOFOLLOW);
+    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
 }
 
 export const folderHandle = (fd: number, at: ByteName): FolderHandle => ({

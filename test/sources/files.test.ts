@@ -542,6 +542,25 @@ function digDown(folder: string, levels: number, name: string): void {
   closeSync(at.fd);
 }
 
+test('a mount that root may not look at, as one of a user by FUSE, is noted where mounts are not asked for', async (t) => {
+  const from = scratch(t);
+  mkdirSync(join(from, 'mount'));
+  const options = 'fd=3,rootmode=40000,user_id=65534,group_id=65534';
+  try {
+    run('sh', '-c', `exec 3<>/dev/fuse; mount -i -t fuse -o ${options} none '${from}/mount'`);
+  } catch {
+    t.skip('cannot mount here');
+    return;
+  }
+  try {
+    assert.deepEqual((await Backup.of(from)).codes(), ['special-file']);
+    assert.deepEqual((await Backup.of(from, { oneFileSystem: false })).codes(), ['unreadable']);
+    assert.deepEqual((await Backup.of([from, join(from, 'mount')])).codes(), ['unreadable']);
+  } finally {
+    run('umount', join(from, 'mount'));
+  }
+});
+
 test('a tree that somebody made as deep as can be is saved down to a limit, with all that lies beside it', async (t) => {
   const [from, to] = [scratch(t), scratch(t)];
   mkdirSync(join(from, 'deep'));
