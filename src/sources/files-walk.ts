@@ -37,9 +37,14 @@ export interface Trouble {
  */
 const longestPath = 16 * 1024;
 
+/** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
+const openLevels = 100;
+
 interface Level {
-  readonly folder: FolderHandle;
+  /** Undefined while it is closed. */
+  folder: FolderHandle | undefined;
   readonly path: ByteName;
+  readonly inode: string;
   readonly device: bigint;
   readonly names: readonly ByteName[];
   next: number;
@@ -71,10 +76,14 @@ function* walkFrom(
     const first = yield* visit(root, root, {}, asked.has(root));
     if (first !== undefined) levels.push(first);
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      if (level.folder === undefined) {
+        yield* reopen(levels);
+        continue;
+      }
       const name = level.names[level.next];
       level.next += 1;
       if (name === undefined) {
-        closeSync(level.folder.fd);
+        close(level);
         levels.pop();
         continue;
       }
@@ -91,10 +100,41 @@ function* walkFrom(
         ? {}
         : { device: plan.oneFileSystem ? level.device : undefined, leftOut: plan.leftOut };
       const below = yield* visit(path, inside(level.folder, name), bounds, asked.has(path));
-      if (below !== undefined) levels.push(below);
+      if (below === undefined) continue;
+      levels.push(below);
+      close(levels.at(-1 - openLevels));
     }
   } finally {
-    for (const level of levels) closeSync(level.folder.fd);
+    for (const level of levels) close(level);
+  }
+}
+
+function close(level: Level | undefined): void {
+  if (level?.folder === undefined) return;
+  closeSync(level.folder.fd);
+  level.folder = undefined;
+}
+
+/** By names from the outermost on, since ".." of a folder that was moved leads elsewhere. What is not there any more goes. */
+function* reopen(levels: Level[]): Generator<Trouble> {
+  let above: FolderHandle | undefined;
+  for (const [index, level] of levels.entries()) {
+    const { path, inode } = level;
+    let error: unknown;
+    try {
+      const at = above === undefined ? path : inside(above, path.slice(path.lastIndexOf('/') + 1));
+      level.folder = openFolder(at);
+    } catch (thrown) {
+      error = thrown;
+    }
+    if (level.folder === undefined || inodeOf(fstatSync(level.folder.fd, { bigint: true })) !== inode) {
+      close(level);
+      for (const { path: lost, names, next } of levels.splice(index))
+        if (next < names.length) yield error === undefined ? becameOther(lost) : failure(lost, error);
+      return;
+    }
+    above = level.folder;
+    if (index > 0 && index < levels.length - openLevels) close(levels[index - 1]);
   }
 }
 
@@ -161,7 +201,7 @@ function* enter(
       ? []
       : readdirSync(systemPath(folder.at), { encoding: 'latin1' }).toSorted();
     if (path.length > longestPath && names.splice(0).length > 0) yield tooDeep(path);
-    const level: Level = { folder, path, device: stats.dev, names, next: 0 };
+    const level: Level = { folder, path, inode: inodeOf(stats), device: stats.dev, names, next: 0 };
     folder = undefined;
     return level;
   } catch (error) {

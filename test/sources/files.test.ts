@@ -581,6 +581,53 @@ test('a tree that somebody made as deep as can be is saved down to a limit, with
   }
 });
 
+test('of a deep tree few folders are open at a time', (t) => {
+  const from = scratch(t);
+  try {
+    digDown(from, 1000, 'd');
+    writeFileSync(join(from, 'sibling'), '');
+    const before = readdirSync('/proc/self/fd').length;
+    const seen: string[] = [];
+    let open = 0;
+    for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false })) {
+      if (found.kind === 'problem') assert.fail(found.text);
+      seen.push(basename(found.path));
+      if (basename(found.path) === 'last') open = readdirSync('/proc/self/fd').length - before;
+    }
+    assert.deepEqual(seen, [basename(from), ...Array<string>(1000).fill('d'), 'last', 'sibling']);
+    assert.ok(open < 120, `${open} are open`);
+  } finally {
+    run('rm', '-rf', from);
+  }
+});
+
+test('a link that takes the place of a folder above, while a deep one is read, leads nowhere', (t) => {
+  const from = scratch(t);
+  try {
+    digDown(from, 300, 'd');
+    for (const folder of [from, join(from, 'd'), join(from, 'd', 'd')])
+      writeFileSync(join(folder, 'e'), 'mine');
+    const seen: string[] = [];
+    for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false })) {
+      if (found.kind === 'problem') seen.push(found.text.slice(from.length + 1));
+      else if (found.kind === 'file') seen.push(found.path.slice(-3));
+      if (found.kind !== 'file' || !found.path.endsWith('/last')) continue;
+      renameSync(join(from, 'd', 'd'), join(from, 'moved'));
+      mkdirSync(join(from, 'other'));
+      writeFileSync(join(from, 'other', 'e'), 'of another');
+      symlinkSync('../other', join(from, 'd', 'd'));
+    }
+    assert.deepEqual(seen, [
+      'ast',
+      '/d/d" became something else before it was read',
+      'd/e',
+      `${from.slice(-1)}/e`,
+    ]);
+  } finally {
+    run('rm', '-rf', from);
+  }
+});
+
 test('a path within another is saved once; a path that is missing is a problem', async (t) => {
   const from = scratch(t);
   mkdirSync(join(from, 'a', 'b'), { recursive: true });
