@@ -24,15 +24,19 @@ export interface FoldersOptions {
   readonly onUnlinked: (names: readonly ByteName[]) => void;
 }
 
+/** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
+const openLevels = 100;
+
 /**
- * The way from the target down to the folder that is being filled, one open handle per level. Each step is taken
+ * The way from the target down to the folder that is being filled, by open handles. Each step is taken
  * from the handle above it and never through a symlink, so no name in an archive and nobody who moves folders
  * meanwhile can lead outside.
  */
 export class UnpackFolders implements Disposable {
   readonly #target: FolderHandle;
   readonly #options: FoldersOptions;
-  #levels: { readonly name: ByteName; readonly folder: FolderHandle }[] = [];
+  /** Those without a handle are closed. */
+  #levels: { readonly name: ByteName; folder: FolderHandle | undefined }[] = [];
 
   constructor(target: string, options: FoldersOptions) {
     this.#target = folderHandle(openSync(target, 'r'), target);
@@ -47,11 +51,14 @@ export class UnpackFolders implements Disposable {
   enter(names: readonly ByteName[]): FolderHandle {
     let common = 0;
     while (common < names.length && this.#levels[common]?.name === names[common]) common += 1;
-    for (const level of this.#levels.splice(common)) closeSync(level.folder.fd);
+    // Then the way is gone anew from the target.
+    if (common > 0 && this.#levels[common - 1]?.folder === undefined) common = 0;
+    for (const level of this.#levels.splice(common)) close(level);
     let folder = this.#levels.at(-1)?.folder ?? this.#target;
     for (const [index, name] of names.slice(common).entries()) {
       folder = this.#step(inside(folder, name), names.slice(0, common + index + 1));
       this.#levels.push({ name, folder });
+      close(this.#levels.at(-1 - openLevels));
     }
     return folder;
   }
@@ -75,9 +82,15 @@ export class UnpackFolders implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const level of this.#levels.splice(0)) closeSync(level.folder.fd);
+    for (const level of this.#levels.splice(0)) close(level);
     closeSync(this.#target.fd);
   }
+}
+
+function close(level: { folder: FolderHandle | undefined } | undefined): void {
+  if (level?.folder === undefined) return;
+  closeSync(level.folder.fd);
+  level.folder = undefined;
 }
 
 /** A folder of an earlier restore may be closed even to its owner. Its own entry sets its mode again. */

@@ -40,6 +40,31 @@ async function tarOf(...items: Item[]): Promise<Buffer> {
   return collect(packer as AsyncIterable<Uint8Array>);
 }
 
+test('of a deep tree few folders are open at a time, and all that lies around it comes back', async (t) => {
+  const to = scratch(t);
+  const folders = Array.from({ length: 500 }, (_, depth) => 'd/'.repeat(depth + 1));
+  const tar = await tarOf(
+    ...folders.map((name): Item => ({ name, type: 'directory', mode: 0o750 })),
+    ...folders.toReversed().map((folder): Item => ({ name: `${folder}e`, body: 'x' })),
+    link('first', folders.at(-1)! + 'e'),
+  );
+  const options = { signal: new AbortController().signal, sameOwner: false, setuid: false, overwrite: false };
+  const before = readdirSync('/proc/self/fd').length;
+  let open = 0;
+  const body = async function* () {
+    for await (const piece of inPieces(tar, 10_000)) {
+      open = Math.max(open, readdirSync('/proc/self/fd').length - before);
+      yield piece;
+    }
+  };
+  const { files, skipped } = await unpackTree(body(), to, options);
+  assert.deepEqual({ files, skipped }, { files: 501, skipped: [] });
+  assert.ok(open < 250, `${open} are open`);
+  const at = (depth: number): string => join(to, folders[depth]!);
+  for (const depth of [0, 250, 499]) assert.equal(statSync(at(depth)).mode & 0o777, 0o750);
+  assert.equal(statSync(join(to, 'first')).ino, statSync(join(at(499), 'e')).ino);
+});
+
 test('names that lead outside are skipped with the reason, and what is sound is unpacked', async (t) => {
   const outer = scratch(t);
   const target = join(outer, 'target');
