@@ -57,7 +57,10 @@ export function databasesOf(config: string): LdapDatabase[] {
 export const foldersOf = (config: string): string[] => ldifEntries(config).flatMap(directoriesOf);
 
 const directoriesOf = (entry: LdifEntry): string[] =>
-  (entry.get('olcdbdirectory') ?? []).map((directory) => resolve('/', directory));
+  (entry.get('olcdbdirectory') ?? []).map((directory) => resolve('/', withoutQuotes(directory)));
+
+/** slapd takes a path in quotes, and one that has a space in it only so. */
+const withoutQuotes = (path: string): string => path.replace(/^"([^"]*)"$/, '$1');
 
 export const describe = ({ suffix, number }: LdapDatabase): string =>
   `database ${suffix === undefined ? `number ${number}` : JSON.stringify(suffix)}`;

@@ -479,6 +479,17 @@ suite('ldap', { skip: withoutServices }, () => {
     });
   });
 
+  test('a folder that the configuration names in quotes, as one with a space has to be, is made', async () => {
+    const [folder, moved] = [dataFolders()[1]!, join(await newFolder(), 'a \\ folder')];
+    await destroyed(async () => {
+      const streams = configured([folder, `"${moved}"`]);
+      const { lines } = await loadLdap(`ldap:${slapd.config}`, streams, loading());
+      assert.ok(lines.some((line) => line.endsWith(` loaded into ${moved}`)));
+      await using server = await slapd.start();
+      assert.deepEqual(contentOf(server), content);
+    });
+  });
+
   test('a folder that is a link stays one, and what it leads to is set aside and filled', async () => {
     const folder = dataFolders()[1]!;
     const elsewhere = join(await newFolder(), 'data');
