@@ -1,10 +1,12 @@
 import { SealiftError } from '../errors.ts';
 
-const evidenceBytes = 512;
+/** A dump of MariaDB begins with the comment of the database, which has up to 2.5 KiB. */
+const headBytes = 4096;
+const tailBytes = 512;
 
 /** What a whole dump looks like, as text of one character per byte. */
 export interface Evidence {
-  /** Of its first 512 bytes. */
+  /** Of its first 4096 bytes. */
   readonly begins?: RegExp | undefined;
   /** Of its last 512 bytes. */
   readonly ends?: RegExp | undefined;
@@ -25,10 +27,9 @@ export async function* withEvidence(
   let sizeBytes = 0;
   for await (const chunk of dump) {
     sizeBytes += chunk.length;
-    if (head.length < evidenceBytes) head = Buffer.concat([head, chunk]).subarray(0, evidenceBytes);
+    if (head.length < headBytes) head = Buffer.concat([head, chunk]).subarray(0, headBytes);
     // Not of the whole chunk, which would be copied each time.
-    if (ends !== undefined)
-      tail = Buffer.concat([tail, chunk.subarray(-evidenceBytes)]).subarray(-evidenceBytes);
+    if (ends !== undefined) tail = Buffer.concat([tail, chunk.subarray(-tailBytes)]).subarray(-tailBytes);
     yield chunk;
   }
   const although = 'although its program reported success';

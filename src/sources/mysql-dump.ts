@@ -13,8 +13,11 @@ export const databaseOf = (file: string): string => nameOf(file, '.sql');
 /** What newer dump programs of MariaDB write first: a command for the client, which older ones refuse. */
 export const sandboxLine = '/*M!999999\\- enable the sandbox mode */ \n';
 
-/** The first line is the source's own, if the database was there when it was asked. */
+/**
+ * The first statement is the source's own, if the database was there when it was asked. The comment in it may have many
+ * lines.
+ */
 export const dumpBegins =
-  /^(ALTER DATABASE CHARACTER SET [^\n]*;\n)?(\/\*M!999999\\- enable the sandbox mode \*\/ *\n)?-- (MariaDB|MySQL) dump /;
+  /^(ALTER DATABASE CHARACTER SET \w+ COLLATE \w+(?: COMMENT '(?:[^'\\]|\\[^])*')?;\n)?(\/\*M!999999\\- enable the sandbox mode \*\/ *\n)?-- (MariaDB|MySQL) dump /;
 
 export const dumpEnds = /\n-- Dump completed\n$/;

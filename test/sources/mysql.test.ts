@@ -418,6 +418,19 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE n; DROP DATABASE o2');
   });
 
+  test('a database with a long comment of several lines comes back', async () => {
+    const comment = `it's\n;\\\n-- ${'ü'.repeat(500)}`;
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE commented COMMENT ${literal(comment)}; USE commented; CREATE TABLE t (a int)`,
+    );
+    const saved = await save(onSocket({ databases: ['commented'], users: false }));
+    await loadMysql(into(other), saved, loading());
+    assert.deepEqual(await contentOf(other, 'commented'), await contentOf(server, 'commented'));
+    await sql(server, 'mysql', 'DROP DATABASE commented');
+  });
+
   test('a dump loads into an empty database that is already there', async () => {
     await sql(server, 'mysql', 'CREATE DATABASE prepared');
     await loadMysql(into(server, 'prepared'), [await saveOne('-dash')], loading());
