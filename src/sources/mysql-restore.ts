@@ -66,6 +66,10 @@ export async function loadMysql(
   const targets: Target[] = [];
   for (const dump of dumps)
     targets.push(await look(server, facts, database ?? databaseOf(dump.file), dump, options));
+  if (facts.lowerCase) {
+    const refuseTwin = twinsOn(server, 'the databases');
+    for (const { name } of targets) refuseTwin(name);
+  }
   const saved = users === undefined || database !== undefined ? undefined : await readUsers(users.open());
 
   if (saved !== undefined) await checkUsers(server, saved, signal);
@@ -91,6 +95,7 @@ interface Target {
   readonly server: Server;
   readonly name: string;
   readonly dump: LoadStream;
+  readonly lowerCase: boolean;
   readonly before: 'missing' | 'empty' | 'not empty';
 }
 
@@ -134,7 +139,7 @@ async function look(
   const isThere = databases.some((there) =>
     lowerCase ? there.toLowerCase() === name.toLowerCase() : there === name,
   );
-  if (!isThere) return { server, name, dump, before: 'missing' };
+  if (!isThere) return { server, name, dump, lowerCase, before: 'missing' };
   const of = literal(name);
   const [[holds] = []] = await ask(
     server,
@@ -143,8 +148,8 @@ async function look(
        OR EXISTS (SELECT 1 FROM information_schema.events WHERE event_schema = ${of})`,
     signal,
   );
-  if (holds === '0') return { server, name, dump, before: 'empty' };
-  if (force) return { server, name, dump, before: 'not empty' };
+  if (holds === '0') return { server, name, dump, lowerCase, before: 'empty' };
+  if (force) return { server, name, dump, lowerCase, before: 'not empty' };
   throw notEmpty(name, describe(server));
 }
 
@@ -206,9 +211,9 @@ async function loadAll(
 }
 
 async function load(target: Target, { signal }: LoadOptions): Promise<string[]> {
-  const { server, name, dump, before } = target;
+  const { server, name, before } = target;
   const how = await howItWas(target, signal);
-  if (before === 'not empty') await readThrough(dump);
+  if (before === 'not empty') await readThrough(target);
   const options = [
     // Or the comments in routines and triggers would be cut out of them.
     '--comments',
@@ -217,7 +222,7 @@ async function load(target: Target, { signal }: LoadOptions): Promise<string[]> 
   ];
   if (before === 'missing') await ask(server, `CREATE DATABASE ${quoted(name)}`, signal);
   try {
-    await feedProcess(sqlCommand(server, options), renamed(dump, name), signal);
+    await feedProcess(sqlCommand(server, options), renamed(target), signal);
   } catch (error) {
     const left = await undo(target, how).catch(
       (cause: unknown) => `; and it could not be put right: ${messageOf(cause)}`,
@@ -312,14 +317,15 @@ const advice: { says: RegExp; hint: string }[] = [
   },
 ];
 
-async function readThrough(dump: LoadStream): Promise<void> {
-  for await (const _ of wholeDump(dump));
+async function readThrough(target: Target): Promise<void> {
+  for await (const _ of wholeDump(target));
 }
 
 /** The client does not notice that a dump is cut off: it has an end of its own. */
-async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, void> {
+async function* wholeDump({ server, dump, lowerCase }: Target): AsyncGenerator<Uint8Array, void, void> {
   try {
-    yield* withEvidence(dump.open(), dump.file, { begins: dumpBegins, ends: dumpEnds });
+    const whole = withEvidence(dump.open(), dump.file, { begins: dumpBegins, ends: dumpEnds });
+    yield* lowerCase ? withoutTwins(whole, twinsOn(server, `the tables or views of ${dump.file}`)) : whole;
   } catch (error) {
     if (!(error instanceof SealiftError) || !['source-damaged', 'source-empty'].includes(error.code))
       throw error;
@@ -329,16 +335,44 @@ async function* wholeDump(dump: LoadStream): AsyncGenerator<Uint8Array, void, vo
   }
 }
 
+/** The dump program tells of each table, and of each view before it is one, in a line of its own. */
+function withoutTwins(
+  dump: AsyncIterable<Uint8Array>,
+  refuseTwin: (name: string) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  return changed(dump, '\n-- T', (line) => {
+    const [, name] = / structure for (?:table|view) `(.*)`/.exec(line) ?? [];
+    if (name !== undefined) refuseTwin(Buffer.from(name, 'latin1').toString());
+    return line;
+  });
+}
+
+/** Where names in any case are one, throws for the second of them, which would take the place of the first. */
+function twinsOn(server: Server, what: string): (name: string) => void {
+  const known = new Map<string, string>();
+  return (name) => {
+    const twin = known.get(name.toLowerCase()) ?? name;
+    known.set(name.toLowerCase(), name);
+    if (twin === name) return;
+    throw new SealiftError(
+      'restore-failed',
+      `${what} ${JSON.stringify(twin)} and ${JSON.stringify(name)} are one to ${describe(server)}, where names are the same in any case`,
+      { hint: 'load into a server with lower_case_table_names = 0, as the saved one had' },
+    );
+  };
+}
+
 /**
  * What loads the dump into a database of that name. By the name of the database the dump changes its character set, where
  * a routine or trigger was made under another, tells of sequences that columns take numbers from, and of what views read,
  * where their definer is gone or they read another database, too. The line about the client's sandbox, which is on anyway,
  * is left out, because older clients do not understand it.
  */
-async function* renamed(dump: LoadStream, name: string): AsyncGenerator<Uint8Array, void, void> {
-  const original = databaseOf(dump.file);
+async function* renamed(target: Target): AsyncGenerator<Uint8Array, void, void> {
+  const { name } = target;
+  const original = databaseOf(target.dump.file);
   yield Buffer.from(plainSession + patientSession);
-  const body = changed(wholeDump(dump), sandboxLine, () => '', { limit: 1 });
+  const body = changed(wholeDump(target), sandboxLine, () => '', { limit: 1 });
   if (original === name) return yield* body;
   const [from, to] = [inLatin1(quoted(original)), inLatin1(quoted(name))];
   const about = `\nALTER DATABASE ${quoted(original)} CHARACTER SET `;

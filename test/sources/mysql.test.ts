@@ -171,6 +171,8 @@ const databasesOf = async (service: MariadbService) =>
     .split('\n')
     .map((hex) => Buffer.from(hex, 'hex').toString());
 
+const refusedAsOne = (what: RegExp) => failsWith('restore-failed', what, /lower_case_table_names = 0/);
+
 /** One of everything that a database can hold. */
 const everything = `
   CREATE DATABASE everything CHARACTER SET latin1 COLLATE latin1_german1_ci COMMENT 'it''s; a \\\\ comment';
@@ -480,6 +482,34 @@ suite('mysql', { skip: withoutServices }, () => {
     );
     await sql(other, 'mysql', 'DROP DATABASE numbered');
     await sql(server, 'mysql', 'DROP DATABASE numbered');
+  });
+
+  test('names that are one to a server do not take the place of each other there', async () => {
+    await sql(
+      server,
+      'mysql',
+      `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE orders (b int);
+       CREATE DATABASE shop; CREATE TABLE shop.t (a int); CREATE VIEW shop.T AS SELECT 1 AS one;
+       CREATE DATABASE shop2; CREATE TABLE shop2.T (a int)`,
+    );
+    const saved = await save(onSocket({ databases: ['Shop', 'shop', 'shop2'], users: false }));
+    const [tables, view, plain] = saved.map((dump) => [dump]);
+    const setting = ['--lower-case-table-names=1'];
+    await using small = await startMariadb(await newDirectory(0o755), undefined, setting);
+    await assert.rejects(
+      loadMysql(into(small), saved, loading()),
+      refusedAsOne(/databases "Shop" and "shop"/),
+    );
+    await assert.rejects(loadMysql(into(small), tables!, loading()), refusedAsOne(/"Orders" and "orders"/));
+    await assert.rejects(loadMysql(into(small), view!, loading()), refusedAsOne(/shop\.sql "T" and "t"/));
+    assert.ok(!(await databasesOf(small)).includes('shop'));
+    await loadMysql(into(small, 'other'), plain!, loading());
+    await assert.rejects(
+      loadMysql(into(small, 'other'), view!, loading({ force: true })),
+      refusedAsOne(/"T" and "t"/),
+    );
+    assert.equal(await sql(small, 'other', 'SHOW TABLES'), 't', 'what was there is as it was');
+    await sql(server, 'mysql', 'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE shop2');
   });
 
   test('a history that the server does not take back is told with the way by hand', async () => {
