@@ -79,6 +79,8 @@ async function streams(
   noteWhatIsNotConsistent(tables.unusual, program, context);
   noteWhatIsNotSeen(config, facts, there, context);
 
+  const hasNumbered = (name: string) =>
+    tables.unusual.some(({ database, byTransaction }) => database === name && byTransaction);
   const dumps = names.map((name): SourceStream => {
     const database = there.find((one) => one.name === name);
     return {
@@ -86,7 +88,7 @@ async function streams(
       lacks: isSeen(facts, name)
         ? undefined
         : [`there is no database ${JSON.stringify(name)} that the login ${facts.login} may see`],
-      open: ({ signal }) => dump(server, maker, program, name, database, signal),
+      open: ({ signal }) => dump(server, maker, program, name, database, hasNumbered(name), signal),
     };
   });
   if (!config.users) return dumps;
@@ -156,6 +158,8 @@ interface UnusualTable {
   readonly name: string;
   readonly engine: string;
   readonly versioned: boolean;
+  /** Its history goes by the numbers of transactions, not by time. */
+  readonly byTransaction: boolean;
 }
 
 /** The sizes as the server estimates them, and the tables that a dump does not give back as they were at one instant. */
@@ -177,6 +181,7 @@ async function inspectTables(
       ORDER BY HEX(t.table_schema), HEX(t.table_name)`,
     signal,
   );
+  const numbered = rows.some((row) => row[4] === '1') ? await numberedTables(server, among, signal) : [];
   const sizes = new Map<string, { count: number; sizeBytes: number }>();
   const unusual: UnusualTable[] = [];
   // To these tables, names that differ in case or accents alone are the same.
@@ -184,8 +189,26 @@ async function inspectTables(
     databases.some(({ name }) => name === row[1]),
   ))
     if (what === 'sizes') sizes.set(database, { count: Number(more[0]), sizeBytes: Number(more[1]) });
-    else unusual.push({ database, name: more[0] ?? '', engine: more[1] ?? '', versioned: more[2] === '1' });
+    else {
+      const [name = '', engine = '', versioned] = more;
+      const byTransaction = numbered.some((one) => one.database === database && one.name === name);
+      unusual.push({ database, name, engine, versioned: versioned === '1', byTransaction });
+    }
   return { sizes, unusual };
+}
+
+async function numberedTables(
+  server: Server,
+  among: string,
+  signal: AbortSignal,
+): Promise<{ database: string; name: string }[]> {
+  const rows = await ask(
+    server,
+    `SELECT t.table_schema, t.table_name FROM information_schema.columns t
+      WHERE ${among} AND t.data_type = 'bigint' AND t.generation_expression = 'ROW START'`,
+    signal,
+  );
+  return rows.map(([database = '', name = '']) => ({ database, name }));
 }
 
 /** More tables than this are counted, not named. */
@@ -204,10 +227,15 @@ function noteWhatIsNotConsistent(
         `tables of database ${JSON.stringify(database)} whose engines have no transactions, so that changes during the dump may be in it in part: ${naming(plain)}`,
       );
     const versioned = tables.filter((table) => table.versioned);
-    if (versioned.length > 0 && !dumpsHistory(program))
+    const numbered = versioned.filter(({ byTransaction }) => byTransaction);
+    const readsIt = dumpsHistory(program);
+    const why = !readsIt
+      ? 'which only mariadb-dump 10.11 and newer reads'
+      : `because mariadb-dump reads none that goes by transactions, as that of ${naming(numbered)}`;
+    if (versioned.length > 0 && (!readsIt || numbered.length > 0))
       problem(
         'not-consistent',
-        `tables of database ${JSON.stringify(database)} that are saved without their history, which only mariadb-dump 10.11 and newer reads: ${naming(versioned)}`,
+        `tables of database ${JSON.stringify(database)} that are saved without their history, ${why}: ${naming(versioned)}`,
       );
   }
 }
@@ -283,10 +311,12 @@ async function* dump(
   program: Program,
   name: string,
   database: Database | undefined,
+  withoutHistory: boolean,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, void> {
   await checkEvents(server, name, signal);
-  const options = [...dumpOptions, ...makerOptions[program.maker], '--', name];
+  const history = withoutHistory ? ['--loose-skip-dump-history'] : [];
+  const options = [...dumpOptions, ...makerOptions[program.maker], ...history, '--', name];
   const what = `the dump of database ${JSON.stringify(name)}`;
   if (database !== undefined) yield Buffer.from(givesCharacterSet(database));
   try {
