@@ -286,6 +286,11 @@ const explanations: readonly Explanation[] = [
     hint: 'a table was altered during the dump, which its snapshot does not survive: run it again',
   },
   {
+    says: /: View .* references invalid .*\(1356\)/,
+    code: 'source-unavailable',
+    hint: 'what the view reads is gone, or its definer may not read it, and the dump ends there: mend it by ALTER VIEW, or DROP VIEW',
+  },
+  {
     says: /Lost connection to (MySQL |MariaDB )?server during query when dumping/,
     code: 'source-unavailable',
     hint: 'was the server stopped, or the store slow? A server gives up a dump that is not read for net_write_timeout, 60 s by default: SET GLOBAL net_write_timeout = 3600',

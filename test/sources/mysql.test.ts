@@ -1012,6 +1012,19 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE spins');
   });
 
+  test('a view that reads what is gone fails its database, with what to do', async () => {
+    await sql(
+      server,
+      'mysql',
+      'CREATE DATABASE stale; USE stale; CREATE TABLE t (a int); CREATE VIEW v AS SELECT a FROM t; DROP TABLE t',
+    );
+    await assert.rejects(
+      saveOne('stale'),
+      failsWith('source-unavailable', /database "stale".*'stale\.v'.*\(1356\)/, /ALTER VIEW, or DROP VIEW/),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE stale');
+  });
+
   test('a source with no database left is an error, not an empty success', async () => {
     const config = onSocket({ databases: ['big'], exclude: ['big'] });
     await assert.rejects(mysqlSource(config).streams(newRun()), failsWith('source-empty'));
