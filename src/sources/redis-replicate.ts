@@ -66,8 +66,19 @@ export async function replicate(
   } catch (error) {
     throw await withState(error, before, server, cli, `${address}, port ${port}`);
   }
-  const keys = keysOf(await info(cli, server, signal));
-  return { lines: [`${describe(server)} loaded: it holds ${countOf(keys, 'key')} now`, ...notes] };
+  const now = await info(cli, server, signal);
+  const loaded = `${describe(server)} loaded: it holds ${countOf(keysOf(now), 'key')} now`;
+  return { lines: [loaded, ...evicted(facts, now), ...notes] };
+}
+
+/** As a replica it takes all of a dump; as a master again it keeps to its `maxmemory`. */
+function evicted(before: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): string[] {
+  const [had = 0, has = 0] = [before, now].map((facts) => Number(facts.get('evicted_keys') ?? 0));
+  if (has <= had) return [];
+  const limit = `maxmemory ${now.get('maxmemory_human')}, ${now.get('maxmemory_policy')}`;
+  return [
+    `it has no room for all of the dump (${limit}), and evicts: ${countOf(has - had, 'key')} so far; raise maxmemory, and load again`,
+  ];
 }
 
 const form: TargetForm = {

@@ -121,6 +121,16 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
     assert.deepEqual(contentOf(again), content);
   });
 
+  test('keys that the server evicts, as it has no room for them, are told', async () => {
+    await using small = await start(['maxmemory 1200kb', 'maxmemory-policy allkeys-lru']);
+    const { lines } = await replicate(
+      url(small),
+      asStream(dump),
+      loading({ password: new Secret(() => small.password) }),
+    );
+    assert.match(lines[1] ?? '', /no room .*\(maxmemory 1\.17M, allkeys-lru\).* \d+ keys so far; raise/);
+  });
+
   for (const how of ['disabled', 'swapdb'])
     test(`a dump that breaks off leaves the server as it was (repl-diskless-load ${how})`, async () => {
       target.cli(['CONFIG', 'SET', 'repl-diskless-load', how]);
