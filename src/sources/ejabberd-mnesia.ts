@@ -1,5 +1,5 @@
 import { readdir, stat, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { EjabberdConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
@@ -134,11 +134,20 @@ async function* save(
 /** For what the server itself has to write meanwhile. */
 const reserveBytes = 16 * 1024 * 1024;
 
+const pathsIn = (folder: string): Promise<string[]> =>
+  readdir(folder).then(
+    (names) => names.map((name) => join(folder, name)),
+    () => [],
+  );
+
 /** A disk that is full ends a server that keeps its log there, so it is not the backup that fills it. */
 async function refuseWithoutRoom(data: string): Promise<void> {
-  const files = (await readdir(data).catch(() => [])).filter((name) => /\.(DCD|DCL|DAT|LOG)$/.test(name));
-  const sizes = files.map((name) =>
-    stat(join(data, name)).then(
+  // They may be in a folder that is called as the node is.
+  const top = await pathsIn(data);
+  const below = await Promise.all(top.filter((path) => basename(path).includes('@')).map(pathsIn));
+  const files = [...top, ...below.flat()].filter((path) => /\.(DCD|DCL|DAT|LOG)$/.test(path));
+  const sizes = files.map((path) =>
+    stat(path).then(
       ({ size }) => size,
       () => 0,
     ),

@@ -28,7 +28,8 @@ export function ejabberdSource(
     file: 'ejabberd.tar',
     config: config.config,
     data: config.data,
-    exclude: notSaved,
+    // In some packages they are in a folder of the spool that is called as the node is.
+    exclude: notSaved.flatMap((glob) => [glob, `*@*/${glob}`]),
     sqlitePaths: config.sqlitePaths,
   });
   const parts = [mnesiaSource(config), tree, ...(database === undefined ? [] : [openDatabase(database)])];

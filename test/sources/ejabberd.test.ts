@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statfsSync,
   statSync,
   truncateSync,
@@ -116,12 +117,17 @@ suite('an ejabberdctl that misbehaves', () => {
     const config = misbehaving(t, 'echo asked >"$(dirname "$0")/asked"; exit 1');
     const { bavail, bsize } = statfsSync(config.data);
     const mayGetFree = 2 ** 36; // other tests clear up meanwhile
-    truncateSync(put(join(config.data, 'archive_msg.DAT'), ''), bavail * bsize + mayGetFree);
-    for (const file of ['mnesia.backup', 'mnesia.txt'])
-      await assert.rejects(
-        bytesOf(config, file),
-        failsWith('failed', /data has .* free, and a copy of the database may take/, /make room there/),
-      );
+    for (const place of ['', 'ejabberd@chat']) {
+      mkdirSync(join(config.data, place), { recursive: true });
+      const large = put(join(config.data, place, 'archive_msg.DAT'), '');
+      truncateSync(large, bavail * bsize + mayGetFree);
+      for (const file of ['mnesia.backup', 'mnesia.txt'])
+        await assert.rejects(
+          bytesOf(config, file),
+          failsWith('failed', /data has .* free, and a copy of the database may take/, /make room there/),
+        );
+      rmSync(large);
+    }
     assert.ok(!existsSync(join(config.config, 'asked')));
   });
 

@@ -348,6 +348,10 @@ test("of ejabberd's spool all is saved but what belongs to Mnesia or is made ane
     'LATEST.LOG',
     'passwd.DCD',
     'roster.DCL',
+    'ejabberd@chat/schema.DAT',
+    'ejabberd@chat/DECISION_TAB.LOG',
+    'ejabberd@chat/queue/q1',
+    'ejabberd@chat/captcha.sh',
     'queue/q1',
     'translations.cache',
     'sealift-0123456789ab-x/mnesia.backup',
@@ -372,6 +376,7 @@ test("of ejabberd's spool all is saved but what belongs to Mnesia or is made ane
     [
       '.erlang.cookie',
       'acme/live/chat.pem',
+      'ejabberd@chat/captcha.sh',
       'http_file_share/cat.jpg',
       'http_upload/random/notes.txt~',
       'localhost/accounts/alice.dat',
