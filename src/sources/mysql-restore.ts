@@ -288,6 +288,14 @@ const advice: { says: RegExp; hint: string }[] = [
     hint: 'the server writes a binary log, and then triggers and functions need SUPER: load it as an administrator, or SET GLOBAL log_bin_trust_function_creators = ON meanwhile',
   },
   {
+    says: /ERROR 1418/,
+    hint: 'the server writes a binary log, and the saved one wrote none: SET GLOBAL log_bin_trust_function_creators = ON meanwhile',
+  },
+  {
+    says: /ERROR 1298/,
+    hint: 'an event goes by a time zone that the server was not told of: mariadb-tzinfo-to-sql /usr/share/zoneinfo | mariadb mysql (MySQL: mysql_tzinfo_to_sql)',
+  },
+  {
     says: /SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER/,
     hint: 'its views, triggers, routines or events belong to other users: load it as a user with the right SUPER or SET USER (MySQL: SET_ANY_DEFINER)',
   },

@@ -512,6 +512,25 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(server, 'mysql', 'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE shop2');
   });
 
+  test('a function that a server with a binary log refuses, and a time zone that it does not know, are told', async () => {
+    await sql(server, 'mysql', 'CREATE DATABASE plain; CREATE FUNCTION plain.f() RETURNS int RETURN 1');
+    const plain = await saveOne('plain');
+    await using logging = await startMariadb(await newDirectory(0o755), undefined, ['--log-bin=log']);
+    await assert.rejects(
+      loadMysql(into(logging), [plain], loading()),
+      failsWith('restore-failed', /ERROR 1418/, /log_bin_trust_function_creators = ON/),
+    );
+    const { file, bytes } = await saveOne('everything');
+    const there = bytes
+      .toString('latin1')
+      .replace("time_zone             = 'SYSTEM'", "time_zone = 'Europe/Berlin'");
+    await assert.rejects(
+      loadMysql(into(other, 'zoned'), [asSaved(file, Buffer.from(there, 'latin1'))], loading()),
+      failsWith('restore-failed', /ERROR 1298.*'Europe\/Berlin'/, /tzinfo-to-sql/),
+    );
+    await sql(server, 'mysql', 'DROP DATABASE plain');
+  });
+
   test('a history that the server does not take back is told with the way by hand', async () => {
     await sql(
       server,
