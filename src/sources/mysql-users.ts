@@ -200,8 +200,8 @@ function sqlStatements(sql: string): string[] {
 }
 
 /**
- * Throws `restore-failed`, before anything is loaded, where this server would give wider rights than the saved one, or
- * knows no way in for an account.
+ * Throws `restore-failed`, before anything is loaded, where this server would give wider rights than the saved one,
+ * takes no hashes, or knows no way in for an account.
  */
 export async function checkUsers(server: Server, saved: SavedUsers, signal: AbortSignal): Promise<void> {
   const narrowed = saved.grants.flatMap((statement) => narrowedFor(statement, saved.partialRevokes) ?? []);
@@ -212,6 +212,7 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
       `${describe(server)} has no partial_revokes, as the saved one had, and would give wider rights to ${[...new Set(narrowed)].join(', ')}`,
       { hint: 'give it that setting, and load again: SET PERSIST partial_revokes = ON' },
     );
+  await checkTakesHashes(server, saved, signal);
   const ways = saved.accounts.flatMap((statement) =>
     waysIn(statement).map((plugin) => ({ login: loginOf(statement), plugin })),
   );
@@ -225,6 +226,25 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
     'restore-failed',
     `${describe(server)} has no ${[...missing].join(', ')}, by which there log in: ${closed.map(({ login }) => login).join(', ')}`,
     { hint: 'install what is missing, or load single databases: a database in the URL leaves users alone' },
+  );
+}
+
+/** A MariaDB server that checks passwords refuses hashes, which it cannot check; of an account that exists without a word why. */
+async function checkTakesHashes(
+  server: Server,
+  { accounts }: SavedUsers,
+  signal: AbortSignal,
+): Promise<void> {
+  const hashed = accounts.filter((statement) => / BY PASSWORD | USING /.test(outsideQuotes(statement)));
+  if (hashed.length === 0) return;
+  const query = `SHOW GLOBAL VARIABLES WHERE variable_name = 'strict_password_validation' AND value = 'ON';
+    SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE'`;
+  const [strict, checking] = await ask(server, query, signal);
+  if (strict?.[0] !== 'strict_password_validation' || checking === undefined) return;
+  throw new SealiftError(
+    'restore-failed',
+    `${describe(server)} checks passwords (${checking[0]}), and takes no accounts with hashes of them`,
+    { hint: 'SET GLOBAL strict_password_validation = OFF for as long as the load takes' },
   );
 }
 

@@ -826,6 +826,28 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.equal(await sql(other, 'mysql', `SELECT COUNT(*) FROM user WHERE user = 'early'`), '0');
   });
 
+  test('users with hashes are refused by a server that checks passwords before any account is made', async () => {
+    const saved = await save(onSocket({ databases: ['mixed'] }));
+    await sql(other, 'mysql', "INSTALL SONAME 'simple_password_check'");
+    try {
+      const accounts = 'SELECT user, host, priv FROM mysql.global_priv ORDER BY 1, 2';
+      const before = await sql(other, 'mysql', accounts);
+      await assert.rejects(
+        loadMysql(into(other), saved, loading({ force: true })),
+        failsWith('restore-failed', /checks passwords \(simple_password_check\)/, /_validation = OFF/),
+      );
+      assert.equal(await sql(other, 'mysql', accounts), before);
+      await sql(other, 'mysql', 'SET GLOBAL strict_password_validation = OFF');
+      await loadMysql(into(other), saved, loading({ force: true }));
+    } finally {
+      await sql(
+        other,
+        'mysql',
+        "SET GLOBAL strict_password_validation = ON; UNINSTALL SONAME 'simple_password_check'",
+      );
+    }
+  });
+
   test('rights on routines come back, whatever the case of their names', async () => {
     await sql(
       server,
