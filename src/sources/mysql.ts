@@ -42,6 +42,8 @@ interface Facts {
   readonly maker: Maker;
   readonly version: string;
   readonly login: string;
+  /** Names of databases are the same in any case. */
+  readonly lowerCase: boolean;
   readonly rights: Rights;
   readonly databases: readonly Database[];
 }
@@ -85,7 +87,7 @@ async function streams(
     const database = there.find((one) => one.name === name);
     return {
       file: fileOf(name),
-      lacks: isSeen(facts, name)
+      lacks: database
         ? undefined
         : [`there is no database ${JSON.stringify(name)} that the login ${facts.login} may see`],
       open: ({ signal }) => dump(server, maker, program, name, database, hasNumbered(name), signal),
@@ -104,9 +106,9 @@ async function streams(
 
 /** What the server is and has. Throws `source-unavailable` if its dumps would lack rows without a word. */
 async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
-  const [[version = '', comment = '', login = '', rowLimit = ''] = [], ...grants] = await ask(
+  const [[version = '', comment = '', login = '', lowerCase = '', rowLimit = ''] = [], ...grants] = await ask(
     server,
-    'SELECT VERSION(), @@version_comment, CURRENT_USER(), @row_limit; SHOW GRANTS',
+    'SELECT VERSION(), @@version_comment, CURRENT_USER(), @@lower_case_table_names, @row_limit; SHOW GRANTS',
     signal,
   );
   if (!/^\d+$/.test(rowLimit))
@@ -130,6 +132,7 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
     maker,
     version: /^[\d.]*\d/.exec(version)?.[0] ?? version,
     login,
+    lowerCase: lowerCase !== '0',
     rights: new Rights(grants.map(([row = '']) => row)),
     databases: rows
       .map(([name = '', characterSet = '', collation = '', comment = '']) => ({
@@ -143,15 +146,15 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
   };
 }
 
-/** The databases to save. A listed one that does not exist stays in: its stream fails when it is opened. */
+/** The databases to save, as the server calls them. A listed one that does not exist stays in: its stream fails when it is opened. */
 function wanted({ databases, exclude }: MysqlConfig, facts: Facts): string[] {
-  const names = databases === 'all' ? facts.databases.map(({ name }) => name) : databases;
-  return [...new Set(names)].filter((name) => !exclude.includes(name));
+  const there = facts.databases.map(({ name }) => name);
+  const asCalled = (wanted: string) =>
+    (facts.lowerCase && there.find((name) => name.toLowerCase() === wanted.toLowerCase())) || wanted;
+  const excluded = exclude.map(asCalled);
+  const names = databases === 'all' ? there : databases.map(asCalled);
+  return [...new Set(names)].filter((name) => !excluded.includes(name));
 }
-
-/** Some servers take names in any case. */
-const isSeen = ({ databases }: Facts, wanted: string): boolean =>
-  databases.some(({ name }) => name.toLowerCase() === wanted.toLowerCase());
 
 interface UnusualTable {
   readonly database: string;

@@ -1017,6 +1017,30 @@ suite('mysql', { skip: withoutServices }, () => {
     );
   });
 
+  test('a database that is listed in capitals where case does not matter is the one that is there', async () => {
+    const setting = ['--lower-case-table-names=1'];
+    await using small = await startMariadb(await newDirectory(0o755), undefined, setting);
+    await sql(
+      small,
+      'mysql',
+      'CREATE DATABASE Wiki CHARACTER SET latin1 COLLATE latin1_german1_ci; CREATE TABLE wiki.t (a int) ENGINE=MyISAM; CREATE DATABASE scratch',
+    );
+    const run = newRun();
+    const config = { host: small.socket, users: false };
+    const [dump] = await save(onSocket({ ...config, databases: ['Wiki'] }), run);
+    assert.deepEqual([dump!.file, run.codes], ['wiki.sql', ['not-consistent']]);
+    assert.match(dump!.bytes.toString(), /^ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_german1_ci;/);
+    const others = await mysqlSource(onSocket({ ...config, exclude: ['Scratch'] })).streams(newRun());
+    assert.deepEqual(
+      others.map(({ file }) => file),
+      ['wiki.sql'],
+    );
+    const lacking = await mysqlSource(onSocket({ databases: ['Everything'], users: false })).streams(
+      newRun(),
+    );
+    assert.match(lacking[0]?.lacks?.[0] ?? '', /no database "Everything"/);
+  });
+
   test('a listed database that does not exist fails alone', async () => {
     const run = newRun();
     const [gone, there] = await mysqlSource(onSocket({ databases: ['gone', '-dash'], users: false })).streams(
