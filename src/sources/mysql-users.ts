@@ -360,7 +360,7 @@ export async function giveGrants(
   { grants }: SavedUsers,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const { objects, proxies, givableRoles, privileges } = await whatCanBeGiven(server, signal);
+  const { isThere, proxies, givableRoles, privileges } = await whatCanBeGiven(server, signal);
   const unknown = new Set<string>();
   const missing = new Set<string>();
   const foreign = new Set<string>();
@@ -376,7 +376,7 @@ export async function giveGrants(
     const [, routine, database, object] = aboutAnObject.exec(statement) ?? [];
     const called = object && (routine === undefined ? unquote(object) : unquote(object).toLowerCase());
     const whole = database && called && `${unquote(database)}.${called}`;
-    if (whole !== undefined && !objects.has(whole)) {
+    if (whole !== undefined && !isThere(whole)) {
       missing.add(whole);
       return false;
     }
@@ -413,15 +413,15 @@ async function whatCanBeGiven(
   server: Server,
   signal: AbortSignal,
 ): Promise<{
-  /** Routines in small letters: to servers, and in grants, their names are the same in any case. */
-  objects: Set<string>;
+  /** Whether there is such a table, or a routine of that name in small letters: to servers, its case does not matter. */
+  isThere: (whole: string) => boolean;
   proxies: boolean;
   givableRoles: Set<string> | undefined;
   privileges: Set<string> | undefined;
 }> {
-  const [[version = ''] = [], ...rows] = await ask(
+  const [[version = '', lowerCase = ''] = [], ...rows] = await ask(
     server,
-    `SELECT VERSION();
+    `SELECT VERSION(), @@lower_case_table_names;
      SELECT table_schema, table_name FROM information_schema.tables
       UNION ALL SELECT routine_schema, LOWER(routine_name) FROM information_schema.routines`,
     signal,
@@ -432,8 +432,10 @@ async function whatCanBeGiven(
   const isMariadb = makerOf(version) === 'MariaDB';
   const roles = isMariadb ? await ask(server, query, signal) : undefined;
   const privileges = isMariadb ? undefined : await ask(server, 'SHOW PRIVILEGES', signal);
+  const asHere = (whole: string) => (lowerCase === '0' ? whole : whole.toLowerCase());
+  const objects = new Set(rows.map((row) => asHere(row.join('.'))));
   return {
-    objects: new Set(rows.map((row) => row.join('.'))),
+    isThere: (whole) => objects.has(asHere(whole)),
     proxies: own.some(([row = '']) => proxying.test(row)),
     privileges: privileges && new Set(privileges.map(([privilege = '']) => privilege.toUpperCase())),
     givableRoles: roles && new Set(roles.map(([role = '']) => role)),

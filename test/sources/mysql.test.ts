@@ -861,6 +861,14 @@ suite('mysql', { skip: withoutServices }, () => {
     assert.doesNotMatch(lines.at(-1) ?? '', /Called\./);
     const grants = `SHOW GRANTS FOR caller@'%'`;
     assert.equal(await sql(other, 'mysql', grants), await sql(server, 'mysql', grants));
+    await using small = await startMariadb(await newDirectory(0o755), undefined, [
+      '--lower-case-table-names=1',
+    ]);
+    await loadMysql(into(small), saved, loading());
+    assert.equal(
+      await sql(small, 'mysql', grants),
+      (await sql(server, 'mysql', grants)).replace(/`Called`(\.`T`)?/g, (name) => name.toLowerCase()),
+    );
     for (const one of [server, other]) await sql(one, 'mysql', `DROP DATABASE Called; DROP USER caller@'%'`);
   });
 
