@@ -20,7 +20,10 @@ export function globSource(pattern: string): string {
 
 function expression(pattern: string): string {
   const trimmed = pattern.replace(/(?<=[^/\\])\/+$/, '');
-  const names = (trimmed.startsWith('/') ? trimmed.slice(1) : `**/${trimmed}`).split('/');
+  // One `**` after another says nothing, and costs the square of the depth of what is looked at.
+  const names = (trimmed.startsWith('/') ? trimmed.slice(1) : `**/${trimmed}`)
+    .split('/')
+    .filter((name, index, all) => name !== '**' || all[index + 1] !== '**');
   return names
     .map((name, index) => {
       if (name !== '**') return `/${nameExpression(name)}`;

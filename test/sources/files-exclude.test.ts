@@ -24,6 +24,8 @@ const cases: [pattern: string, matches: string[], others: string[]][] = [
   ['new\nline*', ['/new\nline\n'], ['/newline']],
   ['a**b', ['/ab', '/axxb'], ['/a/b']],
   ['**', ['/a', '/a/b'], []],
+  ['/a/**/**/z', ['/a/z', '/a/b/z', '/a/b/c/z'], ['/az', '/a/z/b']],
+  ['/a/**/**', ['/a/b', '/a/b/c'], ['/a']],
 ];
 
 for (const [pattern, matches, others] of cases) {
@@ -33,6 +35,15 @@ for (const [pattern, matches, others] of cases) {
     for (const path of others) assert.ok(!excluded(path), path);
   });
 }
+
+test('a path as deep as can be is soon looked at', () => {
+  const excluded = excluder(['**/*.bak']);
+  const path = '/a'.repeat(8000);
+  const begin = performance.now();
+  for (let time = 0; time < 50; time += 1) assert.ok(!excluded(path));
+  const tookMs = performance.now() - begin;
+  assert.ok(tookMs < 2000, `${tookMs} ms`);
+});
 
 test('without patterns nothing is excluded', () => assert.ok(!excluder([])('/a')));
 
