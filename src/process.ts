@@ -1,11 +1,11 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { constants, existsSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { inBlocks } from './blocks.ts';
+import { ownHome } from './config/environment.ts';
 import { SealiftError, systemCode } from './errors.ts';
 
 /**
@@ -209,7 +209,7 @@ export async function systemUser(name: string, signal: AbortSignal): Promise<Sys
  */
 function childEnvironment(runAs: SystemUser | undefined): Record<string, string> {
   const { PATH = systemPath, TZ } = process.env;
-  const home = runAs?.home ?? homedir();
+  const home = runAs?.home ?? (process.env['HOME'] || ownHome());
   return { PATH, HOME: home, LANG: 'C.UTF-8', LC_ALL: 'C.UTF-8', ...(TZ === undefined ? {} : { TZ }) };
 }
 

@@ -354,6 +354,22 @@ suite('the environment of a program', () => {
   });
 
   test(
+    'has a HOME also where nobody knows of one, as of a user without a name',
+    { skip: !isRoot },
+    async () => {
+      const { HOME } = process.env;
+      delete process.env['HOME'];
+      process.seteuid!(123_456);
+      try {
+        assert.match((await output({ argv: ['env'] }, never)).stdout, /^HOME=\/$/m);
+      } finally {
+        process.seteuid!(0);
+        if (HOME !== undefined) process.env['HOME'] = HOME;
+      }
+    },
+  );
+
+  test(
     'another user runs it with all groups, as the process that gets the signals',
     { skip: !isRoot },
     async () => {

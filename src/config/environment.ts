@@ -63,7 +63,7 @@ function isStderr(stream: string | undefined): boolean {
 }
 
 /** By the database of users, in which the user of a container need not be. */
-function ownHome(): string {
+export function ownHome(): string {
   try {
     return userInfo().homedir;
   } catch {
