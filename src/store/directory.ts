@@ -21,6 +21,8 @@ import { largestObjectBytes, type Store, type StoredObject } from './store.ts';
 
 /** Unfinished writes lie here; the leading dot keeps it apart from every host name. */
 const temporaryFolder = '.tmp';
+/** Whatever the umask is, no other user may put objects in or take them out. */
+const folderMode = 0o775;
 /** A temporary file lives for seconds; older ones were left by a process that was killed. */
 const abandonedAfterMs = 3600_000;
 
@@ -262,7 +264,7 @@ async function readAtMost(path: string, mostBytes: number): Promise<Buffer | und
 async function probeTime(temporary: string): Promise<Date> {
   const probe = join(temporary, randomUUID());
   try {
-    await mkdir(temporary, { recursive: true });
+    await mkdir(temporary, { recursive: true, mode: folderMode });
     await using file = await open(probe, 'wx', 0o600);
     return (await file.stat()).mtime;
   } finally {
@@ -277,7 +279,7 @@ async function touchTime(folder: string): Promise<Date> {
 }
 
 async function prepareTemporary(temporary: string): Promise<void> {
-  await mkdir(temporary, { recursive: true });
+  await mkdir(temporary, { recursive: true, mode: folderMode });
   for (const name of await readdir(temporary)) {
     const path = join(temporary, name);
     const info = await stat(path).catch(() => undefined);
@@ -287,7 +289,7 @@ async function prepareTemporary(temporary: string): Promise<void> {
 
 /** Makes the folders down to `path` and notes each one whose parent has a new entry. */
 async function makeFolders(root: string, path: string, unsettled: Set<string>): Promise<void> {
-  const first = await mkdir(path, { recursive: true });
+  const first = await mkdir(path, { recursive: true, mode: folderMode });
   if (first === undefined) return;
   for (let folder = path; folder !== root && folder.length >= first.length; folder = dirname(folder))
     unsettled.add(dirname(folder));

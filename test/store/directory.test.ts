@@ -346,3 +346,16 @@ suite('a disk that refuses', { skip: mayMount() ? false : 'mounting a file syste
     }
   });
 });
+
+test('no other user may write into the folders of a store, whatever the umask is', async (t) => {
+  const { root, store } = await freshStore(t);
+  const before = process.umask(0);
+  try {
+    await store.now();
+    await store.put('web/snap/x', Buffer.from('x'));
+  } finally {
+    process.umask(before);
+  }
+  for (const folder of ['.tmp', 'web', 'web/snap'])
+    assert.equal(statSync(join(root, folder)).mode & 0o7777, 0o775, folder);
+});
