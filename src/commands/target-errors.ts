@@ -20,8 +20,12 @@ export function explainTarget(error: unknown, path: string): unknown {
       );
     case 'EROFS':
     case 'EACCES':
-    case 'EPERM':
       return failed('not allowed to write', 'Choose another target, or run as its owner.');
+    case 'EPERM':
+      return failed(
+        'not allowed to write',
+        'Choose another target, or run as its owner; to root, what is immutable or only appended to says so (lsattr, chattr -ia).',
+      );
     case 'ENOENT':
     case 'ENOTDIR':
       return failed('cannot make', 'Choose another target.');

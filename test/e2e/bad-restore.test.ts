@@ -149,6 +149,7 @@ test('a restore is refused', async (t) => {
         exit: 1,
         code: 'restore-failed',
         says,
+        hint: /chattr -ia/,
       });
       assert.equal(readFileSync(join(folder, 'file'), 'utf8'), 'old');
     } finally {
