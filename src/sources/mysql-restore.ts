@@ -343,12 +343,12 @@ async function* wholeDump({ server, dump, lowerCase }: Target): AsyncGenerator<U
   }
 }
 
-/** The dump program tells of each table, and of each view before it is one, in a line of its own. */
+/** The dump program tells of each table, and of each view before it is one, between lines that a routine hardly has. */
 function withoutTwins(
   dump: AsyncIterable<Uint8Array>,
   refuseTwin: (name: string) => void,
 ): AsyncGenerator<Uint8Array, void, void> {
-  return changed(dump, '\n-- T', (line) => {
+  return changed(dump, '\n--\n-- ', (line) => {
     const [, name] = / structure for (?:table|view) `(.*)`/.exec(line) ?? [];
     if (name !== undefined) refuseTwin(Buffer.from(name, 'latin1').toString());
     return line;

@@ -490,7 +490,10 @@ suite('mysql', { skip: withoutServices }, () => {
       'mysql',
       `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE orders (b int);
        CREATE DATABASE shop; CREATE TABLE shop.t (a int); CREATE VIEW shop.T AS SELECT 1 AS one;
-       CREATE DATABASE shop2; CREATE TABLE shop2.T (a int)`,
+       CREATE DATABASE shop2; USE shop2; CREATE TABLE T (a int);
+       DELIMITER //
+       CREATE PROCEDURE p() BEGIN\n-- Table structure for table \`t\`\nEND//
+       DELIMITER ;`,
     );
     const saved = await save(onSocket({ databases: ['Shop', 'shop', 'shop2'], users: false }));
     const [tables, view, plain] = saved.map((dump) => [dump]);
