@@ -333,7 +333,9 @@ async function readThrough(target: Target): Promise<void> {
 async function* wholeDump({ server, dump, lowerCase }: Target): AsyncGenerator<Uint8Array, void, void> {
   try {
     const whole = withEvidence(dump.open(), dump.file, { begins: dumpBegins, ends: dumpEnds });
-    yield* lowerCase ? withoutTwins(whole, twinsOn(server, `the tables or views of ${dump.file}`)) : whole;
+    yield* lowerCase
+      ? withoutTwins(whole, twinsOn(server, `the tables, views or sequences of ${dump.file}`))
+      : whole;
   } catch (error) {
     if (!(error instanceof SealiftError) || !['source-damaged', 'source-empty'].includes(error.code))
       throw error;
@@ -343,13 +345,13 @@ async function* wholeDump({ server, dump, lowerCase }: Target): AsyncGenerator<U
   }
 }
 
-/** The dump program tells of each table, and of each view before it is one, between lines that a routine hardly has. */
+/** The dump program tells of each table, sequence, and view before it is one, between lines that a routine hardly has. */
 function withoutTwins(
   dump: AsyncIterable<Uint8Array>,
   refuseTwin: (name: string) => void,
 ): AsyncGenerator<Uint8Array, void, void> {
   return changed(dump, '\n--\n-- ', (line) => {
-    const [, name] = / structure for (?:table|view) `(.*)`/.exec(line) ?? [];
+    const [, name] = / structure for (?:table |view )?`(.*)`/.exec(line) ?? [];
     if (name !== undefined) refuseTwin(Buffer.from(name, 'latin1').toString());
     return line;
   });

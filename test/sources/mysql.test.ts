@@ -490,13 +490,14 @@ suite('mysql', { skip: withoutServices }, () => {
       'mysql',
       `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE orders (b int);
        CREATE DATABASE shop; CREATE TABLE shop.t (a int); CREATE VIEW shop.T AS SELECT 1 AS one;
+       CREATE DATABASE seqs; CREATE SEQUENCE seqs.S; CREATE TABLE seqs.s (a int);
        CREATE DATABASE shop2; USE shop2; CREATE TABLE T (a int);
        DELIMITER //
        CREATE PROCEDURE p() BEGIN\n-- Table structure for table \`t\`\nEND//
        DELIMITER ;`,
     );
-    const saved = await save(onSocket({ databases: ['Shop', 'shop', 'shop2'], users: false }));
-    const [tables, view, plain] = saved.map((dump) => [dump]);
+    const saved = await save(onSocket({ databases: ['Shop', 'shop', 'seqs', 'shop2'], users: false }));
+    const [tables, view, sequence, plain] = saved.map((dump) => [dump]);
     const setting = ['--lower-case-table-names=1'];
     await using small = await startMariadb(await newDirectory(0o755), undefined, setting);
     await assert.rejects(
@@ -505,6 +506,7 @@ suite('mysql', { skip: withoutServices }, () => {
     );
     await assert.rejects(loadMysql(into(small), tables!, loading()), refusedAsOne(/"Orders" and "orders"/));
     await assert.rejects(loadMysql(into(small), view!, loading()), refusedAsOne(/shop\.sql "T" and "t"/));
+    await assert.rejects(loadMysql(into(small), sequence!, loading()), refusedAsOne(/seqs\.sql "S" and "s"/));
     assert.ok(!(await databasesOf(small)).includes('shop'));
     await loadMysql(into(small, 'other'), plain!, loading());
     await assert.rejects(
@@ -512,7 +514,11 @@ suite('mysql', { skip: withoutServices }, () => {
       refusedAsOne(/"T" and "t"/),
     );
     assert.equal(await sql(small, 'other', 'SHOW TABLES'), 't', 'what was there is as it was');
-    await sql(server, 'mysql', 'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE shop2');
+    await sql(
+      server,
+      'mysql',
+      'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE seqs; DROP DATABASE shop2',
+    );
   });
 
   test('a function that a server with a binary log refuses, and a time zone that it does not know, are told', async () => {
