@@ -229,13 +229,16 @@ export async function checkUsers(server: Server, saved: SavedUsers, signal: Abor
   );
 }
 
+/** What is used is a hash, but for plugins that know no passwords of their own. */
+const usesHash = / BY PASSWORD | (?!(?:pam|gssapi|unix_socket) )\w+ USING /;
+
 /** A MariaDB server that checks passwords refuses hashes, which it cannot check; of an account that exists without a word why. */
 async function checkTakesHashes(
   server: Server,
   { accounts }: SavedUsers,
   signal: AbortSignal,
 ): Promise<void> {
-  const hashed = accounts.filter((statement) => / BY PASSWORD | USING /.test(outsideQuotes(statement)));
+  const hashed = accounts.filter((statement) => usesHash.test(outsideQuotes(statement)));
   if (hashed.length === 0) return;
   const query = `SHOW GLOBAL VARIABLES WHERE variable_name = 'strict_password_validation' AND value = 'ON';
     SELECT plugin_name FROM information_schema.plugins WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE'`;

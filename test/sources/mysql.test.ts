@@ -837,7 +837,7 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('users with hashes are refused by a server that checks passwords before any account is made', async () => {
     const saved = await save(onSocket({ databases: ['mixed'] }));
-    await sql(other, 'mysql', "INSTALL SONAME 'simple_password_check'");
+    await sql(other, 'mysql', "INSTALL SONAME 'simple_password_check'; INSTALL SONAME 'auth_pam'");
     try {
       const accounts = 'SELECT user, host, priv FROM mysql.global_priv ORDER BY 1, 2';
       const before = await sql(other, 'mysql', accounts);
@@ -846,13 +846,20 @@ suite('mysql', { skip: withoutServices }, () => {
         failsWith('restore-failed', /checks passwords \(simple_password_check\)/, /_validation = OFF/),
       );
       assert.equal(await sql(other, 'mysql', accounts), before);
-      await sql(other, 'mysql', 'SET GLOBAL strict_password_validation = OFF');
+      const { file, bytes } = saved.find((one) => one.file === 'users.sql')!;
+      const lines = bytes.toString().split(/(?<=;\n)/);
+      const pam =
+        "CREATE USER IF NOT EXISTS `pammed`@`localhost` IDENTIFIED VIA pam USING 'login' OR unix_socket;\n";
+      const noHashes = asSaved(file, Buffer.from(`${lines[0]}${pam}${lines.at(-1)}`));
+      const dumps = saved.filter((one) => one.file !== file);
+      await loadMysql(into(other), [noHashes, ...dumps], loading({ force: true }));
+      await sql(other, 'mysql', 'DROP USER pammed@localhost; SET GLOBAL strict_password_validation = OFF');
       await loadMysql(into(other), saved, loading({ force: true }));
     } finally {
       await sql(
         other,
         'mysql',
-        "SET GLOBAL strict_password_validation = ON; UNINSTALL SONAME 'simple_password_check'",
+        "SET GLOBAL strict_password_validation = ON; UNINSTALL SONAME 'simple_password_check'; UNINSTALL SONAME 'auth_pam'",
       );
     }
   });
