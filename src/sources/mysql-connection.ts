@@ -281,6 +281,11 @@ const explanations: readonly Explanation[] = [
   },
   { says: /Unknown database/, code: 'source-unavailable' },
   {
+    says: /ERROR 1819/,
+    code: 'restore-failed',
+    hint: 'the server checks passwords, and takes no account without a password: UNINSTALL PLUGIN (MySQL: COMPONENT) what checks them for as long as the load takes',
+  },
+  {
     says: /Table definition has changed|\(1412\)/,
     code: 'source-unavailable',
     hint: 'a table was altered during the dump, which its snapshot does not survive: run it again',

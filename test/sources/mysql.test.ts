@@ -837,7 +837,11 @@ suite('mysql', { skip: withoutServices }, () => {
 
   test('users with hashes are refused by a server that checks passwords before any account is made', async () => {
     const saved = await save(onSocket({ databases: ['mixed'] }));
-    await sql(other, 'mysql', "INSTALL SONAME 'simple_password_check'; INSTALL SONAME 'auth_pam'");
+    await sql(
+      other,
+      'mysql',
+      "DROP USER IF EXISTS ''@'192.0.2.%'; INSTALL SONAME 'simple_password_check'; INSTALL SONAME 'auth_pam'",
+    );
     try {
       const accounts = 'SELECT user, host, priv FROM mysql.global_priv ORDER BY 1, 2';
       const before = await sql(other, 'mysql', accounts);
@@ -854,12 +858,21 @@ suite('mysql', { skip: withoutServices }, () => {
       const dumps = saved.filter((one) => one.file !== file);
       await loadMysql(into(other), [noHashes, ...dumps], loading({ force: true }));
       await sql(other, 'mysql', 'DROP USER pammed@localhost; SET GLOBAL strict_password_validation = OFF');
+      await assert.rejects(
+        loadMysql(into(other), saved, loading({ force: true })),
+        failsWith(
+          'restore-failed',
+          /1819.*\(simple_password_check\)/,
+          /without a password.*UNINSTALL PLUGIN/,
+        ),
+      );
+      await sql(other, 'mysql', 'UNINSTALL PLUGIN simple_password_check');
       await loadMysql(into(other), saved, loading({ force: true }));
     } finally {
       await sql(
         other,
         'mysql',
-        "SET GLOBAL strict_password_validation = ON; UNINSTALL SONAME 'simple_password_check'; UNINSTALL SONAME 'auth_pam'",
+        "SET GLOBAL strict_password_validation = ON; UNINSTALL SONAME IF EXISTS 'simple_password_check'; UNINSTALL SONAME 'auth_pam'",
       );
     }
   });
