@@ -289,7 +289,7 @@ const advice: { says: RegExp; hint: string }[] = [
   },
   {
     says: /ERROR 1418/,
-    hint: 'the server writes a binary log, and the saved one wrote none: SET GLOBAL log_bin_trust_function_creators = ON meanwhile',
+    hint: 'the server writes a binary log, and the saved one wrote none, or has this setting: SET GLOBAL log_bin_trust_function_creators = ON meanwhile',
   },
   {
     says: /ERROR 1298/,
