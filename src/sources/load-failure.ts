@@ -3,19 +3,21 @@ import { ToolFailure } from '../process.ts';
 import type { Damaged, Loaded, LoadStream } from './source.ts';
 
 /**
- * For what a load throws: tells what was being loaded, if the error does not, and what had been done before, a line each.
+ * For what a load throws: tells what was being loaded, if the error does not, what else was damaged, and what had been done
+ * before, a line each.
  */
 export const failedLoad =
-  (what: string, done: readonly string[] = []) =>
+  (what: string, done: readonly string[] = [], damaged: readonly Damaged[] = []) =>
   (error: unknown): never => {
     if (!(error instanceof SealiftError)) throw error;
     const saysWhat = !(error.cause instanceof ToolFailure) || error.code.startsWith('source-');
     const message = saysWhat ? error.message : `loading ${what} failed: ${error.message}`;
-    throw new SealiftError(
-      saysWhat ? error.code : 'restore-failed',
-      done.length === 0 ? message : `${message}; done before: ${done.join('; ')}`,
-      { hint: error.hint, cause: error.cause },
-    );
+    const before = done.length === 0 ? [] : [`done before: ${done.join('; ')}`];
+    const said = [message, ...damaged.map((one) => one.error.message), ...before];
+    throw new SealiftError(saysWhat ? error.code : 'restore-failed', said.join('; '), {
+      hint: error.hint,
+      cause: error.cause,
+    });
   };
 
 /** For what the load of one of several streams throws: that the store does not have it whole keeps no other from its place. */
@@ -29,8 +31,8 @@ export const noteDamage =
 
 /** Throws if none of the streams was whole. */
 export function loaded(lines: readonly string[], damaged: readonly Damaged[], streams: number): Loaded {
-  const [first] = damaged;
-  if (first && damaged.length === streams) failedLoad(first.file, lines)(first.error);
+  const [first, ...others] = damaged;
+  if (first && damaged.length === streams) failedLoad(first.file, lines, others)(first.error);
   return { lines, damaged };
 }
 

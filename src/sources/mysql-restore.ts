@@ -81,7 +81,7 @@ export async function loadMysql(
   const damaged: Damaged[] = [];
   await loadAll(targets, lines, damaged, options);
   if (saved !== undefined)
-    lines.push(...(await giveGrants(server, saved, signal).catch(failedLoad('the grants', lines))));
+    lines.push(...(await giveGrants(server, saved, signal).catch(failedLoad('the grants', lines, damaged))));
   return loaded(lines, damaged, targets.length);
 }
 
@@ -198,10 +198,7 @@ async function loadAll(
     try {
       lines.push(...(await load(target, options).catch(noteDamage(damaged, target.dump))));
     } catch (error) {
-      const fail = () => {
-        const lost = damaged.map((one) => `; ${one.error.message}`).join('');
-        return failedLoad(`database ${JSON.stringify(target.name)}`, lines)(withMore(error, lost));
-      };
+      const fail = () => failedLoad(`database ${JSON.stringify(target.name)}`, lines, damaged)(error);
       if (!refersToOther.test(messageOf(error))) fail();
       early.push({ target, fail });
     }

@@ -110,7 +110,7 @@ export async function loadPostgres(
     lines.push(
       ...(await load(target, facts, maintenance)
         .catch(noteDamage(damaged, target.dump))
-        .catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines))
+        .catch(failedLoad(`database ${JSON.stringify(target.name)}`, lines, damaged))
         .catch(withAdvice)),
     );
   }

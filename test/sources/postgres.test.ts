@@ -330,7 +330,12 @@ suite('postgres', { skip: withoutServices }, () => {
     assert.deepEqual(await contentOf(server, 'with space'), before);
     await assert.rejects(
       loadPostgres(into(server), [lost, damagedAt(400, dash!)], loading({ force: true })),
-      failsWith('verify-failed', /^with%20space.dump cannot be read whole$/),
+      failsWith('verify-failed', /^with%20space.dump .* whole; -dash.dump cannot be read whole$/),
+    );
+    const mangled = asSaved(dash!.file, Buffer.from('no dump'));
+    await assert.rejects(
+      loadPostgres(into(server), [lost, mangled], loading({ force: true })),
+      failsWith('restore-failed', /^loading.*"-dash" failed.*; with%20space.dump cannot be read whole$/),
     );
   });
 
