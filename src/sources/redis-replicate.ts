@@ -47,6 +47,8 @@ export async function replicate(
   await using master = new RedisMaster(() => stream.open());
   const address = await addressTowards(server, signal);
   const port = await master.listen(address);
+  // Until here it may have been in use for hours.
+  const asMaster = await info(cli, server, signal);
   try {
     await using undo = new AsyncDisposableStack();
     // Has a signal of its own: an interrupted load has to be cleaned up too. In reverse order.
@@ -68,7 +70,7 @@ export async function replicate(
   }
   const now = await info(cli, server, signal);
   const loaded = `${describe(server)} loaded: it holds ${countOf(keysOf(now), 'key')} now`;
-  return { lines: [loaded, ...evicted(facts, now), ...notes] };
+  return { lines: [loaded, ...evicted(asMaster, now), ...notes] };
 }
 
 /** As a replica it takes all of a dump; as a master again it keeps to its `maxmemory`. */

@@ -131,6 +131,21 @@ suite('loading into a Redis that runs', { skip: withoutServices }, () => {
     assert.match(lines[1] ?? '', /no room .*\(maxmemory 1\.17M, allkeys-lru\).* \d+ keys so far; raise/);
   });
 
+  test('keys that the server evicts while its dump is still looked at are not of the dump', async () => {
+    await using busy = await start(['maxmemory 1500kb', 'maxmemory-policy allkeys-lru']);
+    const evicted = () => Number(/evicted_keys:(\d+)/.exec(busy.cli(['INFO', 'stats']).toString())?.[1]);
+    const stream = asStream(dump);
+    const open = () => {
+      for (let i = 0; i < 20 && evicted() === 0; i++) busy.cli(['SET', `own:${i}`, 'x'.repeat(100_000)]);
+      busy.cli(['CONFIG', 'SET', 'maxmemory', '100mb']);
+      return stream.open();
+    };
+    const password = new Secret(() => busy.password);
+    const { lines } = await replicate(url(busy), { ...stream, open }, loading({ password, force: true }));
+    assert.ok(evicted() > 0);
+    assert.equal(lines.length, 1, lines.join());
+  });
+
   for (const how of ['disabled', 'swapdb'])
     test(`a dump that breaks off leaves the server as it was (repl-diskless-load ${how})`, async () => {
       target.cli(['CONFIG', 'SET', 'repl-diskless-load', how]);
