@@ -29,6 +29,15 @@ export const noteDamage =
     return [];
   };
 
+/** For what is thrown where users or roles are read: if the store does not have them whole, the dumps can do without. */
+export function offerDumps(error: unknown): never {
+  if (!(error instanceof SealiftError && error.code === 'verify-failed')) throw error;
+  throw new SealiftError(error.code, error.message, {
+    hint: 'load the dumps without it: --source SOURCE/FILE for each; roles of PostgreSQL have to be made by hand before',
+    cause: error.cause,
+  });
+}
+
 /** Throws if none of the streams was whole. */
 export function loaded(lines: readonly string[], damaged: readonly Damaged[], streams: number): Loaded {
   const [first, ...others] = damaged;

@@ -16,7 +16,7 @@ import {
 } from './mysql-connection.ts';
 import { checkUsers, giveGrants, makeAccounts, name as inQuotes, readUsers } from './mysql-users.ts';
 import { databaseOf, dumpBegins, dumpEnds, sandboxLine, usersFile } from './mysql-dump.ts';
-import { failedLoad, loaded, noteDamage, notEmpty, notOneDump } from './load-failure.ts';
+import { failedLoad, loaded, noteDamage, notEmpty, notOneDump, offerDumps } from './load-failure.ts';
 import type { Damaged, Loaded, Loader, LoadStream, Surroundings } from './source.ts';
 import { parseTargetUrl, type TargetForm } from './target-url.ts';
 import { tlsOfTarget } from './tls.ts';
@@ -70,7 +70,10 @@ export async function loadMysql(
     const refuseTwin = twinsOn(server, 'the databases');
     for (const { name } of targets) refuseTwin(name);
   }
-  const saved = users === undefined || database !== undefined ? undefined : await readUsers(users.open());
+  const saved =
+    users === undefined || database !== undefined
+      ? undefined
+      : await readUsers(users.open()).catch(offerDumps);
 
   if (saved !== undefined) await checkUsers(server, saved, signal);
 

@@ -21,7 +21,7 @@ import {
   type Server,
   type ServerAddress,
 } from './postgres-connection.ts';
-import { failedLoad, loaded, noteDamage, notEmpty, notOneDump } from './load-failure.ts';
+import { failedLoad, loaded, noteDamage, notEmpty, notOneDump, offerDumps } from './load-failure.ts';
 import { withAdvice } from './postgres-advice.ts';
 import { type Contents, definition, readContents } from './postgres-contents.ts';
 import { loadGlobals } from './postgres-globals.ts';
@@ -102,6 +102,7 @@ export async function loadPostgres(
   if (globals !== undefined && database === undefined)
     lines.push(
       ...(await loadGlobals(server, maintenance, globals.open(), signal)
+        .catch(offerDumps)
         .catch(failedLoad('the roles'))
         .catch(withAdvice)),
     );

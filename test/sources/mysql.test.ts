@@ -280,6 +280,11 @@ suite('mysql', { skip: withoutServices }, () => {
       ),
     );
     assert.equal(await sql(other, 'mysql', `SHOW DATABASES LIKE 'd_'`), 'd1');
+    const [users] = await save(onSocket({ databases: ['d1'] }));
+    await assert.rejects(
+      loadMysql(into(other), [damagedAt(20, users!), d1!], loading({ force: true })),
+      failsWith('verify-failed', /^users.sql cannot/, /--source SOURCE\/FILE for each/),
+    );
     await sql(other, 'mysql', 'DROP DATABASE d1');
     for (const name of ['d1', 'd2', 'd3']) await sql(server, 'mysql', `DROP DATABASE ${name}`);
   });

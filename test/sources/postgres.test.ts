@@ -332,6 +332,11 @@ suite('postgres', { skip: withoutServices }, () => {
       loadPostgres(into(server), [lost, damagedAt(400, dash!)], loading({ force: true })),
       failsWith('verify-failed', /^with%20space.dump .* whole; -dash.dump cannot be read whole$/),
     );
+    const [globals] = await save(onSocket({ databases: ['-dash'] }));
+    await assert.rejects(
+      loadPostgres(into(server), [damagedAt(20, globals!), dash!], loading({ force: true })),
+      failsWith('verify-failed', /^globals.sql cannot/, /--source SOURCE\/FILE for each/),
+    );
     const mangled = asSaved(dash!.file, Buffer.from('no dump'));
     await assert.rejects(
       loadPostgres(into(server), [lost, mangled], loading({ force: true })),
