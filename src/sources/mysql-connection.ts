@@ -255,6 +255,10 @@ const unescaped = (field: string): string => field.replace(/\\([nt0\\])/g, (_, o
 /** A name in a statement. */
 export const quoted = (name: string): string => `\`${name.replaceAll('`', '``')}\``;
 
+/** What names that differ in case alone have in common. A server looks at one letter at a time: no Σ becomes a ς. */
+export const inAnyCase = (name: string): string =>
+  Array.from(name, (letter) => Array.from(letter.toLowerCase())[0]).join('');
+
 /** A string in a statement, where `sql_mode` is empty. */
 export const literal = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`;
 

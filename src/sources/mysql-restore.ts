@@ -6,6 +6,7 @@ import {
   ask,
   describe,
   explain,
+  inAnyCase,
   literal,
   plainSession,
   quoted,
@@ -140,7 +141,7 @@ async function look(
   { force, signal }: LoadOptions,
 ): Promise<Target> {
   const isThere = databases.some((there) =>
-    lowerCase ? there.toLowerCase() === name.toLowerCase() : there === name,
+    lowerCase ? inAnyCase(there) === inAnyCase(name) : there === name,
   );
   if (!isThere) return { server, name, dump, lowerCase, before: 'missing' };
   const of = literal(name);
@@ -361,8 +362,8 @@ function withoutTwins(
 function twinsOn(server: Server, what: string): (name: string) => void {
   const known = new Map<string, string>();
   return (name) => {
-    const twin = known.get(name.toLowerCase()) ?? name;
-    known.set(name.toLowerCase(), name);
+    const twin = known.get(inAnyCase(name)) ?? name;
+    known.set(inAnyCase(name), name);
     if (twin === name) return;
     throw new SealiftError(
       'restore-failed',

@@ -4,6 +4,7 @@ import {
   ask,
   describe,
   explain,
+  inAnyCase,
   literal,
   type Maker,
   makerOf,
@@ -377,7 +378,7 @@ export async function giveGrants(
   });
   const wanted = known.filter((statement) => {
     const [, routine, database, object] = aboutAnObject.exec(statement) ?? [];
-    const called = object && (routine === undefined ? unquote(object) : unquote(object).toLowerCase());
+    const called = object && (routine === undefined ? unquote(object) : inAnyCase(unquote(object)));
     const whole = database && called && `${unquote(database)}.${called}`;
     if (whole !== undefined && !isThere(whole)) {
       missing.add(whole);
@@ -435,7 +436,7 @@ async function whatCanBeGiven(
   const isMariadb = makerOf(version) === 'MariaDB';
   const roles = isMariadb ? await ask(server, query, signal) : undefined;
   const privileges = isMariadb ? undefined : await ask(server, 'SHOW PRIVILEGES', signal);
-  const asHere = (whole: string) => (lowerCase === '0' ? whole : whole.toLowerCase());
+  const asHere = (whole: string) => (lowerCase === '0' ? whole : inAnyCase(whole));
   const objects = new Set(rows.map((row) => asHere(row.join('.'))));
   return {
     isThere: (whole) => objects.has(asHere(whole)),

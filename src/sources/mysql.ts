@@ -12,6 +12,7 @@ import {
   dumpProgram,
   everyRow,
   explain,
+  inAnyCase,
   literal,
   type Maker,
   makerOf,
@@ -150,7 +151,7 @@ async function inspect(server: Server, signal: AbortSignal): Promise<Facts> {
 function wanted({ databases, exclude }: MysqlConfig, facts: Facts): string[] {
   const there = facts.databases.map(({ name }) => name);
   const asCalled = (wanted: string) =>
-    (facts.lowerCase && there.find((name) => name.toLowerCase() === wanted.toLowerCase())) || wanted;
+    (facts.lowerCase && there.find((name) => inAnyCase(name) === inAnyCase(wanted))) || wanted;
   const excluded = exclude.map(asCalled);
   const names = databases === 'all' ? there : databases.map(asCalled);
   return [...new Set(names)].filter((name) => !excluded.includes(name));

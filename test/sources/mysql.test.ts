@@ -496,13 +496,16 @@ suite('mysql', { skip: withoutServices }, () => {
       `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE orders (b int);
        CREATE DATABASE shop; CREATE TABLE shop.t (a int); CREATE VIEW shop.T AS SELECT 1 AS one;
        CREATE DATABASE seqs; CREATE SEQUENCE seqs.S; CREATE TABLE seqs.s (a int);
+       CREATE DATABASE greek; CREATE TABLE greek.ΠΕΛΑΤΕΣ (a int); CREATE TABLE greek.πελατεσ (a int);
        CREATE DATABASE shop2; USE shop2; CREATE TABLE T (a int);
        DELIMITER //
        CREATE PROCEDURE p() BEGIN\n-- Table structure for table \`t\`\nEND//
        DELIMITER ;`,
     );
-    const saved = await save(onSocket({ databases: ['Shop', 'shop', 'seqs', 'shop2'], users: false }));
-    const [tables, view, sequence, plain] = saved.map((dump) => [dump]);
+    const saved = await save(
+      onSocket({ databases: ['Shop', 'shop', 'seqs', 'greek', 'shop2'], users: false }),
+    );
+    const [tables, view, sequence, greek, plain] = saved.map((dump) => [dump]);
     const setting = ['--lower-case-table-names=1'];
     await using small = await startMariadb(await newDirectory(0o755), undefined, setting);
     await assert.rejects(
@@ -512,6 +515,7 @@ suite('mysql', { skip: withoutServices }, () => {
     await assert.rejects(loadMysql(into(small), tables!, loading()), refusedAsOne(/"Orders" and "orders"/));
     await assert.rejects(loadMysql(into(small), view!, loading()), refusedAsOne(/shop\.sql "T" and "t"/));
     await assert.rejects(loadMysql(into(small), sequence!, loading()), refusedAsOne(/seqs\.sql "S" and "s"/));
+    await assert.rejects(loadMysql(into(small), greek!, loading()), refusedAsOne(/"ΠΕΛΑΤΕΣ" and "πελατεσ"/));
     assert.ok(!(await databasesOf(small)).includes('shop'));
     await loadMysql(into(small, 'other'), plain!, loading());
     await assert.rejects(
@@ -522,7 +526,7 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(
       server,
       'mysql',
-      'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE seqs; DROP DATABASE shop2',
+      'DROP DATABASE Shop; DROP DATABASE shop; DROP DATABASE seqs; DROP DATABASE greek; DROP DATABASE shop2',
     );
   });
 
@@ -1069,14 +1073,14 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(
       small,
       'mysql',
-      'CREATE DATABASE Wiki CHARACTER SET latin1 COLLATE latin1_german1_ci; CREATE TABLE wiki.t (a int) ENGINE=MyISAM; CREATE DATABASE scratch',
+      'CREATE DATABASE Wiki CHARACTER SET latin1 COLLATE latin1_german1_ci; CREATE TABLE wiki.t (a int) ENGINE=MyISAM; CREATE DATABASE ΠΕΛΑΤΕΣ',
     );
     const run = newRun();
     const config = { host: small.socket, users: false };
     const [dump] = await save(onSocket({ ...config, databases: ['Wiki'] }), run);
     assert.deepEqual([dump!.file, run.codes], ['wiki.sql', ['not-consistent']]);
     assert.match(dump!.bytes.toString(), /^ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_german1_ci;/);
-    const others = await mysqlSource(onSocket({ ...config, exclude: ['Scratch'] })).streams(newRun());
+    const others = await mysqlSource(onSocket({ ...config, exclude: ['ΠΕΛΑΤΕΣ'] })).streams(newRun());
     assert.deepEqual(
       others.map(({ file }) => file),
       ['wiki.sql'],
