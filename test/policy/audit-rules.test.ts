@@ -664,11 +664,9 @@ suite('freshness', () => {
   });
 
   test('a gap is judged by the slower of the two schedules', () => {
-    const snapshots = [
-      snapshotOf({ age: 2 * day, intervalMs: day, schedule: '0 3 * * *' }),
-      snapshotOf({ age: hour, ...far }),
-    ];
-    assert.deepEqual(found({ snapshots }), []);
+    const earlier = snapshotOf({ age: 2 * day, intervalMs: day, schedule: '0 3 * * *' });
+    const later = snapshotOf({ age: hour, sequence: 2, previous: previousOf(earlier) });
+    assert.deepEqual(found({ snapshots: [earlier, later] }), []);
   });
 
   test('jobs are judged each by itself', () => {
