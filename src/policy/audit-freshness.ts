@@ -99,14 +99,15 @@ function judgeJob(
 
 /**
  * When the one before `later` began. Where maxAge was lowered for a while, what was made then has ended, and older ones have
- * not: between two that are live there need be no gap, and the signed predecessor tells.
+ * not: between two that are live there need be no gap, and the signed predecessor tells, where their numbers leave room for it.
  */
 function predecessorMs(
   earlier: AuditedSnapshot,
-  { previous, maxAge }: AuditedSnapshot,
+  { previous, maxAge, sequence }: AuditedSnapshot,
   nowMs: number,
 ): number {
-  const hasEnded = previous !== undefined && predecessorEnd(previous, maxAge) <= nowMs;
+  const hasEnded =
+    previous !== undefined && sequence > earlier.sequence + 1 && predecessorEnd(previous, maxAge) <= nowMs;
   return hasEnded ? Math.max(earlier.startedMs, previous.startedMs) : earlier.startedMs;
 }
 

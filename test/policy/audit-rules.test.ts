@@ -640,6 +640,11 @@ suite('freshness', () => {
     assert.deepEqual(after(patience + 1, now), [`broken gap h1/snap/${live.snapshot}/`]);
     // One that is gone before its time proves nothing.
     assert.match(after(patience, now + 1).join(), /broken chain .*broken gap/);
+    // By the numbers there was none in between.
+    const lying = { ...far.previous!, startedMs: live.startedMs - patience, expiresMs: now };
+    assert.deepEqual(found({ snapshots: [older, { ...live, sequence: 2, previous: lying }] }), [
+      `broken gap h1/snap/${live.snapshot}/`,
+    ]);
   });
 
   test('a gap does not end with the snapshot before it: the signed predecessor tells when that was', () => {
