@@ -1,5 +1,5 @@
 import { readdirSync, statSync } from 'node:fs';
-import { basename, extname, join } from 'node:path';
+import { extname, join } from 'node:path';
 import * as openpgp from 'openpgp';
 import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
 import { type Guard, guardFolder, readGuarded } from '../permissions.ts';
@@ -15,6 +15,9 @@ export interface KeyFile {
 /** Whether a file of this name is looked for in a folder of keys: a hidden one is not. */
 export const isKeyFileName = (name: string): boolean =>
   ['.asc', '.gpg', '.pgp', '.key'].includes(extname(name)) && !name.startsWith('.');
+
+/** Whether a path that is not there would be a folder, which may not have been made yet: keys go into files with an ending. */
+export const wouldBeFolder = (path: string): boolean => ['', '.d'].includes(extname(path));
 
 const guard: Guard = { what: 'key file', missing: 'key-missing', refused: 'key-unusable' };
 
@@ -49,8 +52,8 @@ function filesOf(path: string): string[] {
   try {
     if (!statSync(path).isDirectory()) return [path];
   } catch (error) {
-    // A folder may not have been made yet. Whose key a file would hold, is meant to have it.
-    if (systemCode(error) === 'ENOENT') return isKeyFileName(basename(path)) ? [path] : [];
+    // Whose key a file would hold, is meant to have it.
+    if (systemCode(error) === 'ENOENT') return wouldBeFolder(path) ? [] : [path];
     throw new SealiftError('key-unusable', `${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
   guardFolder(path, { ...guard, what: 'key folder' });

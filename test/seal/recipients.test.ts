@@ -304,10 +304,18 @@ test(
 test('a file that is named and is not there is a problem, beside others that are', async (t) => {
   const dir = temporary(t);
   const there = put(join(dir, 'a.asc'), ada.publicKey.armor());
-  await assert.rejects(loadRecipients([there, join(dir, 'b.asc')], now), {
-    code: 'key-unusable',
-    message: /b\.asc: .* does not exist/,
-  });
+  for (const name of ['b.asc', 'b.pub', '.b.gpg'])
+    await assert.rejects(loadRecipients([there, join(dir, name)], now), {
+      code: 'key-unusable',
+      message: new RegExp(`${name}: .* does not exist`),
+    });
+});
+
+test('a folder that has not been made yet is none', async (t) => {
+  const dir = temporary(t);
+  const there = put(join(dir, 'a.asc'), ada.publicKey.armor());
+  for (const name of ['recipients', 'recipients.d'])
+    assert.equal((await loadRecipients([there, join(dir, name)], now)).keys.length, 1);
 });
 
 test('a link to nowhere is a problem, not an absence', async (t) => {
