@@ -164,7 +164,8 @@ export function deletingLiveData(
         id: rule.ID ?? '(without a name)',
         reason: `it deletes objects of ${hosts.join(', ')} ${when}; ${needed}`,
         remedy: isOurs(rule, subject)
-          ? 'It was written for a shorter life: run `sealift bucket apply`.'
+          ? 'It was written for a shorter life. If limits were raised since, run `sealift bucket apply` with the configuration of ' +
+            'that host; if they were lowered, this ends with what was signed before.'
           : 'Change or remove the rule, or choose a store.prefix that it spares.',
       },
     ];
