@@ -16,6 +16,8 @@ export interface Output {
   ): Promise<void>;
   /** One line of a stream of JSON lines. */
   jsonLine(record: unknown): void;
+  /** One such line that ends with a list `name`, which need not fit into memory. */
+  jsonLineWithList(record: object, name: string, items: Iterable<unknown>): Promise<void>;
   /** An error: a line, or where a document has been begun its last member, `error`. */
   jsonError(error: object): void;
   text(line?: string): void;
@@ -35,12 +37,16 @@ export interface Column {
 }
 
 export interface OutputOptions {
-  readonly write: (text: string) => unknown;
+  /** False where the text waits to be taken; `taken` is called when it was, or never will be. */
+  readonly write: (text: string, taken?: () => void) => unknown;
   readonly colour: boolean;
   readonly width?: number | undefined;
 }
 
 const styles = { good: 'green', bad: 'red', warning: 'yellow', faint: 'dim', strong: 'bold' } as const;
+
+/** Of a line that is written in parts. */
+const partLength = 2 ** 20;
 
 export function createOutput(options: OutputOptions): Output {
   const { write, colour, width } = options;
@@ -48,6 +54,10 @@ export function createOutput(options: OutputOptions): Output {
   let endOfList: string | undefined;
   const paint = (style: Style, text: string): string =>
     colour ? styleText(styles[style], text, { validateStream: false }) : text;
+  const taken = (text: string): Promise<void> =>
+    new Promise((resolve) => {
+      if (write(text, resolve) !== false) resolve();
+    });
   const jsonLine = (record: unknown): void => void write(`${JSON.stringify(record)}\n`);
   return {
     width,
@@ -70,6 +80,18 @@ export function createOutput(options: OutputOptions): Output {
       endOfList = undefined;
     },
     jsonLine,
+    async jsonLineWithList(record, name, items) {
+      let part = `${JSON.stringify(record).slice(0, -1)},${JSON.stringify(name)}:[`;
+      let separator = '';
+      for (const item of items) {
+        part += `${separator}${JSON.stringify(item)}`;
+        separator = ',';
+        if (part.length < partLength) continue;
+        await taken(part);
+        part = '';
+      }
+      write(`${part}]}\n`);
+    },
     jsonError: (error) =>
       endOfList === undefined ? jsonLine(error) : void write(`${endOfList},${members({ error })}\n}\n`),
     text: (line = '') => void write(`${line}\n`),

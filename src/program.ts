@@ -23,7 +23,7 @@ export interface Surroundings {
 
 /** A stream that text is written to. */
 export interface Sink {
-  write(text: string): unknown;
+  write(text: string, taken?: () => void): unknown;
   readonly isTTY?: boolean;
   readonly columns?: number;
 }
@@ -85,7 +85,7 @@ function createContext(
       sink: log,
     }),
     output: createOutput({
-      write: (text) => stdout.write(text),
+      write: (text, taken) => stdout.write(text, taken),
       colour: colourOn(stdout),
       width: stdout.isTTY === true ? stdout.columns : undefined,
     }),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:buffer';
 import { test } from 'node:test';
 import { formatDuration, parseDuration, rfc3339 } from '../src/clock.ts';
 import { Secret } from '../src/config/secrets.ts';
@@ -67,6 +68,30 @@ test('a document with a list is JSON whatever is in it, and one that cannot begi
     /no key/,
   );
   assert.equal(text(), '');
+});
+
+test('a line with a list is one, and may be longer than any string', async () => {
+  for (const items of [[], [1], [{ a: 'b' }, 'c']]) {
+    const { out, text } = lines();
+    await out.jsonLineWithList({ head: 1 }, 'list', items);
+    assert.match(text(), /^[^\n]+\n$/);
+    assert.deepEqual(JSON.parse(text()), { head: 1, list: items });
+  }
+  let [length, waiting] = [0, 0];
+  const write = (text: string, taken?: () => void): boolean => {
+    length += text.length;
+    waiting++;
+    assert.equal(waiting, 1);
+    setImmediate(() => {
+      waiting--;
+      taken?.();
+    });
+    return false;
+  };
+  const item = 'x'.repeat(2 ** 24);
+  const items = Array.from({ length: 40 }, () => item);
+  await createOutput({ write, colour: false }).jsonLineWithList({ head: 1 }, 'list', items);
+  assert.ok(length > constants.MAX_STRING_LENGTH);
 });
 
 test('an error is a line, and where a document has been begun its last member', async () => {

@@ -60,13 +60,15 @@ export async function verify(
 
   const pruned = await prunedMeanwhile(session, snapshots, signal);
   for (const id of pruned) log.info(`${id} has ended meanwhile and was pruned`);
-  const lasting = (list: readonly Found[]): Failure[] =>
+  const lasting = (list: readonly Found[]): Found[] =>
     list
-      .filter(({ snapshot, missing }) => !(missing && pruned.has(snapshot)))
-      .map(({ snapshot, key, reason }) => ({ snapshot, key, reason }));
+      .map((one) => ({ ...one, snapshots: one.snapshots.filter((id) => !(one.missing && pruned.has(id))) }))
+      .filter(({ snapshots: lacking }) => lacking.length > 0);
   const withoutKey = [
-    ...unreadableIn(view, wanted, options),
-    ...brokenLinks(view, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
+    ...[
+      ...unreadableIn(view, wanted, options),
+      ...brokenLinks(view, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
+    ].map(({ snapshot, key, reason }) => ({ snapshots: [snapshot], key, reason, missing: false })),
     ...lasting(found),
   ];
   // A key that opens nothing was a mistake; but it does not hide what else is wrong.
@@ -78,10 +80,10 @@ export async function verify(
     snapshots: snapshots.length - pruned.size,
     objects: objects.length,
     bytes: bytesOf(objects),
-    failures,
   };
-  if (context.json) output.jsonLine({ type: 'summary', ...summary });
-  else print(context, summary, options);
+  if (context.json)
+    await output.jsonLineWithList({ type: 'summary', ...summary }, 'failures', oneByOne(failures));
+  else print(context, summary, failures, options);
   return failures.length > 0 ? 'verify-failed' : undefined;
 }
 
@@ -121,9 +123,17 @@ function unreadableIn(view: HostView, wanted: readonly string[], { all }: Verify
     }));
 }
 
-interface Found extends Failure {
+/** One failure to whoever reads of it, whatever number of snapshots it concerns. */
+interface Found extends Omit<Failure, 'snapshot'> {
+  readonly snapshots: readonly string[];
   /** The store had nothing under a key. */
   readonly missing: boolean;
+}
+
+/** Where a store has lost much, there are too many to be held at once. */
+function* oneByOne(found: readonly Found[]): Generator<Failure> {
+  for (const { snapshots, key, reason } of found)
+    for (const snapshot of snapshots) yield { snapshot, key, reason };
 }
 
 interface Look extends Pick<ReaderSession, 'store' | 'config'> {
@@ -181,7 +191,7 @@ function distinctObjects(snapshots: readonly Snapshot[]): Named[] {
 const bytesOf = (objects: readonly Named[]): number =>
   objects.reduce((sum, { segment }) => sum + segment.storedBytes, 0);
 
-/** Those that no version has as it was signed, for each snapshot that names them. */
+/** Those that no version has as it was signed. */
 async function readObjects(
   context: Context,
   look: Look,
@@ -196,8 +206,7 @@ async function readObjects(
     // Nobody sees by the id of a segment what it is of.
     const reason = `${why}: a piece of ${stream}`;
     const key = keyOf(host, segment);
-    const missing = look.absences.has(key);
-    return snapshots.map((snapshot) => ({ snapshot, key, reason, missing }));
+    return [{ snapshots, key, reason, missing: look.absences.has(key) }];
   });
   return failures.flat();
 }
@@ -249,7 +258,7 @@ async function openAll(
         if (!(error instanceof SealiftError && ['verify-failed', 'key-wrong'].includes(error.code)))
           throw error;
         failures.push({
-          snapshot: snapshot.index.snapshot,
+          snapshots: [snapshot.index.snapshot],
           key: stream.name,
           reason: sentencesOf(error),
           missing: error instanceof DamagedSegment && absences.has(keyOf(host, error.segment)),
@@ -264,15 +273,14 @@ async function openAll(
 
 function print(
   { output }: Context,
-  summary: { ok: boolean; snapshots: number; objects: number; bytes: number; failures: readonly Failure[] },
+  summary: { ok: boolean; snapshots: number; objects: number; bytes: number },
+  failures: readonly Found[],
   { readData, key }: VerifyOptions,
 ): void {
-  // What many snapshots share is one failure to whoever reads of it.
-  const alike = Map.groupBy(summary.failures, ({ key: object, reason }) => `${object}: ${printable(reason)}`);
-  for (const [what, failures] of alike) {
-    const [first, ...others] = failures.map(({ snapshot }) => snapshot);
+  for (const { snapshots, key: object, reason } of failures) {
+    const [first, ...others] = snapshots;
     const whose = others.length === 0 ? first : `${first} and ${others.length} more`;
-    output.text(`${output.paint('bad', 'failed')}  ${whose}  ${what}`);
+    output.text(`${output.paint('bad', 'failed')}  ${whose}  ${object}: ${printable(reason)}`);
   }
   const how = [
     'signature, chain, presence and size',
