@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { rfc3339, runningFrom } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { SealiftError } from '../errors.ts';
+import { SealiftError, sentencesOf } from '../errors.ts';
 import type { Trust } from '../seal/trust.ts';
 import {
   listHost,
@@ -181,7 +181,7 @@ async function untrusted({ store }: ReaderSession, host: string, signal: AbortSi
 
 /** Says which snapshots cannot be read. */
 export function reportUnreadable({ log }: Context, { unreadable }: Pick<HostView, 'unreadable'>): void {
-  for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, error.message);
+  for (const { snapshot, error } of unreadable) log.warn({ snapshot, code: error.code }, sentencesOf(error));
 }
 
 /** A live snapshot that is signed by an unknown key stops everything that relies on the newest ones. */

@@ -1,7 +1,7 @@
 import { daysUntil, formatDuration, rfc3339 } from '../clock.ts';
 import type { Config, JobConfig } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
-import { asSealiftError, SealiftError } from '../errors.ts';
+import { asSealiftError, SealiftError, sentencesOf } from '../errors.ts';
 import { printableLines } from '../output.ts';
 import { judgeClocks } from '../policy/clock-check.ts';
 import { scheduleOf } from '../policy/cron.ts';
@@ -155,7 +155,7 @@ async function* readable(
     const index = await storedIndex(store, host, id, signal);
     if (!index) continue;
     const read = await readOne(session, host, id, index, signal);
-    problems.push(...read.unreadable.map(({ error }) => error.message));
+    problems.push(...read.unreadable.map(({ error }) => sentencesOf(error)));
     yield* read.snapshots.map((found) => found.index);
   }
 }

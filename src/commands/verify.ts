@@ -119,7 +119,7 @@ function unreadableIn(view: HostView, wanted: readonly string[], { all }: Verify
     .map(({ snapshot, error }) => ({
       snapshot,
       key: formatKey({ type: 'index', host: view.host, snapshot }),
-      reason: error.message,
+      reason: sentencesOf(error),
     }));
 }
 

@@ -161,7 +161,7 @@ export function parseIndex(bytes: Uint8Array, at: { host: string; snapshot: stri
     throw wrong(
       `its format is ${quoted(format)}; this version reads "sealift-index/1"`,
       typeof format === 'string' && /^sealift-index\/\d+$/.test(format)
-        ? 'A later version of sealift made it: install that one here.'
+        ? 'A later version of sealift made it: install that one here'
         : undefined,
     );
   const parsed = schema.safeParse(json);

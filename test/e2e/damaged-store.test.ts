@@ -206,6 +206,23 @@ test('a store that has lost every object is told by each of them, however many',
   assert.equal(failures.length, count);
 });
 
+test('a snapshot of a later format is told with what reads it, by whoever passes over it', async (t) => {
+  const sources = [{ name: 'dump', kind: 'command', argv: ['printf', 'of the dump'], file: 'dump' }];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  const { snapshots } = await world.json<{ snapshots: { snapshot: string }[] }>('backup');
+  await resign(world, snapshots[0]!.snapshot, (text) => text.replace('sealift-index/1', 'sealift-index/2'));
+  for (const [args, stream] of [
+    [['list'], 'stderr'],
+    [['restore', '--key', world.key, '--to', 'back'], 'stderr'],
+    [['verify'], 'stdout'],
+    [['status'], 'stdout'],
+    [['audit'], 'stdout'],
+  ] as const) {
+    const told = (await world.run(...args))[stream];
+    assert.match(told, /A later version of sealift made it: install that one here(?!\.\.)/, args[0]);
+  }
+});
+
 test('an object that several snapshots share is told once', async (t) => {
   const sources = [{ name: 'dump', kind: 'command', argv: ['printf', 'of the dump'], file: 'dump' }];
   const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
