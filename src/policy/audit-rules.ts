@@ -55,7 +55,10 @@ const inWords = ({ maxAge, reuseWindow }: Limits): string =>
   `maxAge ${formatDuration(maxAge)}, reuseWindow ${formatDuration(reuseWindow)}`;
 
 /** What a host signs is not the promise: what this auditor's configuration says is. */
-function judgePromise({ host, configured }: HostFacts, { live }: Standing): Finding[] {
+function judgePromise(
+  { host, configured }: HostFacts,
+  { live, currentMaxAgeMs = Infinity }: Standing,
+): Finding[] {
   const isMore = ({ maxAge, reuseWindow }: Limits): boolean =>
     maxAge > configured.maxAge || reuseWindow > configured.reuseWindow;
   const longer = live.filter(isMore);
@@ -63,10 +66,10 @@ function judgePromise({ host, configured }: HostFacts, { live }: Standing): Find
   if (!longest) return [];
   const newestMs = Math.max(...longer.map(({ startedMs }) => startedMs));
   // The host's own prune deletes by a maxAge that was lowered since; one elsewhere by what was signed.
-  const endBy = (limitSeconds: number): string =>
-    rfc3339(Math.max(...longer.map((one) => Math.min(endOf(one), one.startedMs + limitSeconds * 1000))));
+  const endBy = (limitMs: number): string =>
+    rfc3339(Math.max(...longer.map((one) => Math.min(endOf(one), one.startedMs + limitMs))));
   const advice = live.some(({ startedMs }) => startedMs > newestMs)
-    ? `It was corrected since: the last of them ends on ${endBy(configured.maxAge)} where prune runs on the host itself, ` +
+    ? `It was corrected since: the last of them ends on ${endBy(currentMaxAgeMs)} where prune runs on the host itself, ` +
       `else as it was signed, on ${endBy(Infinity)}, and this finding with it.`
     : 'Correct retention on the host, or here if the promise has changed.';
   const message =

@@ -821,6 +821,12 @@ test('until the last of them has gone, also where the host has corrected it: the
   const more = { maxAge: 14 * 86_400 };
   assert.match(promiseSaid({ ...longer, ...more }, kept), corrected);
   assert.match(promiseSaid(longer, { ...kept, ...more }), /Correct retention on the host/);
+  // A host may have gone below what is promised.
+  const less = { ...kept, maxAge: 5 * 86_400 };
+  assert.match(
+    promiseSaid({ ...longer, ...more }, less),
+    /corrected since: .* on 2026-11-27T08:00:00Z where prune/,
+  );
   // What a host keeps to is the same for all of its jobs.
   assert.match(promiseSaid({ ...longer, ...more, job: 'old' }, kept), corrected);
 });
