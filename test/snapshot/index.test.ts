@@ -78,7 +78,8 @@ test('a code of a later version counts as one that cost data where any did', () 
   ] as const) {
     const problems = [
       { source: 'noted', code: 'shrank' },
-      { source: 'later', code: 'a-later-code' },
+      // What every object of JavaScript has is no code.
+      { source: 'later', code: 'constructor' },
     ];
     const later = { ...rich, status, problems };
     const read = parseIndex(Buffer.from(JSON.stringify(later)), at);
