@@ -45,14 +45,20 @@ const guard = (what: string): Guard => ({
 
 const sequenceFile = (dir: string, job: string): string => join(dir, 'sequence', job);
 
-/** Opens the state that `init` made. Throws `config-not-found` if there is none, `config-invalid` if others can get at it. */
+/** Opens the state that `init` made, as `readState`, and makes what a run needs besides. */
 export async function openState(dir: string): Promise<State> {
+  const opened = readState(dir);
+  await makeFolders(dir);
+  return opened;
+}
+
+/** What `init` made. Throws `config-not-found` if there is none, `config-invalid` if others can get at it. Changes nothing. */
+export function readState(dir: string): State {
   guardFolder(dir, guard('state folder'));
   const hostSecret = parseSecret(
     join(dir, 'host-secret'),
     readGuarded(join(dir, 'host-secret'), guard('host secret')),
   );
-  await makeFolders(dir);
   return state(dir, hostSecret);
 }
 

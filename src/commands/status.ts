@@ -11,7 +11,7 @@ import { earliest, expiryWarningDays, inspectRecipients } from '../seal/recipien
 import { readSnapshots, snapshotIds, storedIndex } from '../snapshot/catalog.ts';
 import { partialProblems, type Index } from '../snapshot/index.ts';
 import { parseSnapshotId, startOf } from '../snapshot/object-key.ts';
-import { lastSequence, openState } from '../state.ts';
+import { lastSequence, readState } from '../state.ts';
 import type { StoredObject } from '../store/store.ts';
 import type { Context, Outcome } from './context.ts';
 import { lostSnapshots } from './host-store.ts';
@@ -176,7 +176,7 @@ const readOne = (
 /** Readers do without the state; without all of it this host makes no backup any more, which would show when one is late. */
 async function lookAtState({ stateDir }: Config, host: string): Promise<string[]> {
   try {
-    const { hostKeyFile } = await openState(stateDir);
+    const { hostKeyFile } = readState(stateDir);
     await loadHostKey(hostKeyFile, host);
     return [];
   } catch (error) {

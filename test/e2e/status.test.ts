@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { startOf } from '../../src/snapshot/object-key.ts';
@@ -195,6 +204,15 @@ test('a host that has lost its key, its secret or all of its state is not well, 
     assert.match(problems.join(), /no backup can be made: .*(init|backup of this host)/, lost);
     if (lost !== 'state') await world.json('init');
   }
+});
+
+test('what a backup makes by itself is no problem where it is not there, and status does not make it', async (t) => {
+  const world = await makeHost(t);
+  await world.json('backup');
+  const journal = join(world.dir, 'state/journal');
+  rmSync(journal, { recursive: true });
+  await statusOf(world, 0);
+  assert.ok(!existsSync(journal));
 });
 
 test('snapshots that should have gone long ago are told: prune does not run', async (t) => {
