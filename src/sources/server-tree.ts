@@ -35,6 +35,7 @@ export function serverTree(tree: ServerTree): Source {
     kind: 'files',
     async streams(context) {
       const [config, data] = await Promise.all([throughLinks(tree.config), throughLinks(tree.data)]);
+      if (await isFile(config.path)) context.problem('unreadable', mainFileAlone(tree.config));
       const realData = await real(data.path);
       const excluded = tree.exclude.map((glob) => `${literalPattern(data.path)}/${glob}`);
       const led = new LedOut([config.path, data.path, await real(config.path), realData]);
@@ -77,6 +78,15 @@ async function throughLinks(path: string): Promise<{ path: string; links: string
   const way = isLink ? await wayOf(path).catch(() => undefined) : undefined;
   return way === undefined ? { path, links: [] } : { path: way.end, links: [path, ...way.links] };
 }
+
+const isFile = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isFile(),
+    () => false, // the tree says what is wrong with it
+  );
+
+const mainFileAlone = (path: string): string =>
+  `\`config\` is the file "${path}", and what lies beside it (hosts, certificates) is not saved: name its folder`;
 
 const unnamedDatabase = (path: string): string =>
   `"${path}" is an SQLite database that is saved in no other way, and was left out: a copy of one in use may be ` +

@@ -272,6 +272,23 @@ test('a link in `data` to a database is saved, and what it leads to is missed un
   }
 });
 
+test('a configuration that is named by its main file alone is saved so far, and what lies beside it is missed', async (t) => {
+  const { root, config } = makeServer(t);
+  const file = join(config.config, 'prosody.cfg.lua');
+  const run = newRun();
+  const members = await membersOf(prosodySource({ ...config, config: file }, never), root, run);
+  assert.deepEqual(
+    members.filter((path) => path.startsWith('etc/')),
+    ['etc/prosody/prosody.cfg.lua'],
+  );
+  assert.deepEqual(
+    run.problems.filter((problem) => problem.startsWith('unreadable')),
+    [
+      `unreadable: \`config\` is the file "${file}", and what lies beside it (hosts, certificates) is not saved: name its folder`,
+    ],
+  );
+});
+
 test('a database that cannot be asked is a problem, and the tree is saved', async (t) => {
   const { root, config } = makeServer(t);
   const database = { name: 'chat', kind: 'sqlite', path: join(config.data, 'gone.sqlite') } as const;
