@@ -127,6 +127,28 @@ export async function output(
   return { stdout, stderr: child.stderr };
 }
 
+/** Long for a tool that says what a machine is like, and short for one that waits for a disk that is gone. */
+const answerMs = 5 * 60_000;
+
+/** The same for what is asked by the way: a tool that hangs fails, like any other, and the rest goes on. */
+export async function answer(
+  command: Command,
+  signal: AbortSignal,
+  limitMs = answerMs,
+): Promise<{ stdout: string; stderr: string }> {
+  const patience = AbortSignal.timeout(limitMs);
+  try {
+    return await output(command, AbortSignal.any([signal, patience]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!patience.aborted || error !== patience.reason) throw error;
+    const what = basename(command.argv[0] ?? '');
+    throw new SealiftError('tool-failed', `${what} has not ended within ${limitMs / 1000} s`, {
+      cause: error,
+    });
+  }
+}
+
 /**
  * Runs a program for what it does. Its exit status alone tells success: what it started may stay behind, even with its
  * output open. `say` is handed the last 4 KiB of both its outputs, line by line, once it has ended in whatever way.

@@ -1,6 +1,6 @@
 import type { DatabaseConfig, ProsodyConfig } from '../config/config.ts';
 import { SealiftError } from '../errors.ts';
-import { findProgram, output, searchPath } from '../process.ts';
+import { answer, findProgram, searchPath } from '../process.ts';
 import { parallelOfParts, streamsOfParts } from './parts.ts';
 import { serverTree } from './server-tree.ts';
 import type { Source, SourceContext } from './source.ts';
@@ -46,7 +46,7 @@ export function prosodySource(
 async function askProsody({ signal }: SourceContext): Promise<string> {
   const prosodyctl = await findProgram('prosodyctl', [...searchPath(), '/usr/bin', '/usr/local/bin']);
   if (prosodyctl === undefined) return '';
-  return output({ argv: [prosodyctl, 'about'] }, signal).then(
+  return answer({ argv: [prosodyctl, 'about'] }, signal).then(
     ({ stdout }) => stdout,
     (error: unknown) => {
       if (!(error instanceof SealiftError)) throw error;

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
-import { findProgram, output, ToolFailure } from '../process.ts';
+import { answer, findProgram, ToolFailure } from '../process.ts';
 
 /**
  * What has to be known to build a machine anew, as text for people and for the tools that take it back. An unchanged
@@ -180,15 +180,24 @@ function hardware(): string {
   return `${cpus().length} processors, ${model}\n${(totalmem() / 2 ** 30).toFixed(1)} GiB of memory\n`;
 }
 
-/** The text of a fact. Throws `tool-failed` if a part that is not optional fails. */
+/**
+ * The text of a fact. Throws `tool-failed` if a part that is not optional fails, or hangs: the trees that come after the
+ * facts are wanted most where a disk is broken.
+ */
 export async function tellFact(
   fact: Fact,
   directories: readonly string[],
   signal: AbortSignal,
+  toolLimitMs?: number,
 ): Promise<string> {
+  const ask: Ask = async ([tool, ...args]) => {
+    const path = await findProgram(tool, directories);
+    if (path === undefined) throw new SealiftError('tool-missing', `${tool} is not installed`);
+    return (await answer({ argv: [path, ...args] }, signal, toolLimitMs)).stdout;
+  };
   let text = '';
   for (const part of fact.parts) {
-    const body = await tellPart(part, directories, signal);
+    const body = await tellPart(part, ask, signal);
     if (fact.isBare === true) text += body;
     else if (body !== '' || part.optional !== true)
       text += `${text === '' ? '' : '\n'}# ${headingOf(part)}\n${body}`;
@@ -198,20 +207,15 @@ export async function tellFact(
 
 const headingOf = ({ argv, look }: Part): string => argv?.join(' ') ?? look?.at ?? '';
 
-async function tellPart(part: Part, directories: readonly string[], signal: AbortSignal): Promise<string> {
-  const lines = (await readPart(part, directories, signal)).split('\n');
+async function tellPart(part: Part, ask: Ask, signal: AbortSignal): Promise<string> {
+  const lines = (await readPart(part, ask, signal)).split('\n');
   if (lines.at(-1) === '') lines.pop();
   const { tidy = (line) => line } = part;
   const tidied = lines.flatMap((line) => tidy(line) ?? []);
   return (part.sorted === true ? tidied.toSorted() : tidied).map((line) => `${line}\n`).join('');
 }
 
-async function readPart(part: Part, directories: readonly string[], signal: AbortSignal): Promise<string> {
-  const ask: Ask = async ([tool, ...args]) => {
-    const path = await findProgram(tool, directories);
-    if (path === undefined) throw new SealiftError('tool-missing', `${tool} is not installed`);
-    return (await output({ argv: [path, ...args] }, signal)).stdout;
-  };
+async function readPart(part: Part, ask: Ask, signal: AbortSignal): Promise<string> {
   const { argv, look, optional = false, nothingStatus } = part;
   try {
     return argv === undefined ? ((await look?.text(ask)) ?? '') : await ask(argv);

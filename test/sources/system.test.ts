@@ -262,6 +262,19 @@ suite('the facts of a machine', () => {
     assert.doesNotMatch(units, /--root|user@/);
   });
 
+  test('fail alone where a tool hangs, and say so where only some machines need it', async (t) => {
+    const hanging = await programs(t, { getent: 'exec sleep 600', ip: 'echo up', nft: 'exec sleep 600' });
+    const run = AbortSignal.timeout(10_000);
+    await assert.rejects(
+      tellFact(factOf('users.txt'), hanging, run, 300),
+      failsWith('tool-failed', /^getent has not ended within 0\.3 s$/),
+    );
+    assert.match(
+      await tellFact(factOf('network.txt'), hanging, run, 300),
+      /\n# nft --stateless list ruleset\n\(nft has not ended within 0\.3 s\)\n$/,
+    );
+  });
+
   test('whose tool hangs end with the signal', async (t) => {
     const hanging = await programs(t, { getent: 'exec sleep 600' });
     await assert.rejects(tellFact(factOf('users.txt'), hanging, AbortSignal.timeout(200)), /timeout/);
