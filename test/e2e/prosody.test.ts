@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { installProsody, prosodyNeeds, type ProsodyService } from '../services/prosody.ts';
@@ -90,6 +99,10 @@ for (const [name, store] of Object.entries(stores))
     async (t) => {
       const root = temporary(t);
       await using server = await installProsody(root, store.storage(root));
+      const elsewhere = join(root, 'srv/chat');
+      mkdirSync(join(root, 'srv'));
+      renameSync(server.config, elsewhere);
+      symlinkSync('../srv/chat', server.config);
       await using machines = new AsyncDisposableStack();
       if (name === 'PostgreSQL') {
         const { psql } = await databaseServer(machines, root);
@@ -107,9 +120,11 @@ for (const [name, store] of Object.entries(stores))
       assert.deepEqual(streams.filter((stream) => !stream.startsWith('_/')).toSorted(), store.streams);
 
       await server.stop();
-      for (const folder of [server.config, server.data]) rmSync(folder, { recursive: true });
+      for (const folder of [server.config, elsewhere, server.data]) rmSync(folder, { recursive: true });
       // A new machine: the packages are installed, and their servers have nothing.
       await server.install();
+      const itsHost = join(server.config, 'conf.d/example.com.cfg.lua');
+      writeFileSync(itsHost, 'VirtualHost "example.com"\n');
       if (name === 'PostgreSQL') await databaseServer(machines, root);
       else await server.start();
 
@@ -118,5 +133,7 @@ for (const [name, store] of Object.entries(stores))
       await machine.follow('and at last');
 
       await assertAllThere(server);
+      assert.ok(lstatSync(server.config).isSymbolicLink());
+      assert.ok(!existsSync(itsHost), 'a host that the old machine had not');
     },
   );
