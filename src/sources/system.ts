@@ -1,5 +1,5 @@
-import { existsSync, lstatSync, readlinkSync, realpathSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { existsSync, lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { FilesConfig, OwnFiles, SystemConfig } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
 import { findProgram, searchPath } from '../process.ts';
@@ -107,15 +107,28 @@ async function tree(
 }
 
 /** Where they really are, for a link has nothing in it. Keys that nobody has pinned yet may not be there. */
-function ownPaths({ stateDir, paths }: OwnFiles): string[] {
-  const found = [stateDir, ...paths].filter((path) => existsSync(path));
-  return [...new Set(found.map((path) => realpathSync(path)))];
+function ownPaths(own: OwnFiles): string[] {
+  return [...new Set(namedBy(own).map((path) => realpathSync(path)))];
+}
+
+/** What is there of all that is named, links in folders of keys too: a recipient without its key stops every backup. */
+const namedBy = ({ stateDir, paths }: OwnFiles): string[] => [
+  ...[stateDir, ...paths].filter((path) => existsSync(path)),
+  ...paths.flatMap(linkedKeys),
+];
+
+function linkedKeys(folder: string): string[] {
+  if (!existsSync(folder) || !statSync(folder).isDirectory()) return [];
+  const links = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isSymbolicLink());
+  return links
+    .map(({ name }) => join(folder, name))
+    .filter((path) => existsSync(path) && statSync(path).isFile());
 }
 
 /** The links that the configuration leads through, so that it leads there on the new machine as well. */
-function linksTo({ stateDir, paths }: OwnFiles): string[] {
+function linksTo(own: OwnFiles): string[] {
   const links = new Set<string>();
-  for (let at of [stateDir, ...paths].filter((path) => existsSync(path)))
+  for (let at of namedBy(own))
     while (lstatSync(at).isSymbolicLink()) {
       links.add(at);
       at = resolve(realpathSync(dirname(at)), readlinkSync(at));

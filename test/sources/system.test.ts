@@ -423,6 +423,25 @@ suite('the trees of a machine', () => {
     );
   });
 
+  test('hold a key that a link in their folder leads to, once', async (t) => {
+    const dir = temporary(t);
+    const config = host(dir);
+    mkdirSync(join(dir, 'team'));
+    put(join(dir, 'team/two.asc'), 'another key');
+    symlinkSync('two.asc', join(dir, 'team/newest.asc'));
+    symlinkSync('../../team/newest.asc', join(dir, 'keys/recipients/two.asc'));
+    symlinkSync('/nowhere', join(dir, 'keys/recipients/gone.asc'));
+    const saved = await save(config, newRun(), []);
+    const own = await namesIn(saved.get('sealift.tar'), dir);
+    for (const name of ['two.asc', 'newest.asc']) assert.ok(own.has(`team/${name}`), name);
+    for (const name of ['two.asc', 'gone.asc']) assert.ok(own.has(`keys/recipients/${name}`), name);
+    const others = await namesIn(saved.get('files.tar'), dir);
+    assert.deepEqual(
+      [...others.keys()].filter((name) => own.has(name)),
+      [],
+    );
+  });
+
   test('say what is missing of the configured ones', async (t) => {
     const dir = temporary(t);
     mkdirSync(join(dir, 'there'));
