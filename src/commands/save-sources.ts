@@ -138,33 +138,54 @@ async function saveSource(
       return [];
     });
   const { parallel = 1 } = source;
-  const saved = await mapConcurrent(found, parallel, async (stream) => {
-    const notebook = parallel > 1 ? new Notebook() : undefined;
-    return { stream: await save(stream, notebook ?? atOnce), notebook };
+  const notebooks = found.map(() => new Notebook());
+  const reading = readInTurn(notebooks, atOnce);
+  const saved = await mapConcurrent(found.entries(), parallel, async ([at, stream]) => {
+    using notebook = notebooks[at]!;
+    return await save(stream, notebook);
   });
-  for (const { notebook } of saved) await notebook?.readTo(atOnce);
-  const streams = saved.flatMap(({ stream }) => stream ?? []);
+  await reading;
+  const streams = saved.flatMap((stream) => stream ?? []);
   return { streams, problems: notes.all() };
 }
 
 /** What can be said of a stream while it is saved. */
 type Telling = Pick<SourceContext, 'problem' | 'detail'>;
 
-/** Keeps what is said of one of several streams that are saved side by side, so that equal runs have equal details. */
-class Notebook implements Telling {
+/**
+ * Of several streams that are saved side by side, keeps what is said of one until its turn has come, so that equal runs
+ * have equal details; then passes it on, for a tree says more than memory holds.
+ */
+class Notebook implements Telling, Disposable {
   readonly #notes: ((telling: Telling) => void | Promise<void>)[] = [];
+  readonly #ended = Promise.withResolvers<void>();
+  #reader: Telling | undefined;
 
   problem(...note: Parameters<Telling['problem']>): void {
-    this.#notes.push((telling) => telling.problem(...note));
+    if (this.#reader === undefined) this.#notes.push((telling) => telling.problem(...note));
+    else this.#reader.problem(...note);
   }
 
   async detail(record: Parameters<Telling['detail']>[0]): Promise<void> {
+    if (this.#reader !== undefined) return this.#reader.detail(record);
     this.#notes.push((telling) => telling.detail(record));
   }
 
+  /** Returns when the stream has ended. */
   async readTo(telling: Telling): Promise<void> {
-    for (const note of this.#notes) await note(telling);
+    for (const note of this.#notes) await note(telling); // with those that are added meanwhile
+    this.#notes.length = 0;
+    this.#reader = telling;
+    await this.#ended.promise;
   }
+
+  [Symbol.dispose](): void {
+    this.#ended.resolve();
+  }
+}
+
+async function readInTurn(notebooks: readonly Notebook[], telling: Telling): Promise<void> {
+  for (const notebook of notebooks) await notebook.readTo(telling);
 }
 
 const tookTooLong = ({ name, timeLimitSeconds }: SourceConfig): SealiftError =>

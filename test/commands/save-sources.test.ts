@@ -7,11 +7,11 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { saveSources, type Saved } from '../../src/commands/save-sources.ts';
-import type { JobConfig } from '../../src/config/config.ts';
+import type { JobConfig, PostgresConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
 import { noProgress } from '../../src/progress.ts';
 import { freshDatabase, needs, psql, theService } from '../services/services.ts';
-import { temporary } from '../support/temporary.ts';
+import { put, temporary } from '../support/temporary.ts';
 
 suite('streams that are saved side by side', needs('postgres'), () => {
   /** The first is the largest: it begins first and ends last. */
@@ -82,6 +82,28 @@ suite('streams that are saved side by side', needs('postgres'), () => {
     assert.equal(first, second);
   });
 
+  test('what is said of a large tree is written while a dump beside it goes on, and not kept until then', async (t) => {
+    const { sources } = jobOf([names[0]!], 2);
+    const [config, data] = [temporary(t), temporary(t)];
+    for (let n = 0; n < 2000; n++) put(join(data, String(n)), '');
+    const database = sources[0] as PostgresConfig;
+    const chat = { name: 'chat', kind: 'prosody' as const, config, data, database, sqlitePaths: [] };
+    let details = '';
+    let run;
+    {
+      await using _ = await locked([names[0]!]);
+      const seen = (text: string): void => void (details = text);
+      run = save(t, { ...job, sources: [{ ...chat, timeLimitSeconds: Infinity }] }, seen);
+      await waitingBecomes(1);
+      const deadline = performance.now() + 10_000;
+      while (!details.includes('/100"')) {
+        assert.ok(performance.now() < deadline, 'nothing is written');
+        await delay(50);
+      }
+    }
+    assert.equal((await run).streams.length, 2);
+  });
+
   test('a dump that hangs ends with the time limit of its source, and so does its session', async (t) => {
     await using _ = await locked([names[1]!]);
     const job = jobOf([names[1]!, names[2]!], 2, 2);
@@ -122,7 +144,11 @@ function jobOf(databases: string[], parallel: number, timeLimitSeconds = Infinit
 }
 
 /** What a run stores, with the text of its details. */
-async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: string }> {
+async function save(
+  t: TestContext,
+  job: JobConfig,
+  seen: (details: string) => void = () => {},
+): Promise<Saved & { text: string }> {
   let text = '';
   const write = async (body: AsyncIterable<Uint8Array>) => {
     const hash = createHash('sha256');
@@ -132,6 +158,7 @@ async function save(t: TestContext, job: JobConfig): Promise<Saved & { text: str
       bytes += chunk.length;
       head += bytes < 2 ** 20 ? Buffer.from(chunk).toString('latin1') : '';
       hash.update(chunk);
+      if (head.startsWith('{')) seen(head);
     }
     if (head.startsWith('{')) text = head;
     return { bytes, sha256: hash.digest('hex'), segments: [] };
