@@ -140,6 +140,7 @@ async function saveSource(
   const { parallel = 1 } = source;
   const notebooks = found.map(() => new Notebook());
   const reading = readInTurn(notebooks, atOnce);
+  reading.catch(() => undefined); // awaited below, unless a stream ends it all
   const saved = await mapConcurrent(found.entries(), parallel, async ([at, stream]) => {
     using notebook = notebooks[at]!;
     return await save(stream, notebook);
