@@ -601,32 +601,34 @@ test('of a deep tree few folders are open at a time', (t) => {
   }
 });
 
-test('a link that takes the place of a folder above, while a deep one is read, leads nowhere', (t) => {
-  const from = scratch(t);
-  try {
-    digDown(from, 300, 'd');
-    for (const folder of [from, join(from, 'd'), join(from, 'd', 'd')])
-      writeFileSync(join(folder, 'e'), 'mine');
-    const seen: string[] = [];
-    for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false })) {
-      if (found.kind === 'problem') seen.push(found.text.slice(from.length + 1));
-      else if (found.kind === 'file') seen.push(found.path.slice(-3));
-      if (found.kind !== 'file' || !found.path.endsWith('/last')) continue;
-      renameSync(join(from, 'd', 'd'), join(from, 'moved'));
-      mkdirSync(join(from, 'other'));
-      writeFileSync(join(from, 'other', 'e'), 'of another');
-      symlinkSync('../other', join(from, 'd', 'd'));
+for (const what of ['a link', 'another folder'])
+  test(`${what} that takes the place of a folder above, while a deep one is read, leads nowhere`, (t) => {
+    const from = scratch(t);
+    try {
+      digDown(from, 300, 'd');
+      for (const folder of [from, join(from, 'd'), join(from, 'd', 'd')])
+        writeFileSync(join(folder, 'e'), 'mine');
+      const seen: string[] = [];
+      for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false })) {
+        if (found.kind === 'problem') seen.push(found.text.slice(from.length + 1));
+        else if (found.kind === 'file') seen.push(found.path.slice(-3));
+        if (found.kind !== 'file' || !found.path.endsWith('/last')) continue;
+        renameSync(join(from, 'd', 'd'), join(from, 'moved'));
+        mkdirSync(join(from, 'other'));
+        writeFileSync(join(from, 'other', 'e'), 'of another');
+        if (what === 'a link') symlinkSync('../other', join(from, 'd', 'd'));
+        else renameSync(join(from, 'other'), join(from, 'd', 'd'));
+      }
+      assert.deepEqual(seen, [
+        'ast',
+        '/d/d" became something else before it was read',
+        'd/e',
+        `${from.slice(-1)}/e`,
+      ]);
+    } finally {
+      run('rm', '-rf', from);
     }
-    assert.deepEqual(seen, [
-      'ast',
-      '/d/d" became something else before it was read',
-      'd/e',
-      `${from.slice(-1)}/e`,
-    ]);
-  } finally {
-    run('rm', '-rf', from);
-  }
-});
+  });
 
 test('a path within another is saved once; a path that is missing is a problem', async (t) => {
   const from = scratch(t);
