@@ -2,7 +2,16 @@ import { type BigIntStats, closeSync, fstatSync, lstatSync, readdirSync } from '
 import { messageOf, systemCode } from '../errors.ts';
 import type { ProblemCode } from '../problems.ts';
 import { type ByteName, bytesOf, isText, systemPath, textOf } from './byte-name.ts';
-import { type FolderHandle, inside, mountAt, openFolder } from './folder-handle.ts';
+import {
+  closeLevel,
+  closeOuter,
+  type FolderHandle,
+  inside,
+  mountAt,
+  openFolder,
+  type OpenLevel,
+  openLevels,
+} from './folder-handle.ts';
 import { inodeOf } from './inode.ts';
 
 export interface WalkPlan {
@@ -37,12 +46,7 @@ export interface Trouble {
  */
 const longestPath = 16 * 1024;
 
-/** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
-const openLevels = 100;
-
-interface Level {
-  /** Undefined while it is closed. */
-  folder: FolderHandle | undefined;
+interface Level extends OpenLevel {
   readonly path: ByteName;
   readonly inode: string;
   readonly device: bigint;
@@ -83,7 +87,7 @@ function* walkFrom(
       const name = level.names[level.next];
       level.next += 1;
       if (name === undefined) {
-        close(level);
+        closeLevel(level);
         levels.pop();
         continue;
       }
@@ -102,17 +106,11 @@ function* walkFrom(
       const below = yield* visit(path, inside(level.folder, name), bounds, asked.has(path));
       if (below === undefined) continue;
       levels.push(below);
-      close(levels.at(-1 - openLevels));
+      closeOuter(levels);
     }
   } finally {
-    for (const level of levels) close(level);
+    for (const level of levels) closeLevel(level);
   }
-}
-
-function close(level: Level | undefined): void {
-  if (level?.folder === undefined) return;
-  closeSync(level.folder.fd);
-  level.folder = undefined;
 }
 
 /** By names from the outermost on, since ".." of a folder that was moved leads elsewhere. What is not there any more goes. */
@@ -128,13 +126,13 @@ function* reopen(levels: Level[]): Generator<Trouble> {
       error = thrown;
     }
     if (level.folder === undefined || inodeOf(fstatSync(level.folder.fd, { bigint: true })) !== inode) {
-      close(level);
+      closeLevel(level);
       for (const { path: lost, names, next } of levels.splice(index))
         if (next < names.length) yield error === undefined ? becameOther(lost) : failure(lost, error);
       return;
     }
     above = level.folder;
-    if (index > 0 && index < levels.length - openLevels) close(levels[index - 1]);
+    if (index > 0 && index < levels.length - openLevels) closeLevel(levels[index - 1]);
   }
 }
 

@@ -30,6 +30,24 @@ export function openFolder(at: ByteName): FolderHandle {
   return folderHandle(fd, at);
 }
 
+/** A level of a tree on the way down. */
+export interface OpenLevel {
+  /** Undefined while it is closed. */
+  folder: FolderHandle | undefined;
+}
+
+/** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
+export const openLevels = 100;
+
+/** After a level was added. */
+export const closeOuter = (levels: readonly OpenLevel[]): void => closeLevel(levels.at(-1 - openLevels));
+
+export function closeLevel(level: OpenLevel | undefined): void {
+  if (level?.folder === undefined) return;
+  closeSync(level.folder.fd);
+  level.folder = undefined;
+}
+
 /** Which mount it lies on, whether or not it may be looked at. Undefined where nobody tells. */
 export function mountAt(at: ByteName): string | undefined {
   if (!anchored) return undefined;

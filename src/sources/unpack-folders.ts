@@ -11,7 +11,16 @@ import {
 } from 'node:fs';
 import { systemCode } from '../errors.ts';
 import { type ByteName, systemPath } from './byte-name.ts';
-import { type FolderHandle, folderHandle, inside, openFolder, openWay } from './folder-handle.ts';
+import {
+  closeLevel,
+  closeOuter,
+  type FolderHandle,
+  folderHandle,
+  inside,
+  openFolder,
+  type OpenLevel,
+  openWay,
+} from './folder-handle.ts';
 
 export interface FoldersOptions {
   /** Something else gives way to a folder. */
@@ -24,9 +33,6 @@ export interface FoldersOptions {
   readonly onUnlinked: (names: readonly ByteName[]) => void;
 }
 
-/** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
-const openLevels = 100;
-
 /**
  * The way from the target down to the folder that is being filled, by open handles. Each step is taken
  * from the handle above it and never through a symlink, so no name in an archive and nobody who moves folders
@@ -35,8 +41,7 @@ const openLevels = 100;
 export class UnpackFolders implements Disposable {
   readonly #target: FolderHandle;
   readonly #options: FoldersOptions;
-  /** Those without a handle are closed. */
-  #levels: { readonly name: ByteName; folder: FolderHandle | undefined }[] = [];
+  #levels: (OpenLevel & { readonly name: ByteName })[] = [];
 
   constructor(target: string, options: FoldersOptions) {
     this.#target = folderHandle(openSync(target, 'r'), target);
@@ -53,12 +58,12 @@ export class UnpackFolders implements Disposable {
     while (common < names.length && this.#levels[common]?.name === names[common]) common += 1;
     // Then the way is gone anew from the target.
     if (common > 0 && this.#levels[common - 1]?.folder === undefined) common = 0;
-    for (const level of this.#levels.splice(common)) close(level);
+    for (const level of this.#levels.splice(common)) closeLevel(level);
     let folder = this.#levels.at(-1)?.folder ?? this.#target;
     for (const [index, name] of names.slice(common).entries()) {
       folder = this.#step(inside(folder, name), names.slice(0, common + index + 1));
       this.#levels.push({ name, folder });
-      close(this.#levels.at(-1 - openLevels));
+      closeOuter(this.#levels);
     }
     return folder;
   }
@@ -82,15 +87,9 @@ export class UnpackFolders implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const level of this.#levels.splice(0)) close(level);
+    for (const level of this.#levels.splice(0)) closeLevel(level);
     closeSync(this.#target.fd);
   }
-}
-
-function close(level: { folder: FolderHandle | undefined } | undefined): void {
-  if (level?.folder === undefined) return;
-  closeSync(level.folder.fd);
-  level.folder = undefined;
 }
 
 /** A folder of an earlier restore may be closed even to its owner. Its own entry sets its mode again. */
