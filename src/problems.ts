@@ -36,5 +36,4 @@ export interface Problem {
 export const kindOf = (code: string): 'partial' | 'note' | undefined =>
   Object.hasOwn(problemKinds, code) ? problemKinds[code as ProblemCode] : undefined;
 
-export const isPartial = (problem: { readonly code: ProblemCode }): boolean =>
-  problemKinds[problem.code] === 'partial';
+export const isPartial = ({ code }: { readonly code: ProblemCode }): boolean => kindOf(code) === 'partial';
