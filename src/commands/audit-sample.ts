@@ -6,7 +6,7 @@ import { keyIdOf, sealedFor } from '../seal/packets.ts';
 import { DamagedSegment } from '../segments/reader.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey } from '../snapshot/object-key.ts';
+import { segmentKey } from '../snapshot/object-key.ts';
 import type { Store } from '../store/store.ts';
 import { segmentsIn } from './read-streams.ts';
 
@@ -64,7 +64,7 @@ export async function readSample(
 ): Promise<SampledObject[]> {
   const fetch = segmentsIn(store, host, signal);
   const read = await mapConcurrent(sample, readsAtOnce, async ({ segment, keyIds }) => {
-    const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
+    const key = segmentKey(host, segment);
     let newest: SampledObject | undefined;
     try {
       for await (const bytes of fetch(segment)) {

@@ -6,7 +6,7 @@ import { formatSize, printable } from '../output.ts';
 import { futureToleranceMs, planPrune, possibleMs, type PrunePlan } from '../policy/prune-plan.ts';
 import { limitsOf } from '../policy/retention.ts';
 import { objectsOf } from '../snapshot/index.ts';
-import { formatKey, parseKey, startOf } from '../snapshot/object-key.ts';
+import { formatKey, parseKey, segmentKey, startOf } from '../snapshot/object-key.ts';
 import {
   indexModified,
   keyOf,
@@ -181,7 +181,7 @@ function heldByIndexes({ host, snapshots }: HostSurvey, { failed }: Deleting, no
       failedKeys.has(formatKey({ type: 'index', host, snapshot: index.snapshot })),
   );
   const named = staying.flatMap(({ index }) => objectsOf(index));
-  return new Set(named.map(({ folder, id }) => formatKey({ type: 'segment', host, snapshot: folder, id })));
+  return new Set(named.map((segment) => segmentKey(host, segment)));
 }
 
 /** Ends the writes that no run can still be at; what was not done and why. */

@@ -9,7 +9,7 @@ import type { StoredSegment } from '../segments/writer.ts';
 import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
 import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
 import { segmentsOf, type Index, type IndexStream } from '../snapshot/index.ts';
-import { detailsStream, formatKey } from '../snapshot/object-key.ts';
+import { detailsStream, segmentKey } from '../snapshot/object-key.ts';
 import type { Store } from '../store/store.ts';
 
 /** Opens the streams of one host's snapshots. */
@@ -40,7 +40,7 @@ export interface StreamReader {
 /** The objects of segments in a store. One that it has and cannot give is as good as lost: `DamagedSegment`. */
 export const segmentsIn = (store: Store, host: string, signal: AbortSignal): FetchSegment =>
   async function* (segment) {
-    const key = formatKey({ type: 'segment', host, snapshot: segment.folder, id: segment.id });
+    const key = segmentKey(host, segment);
     try {
       yield* store.versions(key, signal, segment.storedBytes);
     } catch (error) {

@@ -18,7 +18,7 @@ import { createSegmentWriter, type WrittenStream } from '../segments/writer.ts';
 import { commitSnapshot, type Snapshot } from '../snapshot/catalog.ts';
 import { storedSizes, type Index, type IndexStream } from '../snapshot/index.ts';
 import { forgetJournals, openJournal, readJournals } from '../snapshot/journal.ts';
-import { detailsStream, formatKey, formatSnapshotId, randomTag } from '../snapshot/object-key.ts';
+import { detailsStream, formatSnapshotId, randomTag, segmentKey } from '../snapshot/object-key.ts';
 import { reusableSegments } from '../snapshot/reuse.ts';
 import { openTemporary } from '../temporary.ts';
 import { toolVersion } from '../version.ts';
@@ -151,7 +151,7 @@ async function saveJob(
       }),
       put: async (segment, object) => {
         try {
-          await store.put(formatKey({ type: 'segment', host, snapshot, id: segment.id }), object, signal);
+          await store.put(segmentKey(host, segment), object, signal);
         } catch (error) {
           run.abort(error); // a store that fails ends the run, not just the stream that noticed
           throw error;

@@ -9,8 +9,7 @@ import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, isListed, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
 import { segmentsOf, type NamedSegment } from '../snapshot/index.ts';
-import { formatKey, parseSnapshotId } from '../snapshot/object-key.ts';
-import type { StoredSegment } from '../segments/writer.ts';
+import { formatKey, parseSnapshotId, segmentKey } from '../snapshot/object-key.ts';
 import { progressOf, type Context, type Outcome } from './context.ts';
 import { createStreamReader, segmentsIn } from './read-streams.ts';
 import {
@@ -64,13 +63,11 @@ export async function verify(
     list
       .map((one) => ({ ...one, snapshots: one.snapshots.filter((id) => !(one.missing && pruned.has(id))) }))
       .filter(({ snapshots: lacking }) => lacking.length > 0);
-  const withoutKey = [
-    ...[
-      ...unreadableIn(view, wanted, options),
-      ...brokenLinks(view, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
-    ].map(({ snapshot, key, reason }) => ({ snapshots: [snapshot], key, reason, missing: false })),
-    ...lasting(found),
-  ];
+  const ofIndexes = [
+    ...unreadableIn(view, wanted, options),
+    ...brokenLinks(view, session.time()).filter(({ snapshot }) => chosen.has(snapshot)),
+  ].map(({ snapshot, ...failure }) => ({ ...failure, snapshots: [snapshot], missing: false }));
+  const withoutKey = [...ofIndexes, ...lasting(found)];
   // A key that opens nothing was a mistake; but it does not hide what else is wrong.
   if (opened?.keyError && withoutKey.length === 0) throw opened.keyError;
   const failures = [...withoutKey, ...lasting(opened?.failures ?? [])];
@@ -205,14 +202,11 @@ async function readObjects(
     if (why === undefined) return [];
     // Nobody sees by the id of a segment what it is of.
     const reason = `${why}: a piece of ${stream}`;
-    const key = keyOf(host, segment);
+    const key = segmentKey(host, segment);
     return [{ snapshots, key, reason, missing: look.absences.has(key) }];
   });
   return failures.flat();
 }
-
-const keyOf = (host: string, { folder, id }: StoredSegment): string =>
-  formatKey({ type: 'segment', host, snapshot: folder, id });
 
 /** Why no version of the object is the one that was signed; undefined if one is. */
 async function whyUnreadable(
@@ -261,7 +255,7 @@ async function openAll(
           snapshots: [snapshot.index.snapshot],
           key: stream.name,
           reason: sentencesOf(error),
-          missing: error instanceof DamagedSegment && absences.has(keyOf(host, error.segment)),
+          missing: error instanceof DamagedSegment && absences.has(segmentKey(host, error.segment)),
         });
         if (error.code !== 'key-wrong') continue;
         unopened.push(error);

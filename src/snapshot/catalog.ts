@@ -11,6 +11,7 @@ import {
   keysFolder,
   parseKey,
   parseSnapshotId,
+  segmentKey,
   segmentsFolder,
   snapshotFolder,
   snapshotsFolder,
@@ -257,7 +258,7 @@ async function demandNamed(store: Store, index: Index, signal?: AbortSignal): Pr
     for await (const { key, sizeBytes } of store.list(segmentsFolder(index.host, folder), signal))
       present.set(key, sizeBytes);
     for (const { id, storedBytes } of segments) {
-      const key = formatKey({ type: 'segment', host: index.host, snapshot: folder, id });
+      const key = segmentKey(index.host, { folder, id });
       if (present.get(key) === storedBytes) continue;
       throw new SealiftError('segments-gone', `${key}, which this run names, was deleted while it ran`, {
         hint:

@@ -85,6 +85,10 @@ export function parseKey(key: string): ObjectKey | undefined {
   return id === undefined ? undefined : { type: 'segment', host, snapshot, id };
 }
 
+/** Of the object of a segment, which lies in the folder of the snapshot that stored it. */
+export const segmentKey = (host: string, { folder, id }: { folder: string; id: string }): string =>
+  formatKey({ type: 'segment', host, snapshot: folder, id });
+
 export const keysFolder = (host: string): string => `${host}/keys/`;
 export const snapshotsFolder = (host: string): string => `${host}/snap/`;
 export const snapshotFolder = (host: string, snapshot: string): string => `${host}/snap/${snapshot}/`;

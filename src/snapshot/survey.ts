@@ -4,7 +4,7 @@ import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import type { Store, StoredVersion } from '../store/store.ts';
 import { readSnapshots, type FoundSnapshots, type ReadOptions, type SnapshotFolder } from './catalog.ts';
-import { formatKey, keysFolder, parseKey, snapshotsFolder, startOf } from './object-key.ts';
+import { formatKey, keysFolder, parseKey, segmentKey, snapshotsFolder, startOf } from './object-key.ts';
 
 /**
  * Everything that lies in one host's folder, all versions and deletion markers included: what a pruner and an auditor
@@ -111,7 +111,7 @@ export const copied = (text: string): string => Buffer.from(text, 'latin1').toSt
 export const keyOf = (host: string, { folder: snapshot, segment }: SurveyedObject): string =>
   segment === undefined
     ? formatKey({ type: 'index', host, snapshot })
-    : formatKey({ type: 'segment', host, snapshot, id: segment });
+    : segmentKey(host, { folder: snapshot, id: segment });
 
 /** When the store took the index of a snapshot in (milliseconds since 1970): its newest version that is there. */
 export const indexModified = ({ objects }: HostSurvey, snapshot: string): number =>
