@@ -143,7 +143,8 @@ async function look(
   const isThere = databases.some((there) =>
     lowerCase ? inAnyCase(there) === inAnyCase(name) : there === name,
   );
-  if (!isThere) return { server, name, dump, lowerCase, before: 'missing' };
+  const target = { server, name, dump, lowerCase };
+  if (!isThere) return { ...target, before: 'missing' };
   const of = literal(name);
   const [[holds] = []] = await ask(
     server,
@@ -152,8 +153,8 @@ async function look(
        OR EXISTS (SELECT 1 FROM information_schema.events WHERE event_schema = ${of})`,
     signal,
   );
-  if (holds === '0') return { server, name, dump, lowerCase, before: 'empty' };
-  if (force) return { server, name, dump, lowerCase, before: 'not empty' };
+  if (holds === '0') return { ...target, before: 'empty' };
+  if (force) return { ...target, before: 'not empty' };
   throw notEmpty(name, describe(server));
 }
 
