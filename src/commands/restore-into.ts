@@ -27,7 +27,7 @@ export async function restoreInto(
     failedAt(shown(into)),
   );
   const lost = new Set(damaged.map(({ file }) => file));
-  const whole = chosen.filter((item) => !lost.has(fileOf(item)));
+  const whole = chosen.filter((item) => !lost.has(item.file));
   return {
     restored: lines,
     skipped: [],
@@ -56,8 +56,6 @@ function fitting(items: readonly RestoreItem[], { kind, takesSeveral }: Loader, 
   });
 }
 
-const fileOf = ({ name, source }: RestoreItem): string => name.slice(source.length + 1);
-
 async function load(
   { signal, environment }: Context,
   loader: Loader,
@@ -66,7 +64,7 @@ async function load(
   force: boolean,
 ): Promise<Loaded> {
   await using temporary = await openTemporary('restore', { oneOfSeveral: true });
-  const streams = items.map((item) => ({ file: fileOf(item), open: () => item.open() }));
+  const streams = items.map((item) => ({ file: item.file, open: () => item.open() }));
   const attempt = (password: Secret | undefined) =>
     loader.load(into, streams, {
       force,

@@ -80,9 +80,8 @@ export async function restoreTo(
       }
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
-      const name = item.name.slice(item.source.length + 1);
-      const file = join(folder, name);
-      const size = await writeFile(join(place, name), item.open()).catch((error: unknown) => {
+      const file = join(folder, item.file);
+      const size = await writeFile(join(place, item.file), item.open()).catch((error: unknown) => {
         if (!(error instanceof DamagedSegment)) throw explainTarget(error, file);
         damaged.push(sentencesOf(error));
         return undefined;

@@ -41,6 +41,8 @@ export interface RestoreItem {
   readonly snapshot: string;
   readonly name: string;
   readonly source: string;
+  /** Of the name, what comes after the source. */
+  readonly file: string;
   readonly kind: string;
   /** Padmé-rounded; of a part exact. */
   readonly bytes: number;
@@ -94,6 +96,7 @@ export async function restore(
     snapshot: snapshot.index.snapshot,
     name: stream.name,
     source: stream.source,
+    file: stream.name.slice(stream.source.length + 1),
     kind: stream.kind,
     bytes: part?.tarBytes ?? stream.bytes,
     part,

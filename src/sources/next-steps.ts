@@ -4,7 +4,8 @@ import { shellWord } from '../shell.ts';
 export interface RestoredStream {
   readonly snapshot: string;
   readonly name: string;
-  readonly source: string;
+  /** Of the name, what comes after the source. */
+  readonly file: string;
   readonly kind: string;
   readonly path: string;
 }
@@ -16,8 +17,8 @@ export interface RestoredStream {
  */
 export function nextSteps(streams: readonly RestoredStream[], access: readonly string[]): string[] {
   return streams.flatMap((stream) => {
-    const file = stream.name.slice(stream.source.length + 1);
-    switch (stream.kind === 'files' ? file : `${stream.kind} ${file}`) {
+    const { kind, file } = stream;
+    switch (kind === 'files' ? file : `${kind} ${file}`) {
       case 'ejabberd mnesia.backup':
         return [
           `To load ${stream.name} into a running ejabberd that is empty, with the same name of its node:`,

@@ -22,6 +22,7 @@ test('a stream comes back under the longest name that it can have', async (t) =>
     snapshot: 's',
     name: `web/${file}`,
     source: 'web',
+    file,
     kind: 'mysql',
     bytes: 4,
     open: async function* () {
@@ -45,6 +46,7 @@ test('of a tree, however many files are lost, all are named', async (t) => {
     snapshot: 's',
     name: 'etc/files.tar',
     source: 'etc',
+    file: 'files.tar',
     kind: 'files',
     bytes: 4,
     // oxlint-disable-next-line require-yield

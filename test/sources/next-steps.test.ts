@@ -4,7 +4,7 @@ import { nextSteps } from '../../src/sources/next-steps.ts';
 
 const stream = (name: string, kind: string, path: string) => ({
   snapshot: '20261122T120000Z-chat-k3f7qz',
-  source: name.replace(/\/.*/, ''),
+  file: name.replace(/.*\//, ''),
   name,
   kind,
   path,
