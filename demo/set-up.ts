@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runToQuote } from './program.ts';
 import { databaseFile } from './server.ts';
@@ -14,6 +14,9 @@ const jobs = `jobs:
     sources:
       - { name: etc, kind: files, paths: [etc] }
 `;
+
+/** For who only reads. Else the state of this machine's own backups, where it has any, would be used and written to by root. */
+const noState = 'stateDir: state\n';
 
 /** Keys for the operator, a configuration for everybody. */
 export async function setUp(stage: Stage): Promise<void> {
@@ -43,13 +46,14 @@ export async function setUp(stage: Stage): Promise<void> {
   writeFileSync(config, readFileSync(config, 'utf8').replace(/^jobs:[^]*/m, jobs));
   writeFileSync(
     join(auditor.folder, 'sealift.yaml'),
-    `store: { kind: directory, path: ${JSON.stringify(store)} }\nhosts: hosts\n`,
+    `store: { kind: directory, path: ${JSON.stringify(store)} }\nhosts: hosts\n${noState}`,
   );
   // As Ada is asked to: what a restore starts from belongs beside the private key.
   const kit = join(laptop.folder, 'restore-kit');
   cpSync(join(server.folder, 'restore-kit'), kit, { recursive: true });
   for (const name of ['sealift.yaml', 'hosts'])
     cpSync(join(kit, name), join(laptop.folder, name), { recursive: true });
+  appendFileSync(join(laptop.folder, 'sealift.yaml'), noState);
 }
 
 /** The lines that matter; dots stand for the others. */

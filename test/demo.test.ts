@@ -62,6 +62,8 @@ test('the demo runs to its end and says what it proved', async (t) => {
   );
   assert.equal(stripVTControlCharacters(stdout), stdout, 'colours are for terminals');
   assert.deepEqual(readdirSync(home), [], 'nothing is written to the home of whoever watches');
+  const remembered = readdirSync(join(folder, '.home/state/sealift'));
+  assert.match(remembered.join(), /^audit-\w+\.json$/, 'nor to the state of backups that its machine makes');
   assert.ok(statSync(join(folder, 'store')).isDirectory(), 'the folder stays');
   assert.deepEqual(
     commandLines().filter((line) => line.includes(folder)),
