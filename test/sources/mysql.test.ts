@@ -493,7 +493,7 @@ suite('mysql', { skip: withoutServices }, () => {
     await sql(
       server,
       'mysql',
-      `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE orders (b int);
+      `CREATE DATABASE Shop; USE Shop; CREATE TABLE Orders (a int); INSERT INTO Orders VALUES (1); CREATE TABLE ordErs (b int);
        CREATE DATABASE shop; CREATE TABLE shop.t (a int); CREATE VIEW shop.T AS SELECT 1 AS one;
        CREATE DATABASE seqs; CREATE SEQUENCE seqs.S; CREATE TABLE seqs.s (a int);
        CREATE DATABASE greek; CREATE TABLE greek.ΠΕΛΑΤΕΣ (a int); CREATE TABLE greek.πελατεσ (a int);
@@ -512,7 +512,7 @@ suite('mysql', { skip: withoutServices }, () => {
       loadMysql(into(small), saved, loading()),
       refusedAsOne(/databases "Shop" and "shop"/),
     );
-    await assert.rejects(loadMysql(into(small), tables!, loading()), refusedAsOne(/"Orders" and "orders"/));
+    await assert.rejects(loadMysql(into(small), tables!, loading()), refusedAsOne(/"Orders" and "ordErs"/));
     await assert.rejects(loadMysql(into(small), view!, loading()), refusedAsOne(/shop\.sql "T" and "t"/));
     await assert.rejects(loadMysql(into(small), sequence!, loading()), refusedAsOne(/seqs\.sql "S" and "s"/));
     await assert.rejects(loadMysql(into(small), greek!, loading()), refusedAsOne(/"ΠΕΛΑΤΕΣ" and "πελατεσ"/));
