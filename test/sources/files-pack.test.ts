@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { on } from 'node:events';
+import { on, once } from 'node:events';
 import { test } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 import { type FeedMessage, TreeFeed, type TreeItem } from '../../src/sources/files-feed.ts';
@@ -106,4 +106,25 @@ test('a thread that fails, or only ends, in the middle of a file is an error of 
 
 test('details that cannot be told end the stream with their error', async () => {
   await assert.rejects(drain(undefined, { ...ignoring, entry: refuse }), /no room/);
+});
+
+test('what has long names and no content crosses in small portions, not by the thousand', async () => {
+  const { port1, port2 } = new MessageChannel();
+  const sizes: number[] = [];
+  port2.on('message', ({ items }: FeedMessage) => {
+    sizes.push(items.length);
+    port2.postMessage(undefined);
+  });
+  const feed = new TreeFeed(port1);
+  const items = 300;
+  const text = 'x'.repeat(16 * 1024);
+  for (let i = 0; i < items; i += 1) await feed.add({ kind: 'problem', code: 'special-file', text });
+  await feed.complete();
+  port1.close();
+  await once(port2, 'close');
+  assert.equal(
+    sizes.reduce((sum, size) => sum + size, 0),
+    items,
+  );
+  assert.ok(Math.max(...sizes) * text.length <= MiB, `${Math.max(...sizes)} at once`);
 });
