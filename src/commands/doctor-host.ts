@@ -54,7 +54,7 @@ export async function checkKeys(checkup: Checkup, config: Config, now: Date): Pr
         file,
         'bad',
         text,
-        'no backup is made with it: replace the key, or remove the file',
+        'no backup is made with it: replace the key, or take it out of `recipients`',
       );
     for (const text of warnings)
       checkup.add('keys', file, 'warning', text, '`sealift keys check` tells more');
