@@ -403,10 +403,16 @@ suite('postgres', { skip: withoutServices }, () => {
     const saved = await save(config);
     const url = into(server, 'hastily').replace('user=postgres', 'user=hasty');
     const loadWhileHeld = async (database: string, table: string, mode: string): Promise<void> => {
-      const held = `BEGIN; LOCK ${table} IN ${mode} MODE; SELECT pg_sleep(1.5); COMMIT`;
+      const waits = `SELECT FROM pg_stat_activity WHERE usename = 'hasty' AND wait_event_type = 'Lock'`;
+      const held = `BEGIN; LOCK ${table} IN ${mode} MODE;
+        DO $$ BEGIN FOR i IN 1..600 LOOP
+          PERFORM pg_stat_clear_snapshot(); EXIT WHEN EXISTS (${waits}); PERFORM pg_sleep(0.05);
+          IF i = 600 THEN RAISE 'nobody waits'; END IF;
+        END LOOP; END $$; SELECT pg_sleep(1); COMMIT`;
       const holding = psql(server, database, held);
-      await loadPostgres(url, saved, loading());
-      await holding;
+      const isHeld = `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = '${table}'::regclass AND mode <> 'AccessShareLock' AND granted)`;
+      while ((await psql(server, 'postgres', isHeld)) !== 't') await delay(20);
+      await Promise.all([loadPostgres(url, saved, loading()), holding]);
       assert.equal(await psql(server, 'hastily', 'SELECT count(*) FROM big'), '200000');
       await psql(server, 'postgres', 'DROP DATABASE hastily');
     };
