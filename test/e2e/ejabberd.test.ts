@@ -97,6 +97,8 @@ for (const kept of ['Mnesia', 'PostgreSQL'] as const)
       await using newMachines = new AsyncDisposableStack();
       if (database) await databaseServer(newMachines, root, database.port);
       await server.install();
+      const itsOwn = join(server.config, 'of-the-package.yml');
+      writeFileSync(itsOwn, '');
       if (!database) await server.start();
       await machine.follow('A new machine gets its ejabberd back');
       if (database) await machine.follow('then, if it has a SQL database');
@@ -105,6 +107,7 @@ for (const kept of ['Mnesia', 'PostgreSQL'] as const)
       assert.deepEqual(await contentsOf(server), before);
       assert.equal(readFileSync(upload, 'utf8'), 'a picture');
       assert.ok(!existsSync(join(server.data, 'mnesia.backup')));
+      assert.ok(!existsSync(itsOwn), 'a file of the configuration that the old machine had not');
       // Also after the next start, that is: on the disk.
       await server.stop();
       await server.start();
