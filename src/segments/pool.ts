@@ -21,19 +21,26 @@ interface Member {
 /** Tasks that a thread has at hand: the next one starts while the main thread is busy cutting. */
 const tasksAhead = 2;
 
+/** One in which no thread was ever without work. Shorter times come with any source, whose pace is uneven. */
+const usualPatienceMs = 250;
+
 /**
  * Worker threads that hash, compress, encrypt and open, so that the main thread only reads and cuts. Every job of the
- * process shares one pool. A thread starts when those before it have all that they may have at hand (a source that one
- * thread keeps up with has the other cores for itself); the first by `start`, before there is anything to do.
+ * process shares one pool. A thread starts when those before it have not kept up for a while (a source that one thread keeps
+ * up with has the other cores for itself); the first by `start`, before there is anything to do.
  */
 export class WorkerPool implements AsyncDisposable {
   readonly size: number;
   readonly #members: Member[] = [];
   #queue: Pending[] = [];
   #closed = false;
+  readonly #patienceMs: number;
+  /** When a thread last came to have work that had none. */
+  #idleUntilMs = 0;
 
-  constructor(size: number) {
+  constructor(size: number, patienceMs = usualPatienceMs) {
     this.size = size;
+    this.#patienceMs = patienceMs;
   }
 
   run<T extends Task['type']>(task: Extract<Task, { type: T }>): Promise<Results[T]> {
@@ -60,17 +67,21 @@ export class WorkerPool implements AsyncDisposable {
     }
   }
 
-  /** A thread that is idle, else the first that has room, else a new one. */
+  /** A thread that is idle, else the first that has room, else a new one if it is time for that. */
   #member(): Member | undefined {
-    return (
-      this.#members.find(({ sent }) => sent.length === 0) ??
-      this.#members.find(({ sent }) => sent.length < tasksAhead) ??
-      this.#begin()
-    );
+    const idle = this.#members.find(({ sent }) => sent.length === 0);
+    if (idle) this.#idleUntilMs = performance.now();
+    return idle ?? this.#members.find(({ sent }) => sent.length < tasksAhead) ?? this.#next();
+  }
+
+  #next(): Member | undefined {
+    const keepsUp = performance.now() - this.#idleUntilMs < this.#patienceMs;
+    return this.#members.length > 0 && keepsUp ? undefined : this.#begin();
   }
 
   #begin(): Member | undefined {
     if (this.#members.length >= this.size) return undefined;
+    this.#idleUntilMs = performance.now();
     const member: Member = { worker: new Worker(workerUrl), sent: [] };
     member.worker.on('message', (reply: Reply) => {
       const done = member.sent.shift();

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { WorkerPool } from '../../src/segments/pool.ts';
 import { segmentId } from '../../src/segments/segment-id.ts';
 import { createSeal } from '../../src/seal/seal.ts';
@@ -74,8 +75,42 @@ test('a thread that dies rejects the tasks that it has at hand, and later ones g
   assert.equal((await queued).id, segmentId(idKey, content));
 });
 
-test('a thread has two tasks at hand before the next one starts, which does not notice when the first dies', async (t) => {
-  const pool = freshPool(t, 2);
+/** How many threads were started while these tasks were done. */
+async function threadsFor(tasks: () => Promise<unknown>): Promise<number> {
+  let count = 0;
+  const add = () => void count++;
+  process.on('worker', add);
+  try {
+    await tasks();
+  } finally {
+    process.off('worker', add);
+  }
+  return count;
+}
+
+test('a thread that is behind for a moment is left to catch up', async (t) => {
+  const pool = freshPool(t, 2, 60_000);
+  const many = () => Promise.all(Array.from({ length: 40 }, () => identify(pool)));
+  assert.equal(await threadsFor(many), 1);
+});
+
+test('a second thread starts when the first has had no pause for a while', async (t) => {
+  const pool = freshPool(t, 2, 20);
+  const large = Buffer.alloc(2 ** 24);
+  const many = () => Promise.all(Array.from({ length: 20 }, () => identify(pool, large)));
+  assert.equal(await threadsFor(many), 2);
+});
+
+test('a pause counts however long ago the thread had started', async (t) => {
+  const pool = freshPool(t, 2, 1000);
+  await identify(pool);
+  await delay(1100);
+  const many = () => Promise.all(Array.from({ length: 10 }, () => identify(pool)));
+  assert.equal(await threadsFor(many), 0);
+});
+
+test('a thread has two tasks at hand, and the other does not notice when it dies', async (t) => {
+  const pool = freshPool(t, 2, 0);
   const results = await Promise.allSettled([
     kill(pool),
     identify(pool),
@@ -90,7 +125,7 @@ test('a thread has two tasks at hand before the next one starts, which does not 
 });
 
 test('a thread that has started and is idle comes first', async (t) => {
-  const pool = freshPool(t, 2);
+  const pool = freshPool(t, 2, 0);
   await Promise.all(Array.from({ length: 4 }, () => identify(pool))); // so both have started
   const results = await Promise.allSettled([kill(pool), identify(pool)]);
   assert.deepEqual(

@@ -20,8 +20,8 @@ const secret = Uint8Array.from({ length: 32 }, (_, i) => i);
 export const folder = '20261122T120000Z-job-aaaaaa';
 
 /** A pool with threads of its own, which end with the test. */
-export function freshPool(t: TestContext, size = 2): WorkerPool {
-  const pool = new WorkerPool(size);
+export function freshPool(t: TestContext, size = 2, patienceMs?: number): WorkerPool {
+  const pool = new WorkerPool(size, patienceMs);
   t.after(() => pool[Symbol.asyncDispose]());
   return pool;
 }
