@@ -60,6 +60,7 @@ export class WorkerPool implements AsyncDisposable {
       const member = this.#member();
       const next = member && this.#queue.shift();
       if (!next) return;
+      if (member.sent.length === 0) this.#idleUntilMs = performance.now();
       member.sent.push(next);
       const { task } = next;
       const bytes = 'slab' in task ? task.slab.bytes : task.object;
@@ -69,19 +70,20 @@ export class WorkerPool implements AsyncDisposable {
 
   /** A thread that is idle, else the first that has room, else a new one if it is time for that. */
   #member(): Member | undefined {
-    const idle = this.#members.find(({ sent }) => sent.length === 0);
-    if (idle) this.#idleUntilMs = performance.now();
-    return idle ?? this.#members.find(({ sent }) => sent.length < tasksAhead) ?? this.#next();
+    return (
+      this.#members.find(({ sent }) => sent.length === 0) ??
+      this.#members.find(({ sent }) => sent.length < tasksAhead) ??
+      this.#another()
+    );
   }
 
-  #next(): Member | undefined {
+  #another(): Member | undefined {
     const keepsUp = performance.now() - this.#idleUntilMs < this.#patienceMs;
     return this.#members.length > 0 && keepsUp ? undefined : this.#begin();
   }
 
   #begin(): Member | undefined {
     if (this.#members.length >= this.size) return undefined;
-    this.#idleUntilMs = performance.now();
     const member: Member = { worker: new Worker(workerUrl), sent: [] };
     member.worker.on('message', (reply: Reply) => {
       const done = member.sent.shift();
