@@ -10,7 +10,6 @@ import {
   mountAt,
   openFolder,
   type OpenLevel,
-  openLevels,
 } from './folder-handle.ts';
 import { inodeOf } from './inode.ts';
 
@@ -132,7 +131,7 @@ function* reopen(levels: Level[]): Generator<Trouble> {
       return;
     }
     above = level.folder;
-    if (index > 0 && index < levels.length - openLevels) closeLevel(levels[index - 1]);
+    closeOuter(levels, index + 1);
   }
 }
 

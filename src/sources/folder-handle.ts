@@ -39,8 +39,9 @@ export interface OpenLevel {
 /** So many of the innermost folders are open, lest a deep tree take all the handles that the process may have. */
 export const openLevels = 100;
 
-/** After a level was added. */
-export const closeOuter = (levels: readonly OpenLevel[]): void => closeLevel(levels.at(-1 - openLevels));
+/** After one more level was opened; `depth`: how many are on the way down to it. */
+export const closeOuter = (levels: readonly OpenLevel[], depth = levels.length): void =>
+  closeLevel(levels[depth - 1 - openLevels]);
 
 export function closeLevel(level: OpenLevel | undefined): void {
   if (level?.folder === undefined) return;

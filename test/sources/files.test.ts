@@ -28,7 +28,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { systemPath } from '../../src/sources/byte-name.ts';
 import { openFile, readTarget, readWhole } from '../../src/sources/files-read.ts';
 import { walk } from '../../src/sources/files-walk.ts';
-import { inside, openFolder } from '../../src/sources/folder-handle.ts';
+import { inside, openFolder, openLevels } from '../../src/sources/folder-handle.ts';
 import { Backup, describe, isRoot, run, scratch, unpack } from './tree-fixture.ts';
 
 const megabyte = 1024 * 1024;
@@ -598,6 +598,26 @@ test('of a deep tree few folders are open at a time', (t) => {
     }
     assert.deepEqual(seen, [basename(from), ...Array<string>(1000).fill('d'), 'last', 'middle', 'sibling']);
     assert.ok(open < 120, `${open} are open`);
+  } finally {
+    run('rm', '-rf', from);
+  }
+});
+
+test('a walk that goes up and down again in a deep tree leaves no folder open', (t) => {
+  const from = scratch(t);
+  try {
+    digDown(from, 150, 'd');
+    const middle = join(from, 'd/'.repeat(150));
+    // Just so deep that the folder they lie in is closed meanwhile.
+    for (const name of ['a', 'b', 'c', 'd']) {
+      mkdirSync(join(middle, name));
+      digDown(join(middle, name), openLevels - 1, name);
+    }
+    const before = readdirSync('/proc/self/fd').length;
+    let files = 0;
+    for (const found of walk({ paths: [from], oneFileSystem: true, excluded: () => false }))
+      if (found.kind === 'file') files += 1;
+    assert.deepEqual([files, readdirSync('/proc/self/fd').length], [5, before]);
   } finally {
     run('rm', '-rf', from);
   }
