@@ -272,24 +272,29 @@ const benches: Record<string, () => Promise<void>> = {
     await using server = await startPostgres(pgDir);
     const { host, port, user, binDir } = server;
     const connect = `-h ${host} -p ${port} -U ${user}`;
-    await measure(
-      `${binDir}/psql -q ${connect} -d postgres -c "CREATE TABLE message AS SELECT i AS id, 1 + i % 5000 AS account,
-         now() + i * interval '7 seconds' AS sent, md5(i::text) || ' some words of a chat message ' || repeat(md5((i / 3)::text), 4) AS body
-         FROM generate_series(1, 2400000) i"`,
-    );
+    const ask = `${binDir}/psql -q ${connect} -d postgres -c`;
     setJobs([{ name: 'pg', kind: 'postgres', databases: ['postgres'], globals: false, host, port, user }]);
-    const { a, b } = await alternate(rounds, fullBackup, () =>
-      measure(`${binDir}/pg_dump ${connect} -Fc -Z0 -d postgres | ${byHand}`),
-    );
-    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
-    const { bytes } = summaryOf(a[0]!);
-    report({
-      what: `PostgreSQL database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
-      ours: `${ours.toFixed(2)} s`,
-      theirs: `${theirs.toFixed(2)} s`,
-      ratio: ours / theirs,
-      limit: { atMost: 1.25 },
-    });
+    // What a run takes to start weighs on the smaller one.
+    for (const messages of [2_400_000, 9_600_000]) {
+      await measure(
+        `${ask} "CREATE TABLE message AS SELECT i AS id, 1 + i % 5000 AS account,
+           now() + i * interval '7 seconds' AS sent, md5(i::text) || ' some words of a chat message ' || repeat(md5((i / 3)::text), 4) AS body
+           FROM generate_series(1, ${messages}) i"`,
+      );
+      const { a, b } = await alternate(rounds, fullBackup, () =>
+        measure(`${binDir}/pg_dump ${connect} -Fc -Z0 -d postgres | ${byHand}`),
+      );
+      const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+      const { bytes } = summaryOf(a[0]!);
+      report({
+        what: `PostgreSQL database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
+        ours: `${ours.toFixed(2)} s`,
+        theirs: `${theirs.toFixed(2)} s`,
+        ratio: ours / theirs,
+        limit: { atMost: 1.25 },
+      });
+      await measure(`${ask} 'DROP TABLE message'`);
+    }
     await server[Symbol.asyncDispose]();
     rmSync(pgDir, { recursive: true, force: true });
   },
