@@ -1,6 +1,7 @@
 import { day, daysUntil } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { loadHostKey, type HostKey } from '../seal/host-key.ts';
+import { passedOver } from '../seal/key-files.ts';
 import { inspectRecipients } from '../seal/recipients.ts';
 import { inspectTrust } from '../seal/trust.ts';
 import { openState, type State } from '../state.ts';
@@ -65,6 +66,15 @@ export async function checkKeys(checkup: Checkup, config: Config, now: Date): Pr
         : `it expires in ${daysUntil(expiresAt, now)} days, on ${day(expiresAt)}`;
     checkup.add('keys', file, 'good', `recipient ${userId ?? fingerprint ?? ''}; ${ends}`);
   }
+
+  for (const file of [...config.recipients, ...config.hosts].flatMap(passedOver))
+    checkup.add(
+      'keys',
+      file,
+      'warning',
+      'it holds a key, and is not read: key files end in .asc, .gpg, .pgp or .key',
+      'rename it, or take it out of the folder',
+    );
 
   const pins =
     (await checkup.attempt('keys', config.hosts.join(', '), () => inspectTrust(config.hosts))) ?? [];

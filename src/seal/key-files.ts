@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import * as openpgp from 'openpgp';
 import { messageOf, SealiftError, sentenceOf, systemCode } from '../errors.ts';
@@ -38,6 +38,34 @@ export async function readKeyFiles(paths: readonly string[]): Promise<KeyFile[]>
   }
   return found;
 }
+
+/**
+ * Armored keys in a folder that are not read, for their name: left out on purpose, or of a recipient who is none. What cannot
+ * be looked at is not among them.
+ */
+export function passedOver(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((name) => !isKeyFileName(name) && !name.startsWith('.'))
+      .map((name) => join(folder, name))
+      .filter(holdsArmoredKey);
+  } catch {
+    return []; // no folder, or whoever reads it says what is wrong with it
+  }
+}
+
+function holdsArmoredKey(file: string): boolean {
+  try {
+    const stats = statSync(file);
+    if (!stats.isFile() || stats.size > longestKeyBytes) return false;
+    return readFileSync(file, 'latin1').includes('-----BEGIN PGP PUBLIC KEY BLOCK-----');
+  } catch {
+    return false;
+  }
+}
+
+/** What is longer was not put there as a key. */
+const longestKeyBytes = 2 ** 20;
 
 /** Reads one file, which must exist. */
 export async function readKeyFile(file: string): Promise<KeyFile> {

@@ -158,6 +158,19 @@ test('all that is wrong is said at once, with what to do', async (t) => {
   assert.match((await world.run('doctor')).stdout, /\n2 things must be put right\.\n$/);
 });
 
+test('a key that is passed over for the name of its file is a warning, other files are not', async (t) => {
+  const world = await hostWithTree(t);
+  const bob = await makeKey({}, 'Bob');
+  const folder = join(world.dir, 'keys/recipients');
+  put(join(folder, 'bob.txt'), bob.publicKey.armor());
+  put(join(folder, 'README'), 'Keys of those who may restore.\n');
+  const { status, lines } = await examine(world);
+  assert.equal(status, 0);
+  assert.deepEqual(lines, [
+    `warning keys ${folder}/bob.txt: it holds a key, and is not read: key files end in .asc, .gpg, .pgp or .key | rename it, or take it out of the folder`,
+  ]);
+});
+
 const openToAll = (file: string) =>
   `warning config ${file}: it holds a password, and every user of this machine can read it | chmod o-r '${file}'`;
 
