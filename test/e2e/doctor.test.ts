@@ -171,6 +171,9 @@ test('a key that is passed over for the name of its file is a warning, other fil
   ]);
 });
 
+/** As in a configuration of Prosody. */
+const sql = (database: string) => `sql = { driver = "SQLite3", database = "${database}" }\n`;
+
 const openToAll = (file: string) =>
   `warning config ${file}: it holds a password, and every user of this machine can read it | chmod o-r '${file}'`;
 
@@ -506,6 +509,32 @@ suite('databases', needs('postgres'), () => {
     const other = await said({ name: 'a', ...prosody }, { name: 'b', ...ejabberd, database: away });
     assert.equal(other.length, 1, 'of two servers one is saved');
     assert.deepEqual(await said(postgres(), { name: 'a', ...prosody }), [], 'by another source');
+  });
+
+  test('a SQLite database of a chat server that lies elsewhere and which no source saves is a warning', async (t) => {
+    const world = await hostWithTree(t);
+    const etc = join(world.dir, 'etc');
+    mkdirSync(join(etc, 'conf.d'), { recursive: true });
+    const away = join(world.dir, 'away.sqlite');
+    put(join(etc, 'prosody.cfg.lua'), `-- ${sql('/old.sqlite')}${sql(away)}`);
+    put(join(etc, 'conf.d/b.cfg.lua'), `${sql('prosody.sqlite')}${sql(join(etc, 'data.sqlite'))}`);
+    put(
+      join(etc, 'ejabberd.yml'),
+      `# sql_database: /old.db\nsql_type: sqlite\nsql_database: "${away}"\nhost_config:\n  b.example:\n    sql_database: xmpp\n`,
+    );
+    const folders = { config: etc, data: etc };
+    const prosody = { name: 'p', kind: 'prosody', ...folders };
+    const ejabberd = { name: 'e', kind: 'ejabberd', ejabberdctl: noEjabberd, ...folders };
+    const said = async (...sources: object[]) => {
+      world.setJobs(jobOf(...sources));
+      return (await examine(world)).lines.filter((line) => line.includes('is configured to use'));
+    };
+    const warning = (source: string, kind: string) =>
+      `warning source db/${source}: ${kind} is configured to use the SQLite database ${away}, which no source saves | add to this source, if it is so: database: { kind: sqlite, path: ${away} }`;
+    assert.deepEqual(await said(prosody, ejabberd), [warning('p', 'prosody'), warning('e', 'ejabberd')]);
+    const database = { kind: 'sqlite', path: away };
+    assert.deepEqual(await said(prosody, { ...ejabberd, database }), []);
+    assert.deepEqual(await said(prosody, { name: 'accounts', ...database }), []);
   });
 
   test('what a chat server is configured to use is told from comments, however it is written', async (t) => {
