@@ -5,6 +5,7 @@ import type { Config, SourceConfig } from '../config/config.ts';
 import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
 import { formatSize } from '../output.ts';
+import { isPartial, type ProblemCode } from '../problems.ts';
 import { openSource } from '../sources/open.ts';
 import type { SourceContext, SourceStream } from '../sources/source.ts';
 import { TimeLimit } from '../time-limit.ts';
@@ -41,12 +42,12 @@ async function checkSource(
   const seconds = Math.min(config.timeLimitSeconds, patienceSeconds);
   using limit = new TimeLimit(seconds * 1000, () => noAnswer(seconds));
   const facts = new Set<string>();
-  const warnings: string[] = [];
+  const problems: { code: ProblemCode; text: string }[] = [];
   const streams = await limit.measure(() =>
     source.streams({
       signal: AbortSignal.any([signal, limit.signal]),
       temporary,
-      problem: (_code, text) => void warnings.push(text),
+      problem: (code, text) => void problems.push({ code, text }),
       async detail(record) {
         for (const fact of factsIn(record)) facts.add(fact);
       },
@@ -62,7 +63,8 @@ async function checkSource(
   );
   for (const { file, lacks = [] } of streams)
     for (const text of lacks) checkup.add('source', subject, 'bad', `${file}: ${text}`);
-  for (const text of warnings) checkup.add('source', subject, 'warning', text);
+  for (const problem of problems)
+    checkup.add('source', subject, isPartial(problem) ? 'bad' : 'warning', problem.text);
   await checkRoom(checkup, subject, streams, source.parallel ?? 1);
 }
 

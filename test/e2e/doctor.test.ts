@@ -365,6 +365,24 @@ test('what a tree would lack, and a file that is no database, are bad', async (t
   assert.equal(lines.length, 3);
 });
 
+test('what would make a snapshot partial is bad also where the rest of the source is saved', async (t) => {
+  const world = await hostWithTree(t);
+  const folder = join(world.dir, 'tree');
+  put(join(folder, 'accounts.sqlite'), 'SQLite format 3\0');
+  const prosody = { kind: 'prosody', config: folder, data: folder };
+  const away = { kind: 'sqlite', path: join(world.dir, 'gone.sqlite') };
+  world.setJobs({ j: { schedule: every2h, sources: [{ name: 'chat', ...prosody, database: away }] } });
+  const { status, lines } = await examine(world);
+  const bad = lines.filter((line) => line.startsWith('bad'));
+  assert.equal(bad.length, 2, lines.join('\n'));
+  assert.match(
+    bad[0]!,
+    /^bad source j\/chat: ".*accounts\.sqlite" is an SQLite database that is saved in no/,
+  );
+  assert.match(bad[1]!, /^bad source j\/chat: there is no .*gone\.sqlite/);
+  assert.equal(status, 3);
+});
+
 test('paths that this user may not read are bad', async (t) => {
   const world = await hostWithTree(t);
   const [file, folder] = ['shut', 'locked'].map((name) => join(world.dir, name));
