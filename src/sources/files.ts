@@ -102,7 +102,12 @@ function lackingIn(name: string, paths: readonly string[]): string[] {
   throw new SealiftError(
     denied ? 'source-denied' : 'source-unavailable',
     `The files of "${name}" are not there: ${list}`,
-    { hint: denied ? 'Run sealift as a user who may read them' : 'Correct `paths`', cause: errors[0] },
+    {
+      hint: denied
+        ? 'Run sealift as a user who may read them'
+        : 'Correct the paths of the source in the configuration',
+      cause: errors[0],
+    },
   );
 }
 
