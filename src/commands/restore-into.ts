@@ -77,10 +77,17 @@ async function load(
   try {
     return await attempt(given === undefined ? undefined : new Secret(() => given));
   } catch (error) {
-    const mayAsk = loader.passwordVariable !== undefined && given === undefined;
-    const canAsk = process.stdin.isTTY && process.stderr.isTTY;
-    if (!mayAsk || !canAsk || !(error instanceof SealiftError) || error.code !== 'source-denied') throw error;
+    const variable = given === undefined ? loader.passwordVariable : undefined;
+    if (variable === undefined || !(error instanceof SealiftError) || error.code !== 'source-denied')
+      throw error;
+    if (!process.stdin.isTTY || !process.stderr.isTTY) throw unasked(error, variable);
     const typed = await askHidden('Password of the database user: ', signal);
     return await attempt(new Secret(() => typed));
   }
+}
+
+function unasked(error: SealiftError, variable: string): SealiftError {
+  const way = `there is no terminal to ask for a password: it may be given by ${variable}`;
+  const hint = [error.hint, way].filter((part) => part !== undefined).join('; ');
+  return new SealiftError(error.code, error.message, { hint, cause: error });
 }

@@ -266,7 +266,7 @@ const explanations: readonly Explanation[] = [
   {
     says: /(ERROR|error:) 1698(?!.* at line )|Access denied for user .*\(using password: NO\)/,
     code: 'source-denied',
-    hint: 'no password was given: configure one, or let the system user log in by the socket (runAs, unix_socket)',
+    hint: 'no password was given: give one, or let the system user log in by the socket (runAs, unix_socket)',
   },
   {
     says: /Access denied for user .*\(using password: YES\)|ERROR 1130|is not allowed to connect/,

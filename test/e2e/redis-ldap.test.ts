@@ -96,6 +96,9 @@ suite('Redis and OpenLDAP, by the program:', { skip: withoutServices }, () => {
 
     await using running = await startRedis(openFolder(t));
     const into = ['--source', 'sessions', '--key', world.key, '--into', `redis://127.0.0.1:${running.port}`];
+    const unasked = await world.run('restore', 'latest', ...into);
+    assert.equal(unasked.status, 1);
+    assert.match(unasked.stderr, /NOAUTH.*\nhint: .*password.*REDISCLI_AUTH/);
     const options = { cwd: world.dir, env: { REDISCLI_AUTH: running.password } };
     const online = await sealift(['-c', world.configFile, 'restore', 'latest', ...into], options);
     assert.equal(online.status, 0, online.stderr);
