@@ -173,7 +173,7 @@ function judgeRecipients({ host, allowed }: HostFacts, { live }: Standing): Find
           misdirected(
             `${host}/${snapshot.job}`,
             `the newest snapshot, ${snapshot.snapshot}, is not sealed to ${primary}, which is among the recipients here: ` +
-              'its owner could not restore. Copy the key to the recipients of the host, or remove it here.',
+              'its owner could not restore. Copy the key to the recipients of the host, and run `sealift backup` there, or remove it here.',
           ),
         ),
     ),

@@ -728,7 +728,9 @@ suite('recipients', () => {
 
   test('the newest snapshot must be for everybody; older ones need not', () => {
     const allowed = [ada, bob].map(({ primary, subkey }) => ({ primary, subkeys: [subkey] }));
-    assert.deepEqual(found({ allowed }), ['broken recipients h1/db']);
+    const findings = judgeHost(factsOf({ allowed }));
+    assert.deepEqual(brief(findings), ['broken recipients h1/db']);
+    assert.match(findings[0]!.message, /recipients of the host, and run `sealift backup` there, or remove/);
     const [first, second] = chainOf([3 * hour, hour]);
     assert.deepEqual(found({ allowed, snapshots: [first!, { ...second!, recipients: [ada, bob] }] }), []);
   });
