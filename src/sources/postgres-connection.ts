@@ -304,7 +304,13 @@ export function explain(error: unknown, server: Server, database: string): unkno
     { says: noConnection, code, hint } as const,
   ];
   const where = `database ${JSON.stringify(database)} of ${describe(server)}`;
-  return explained(error, withTls(tls, tlsRefused, others), (message) => `${where}: ${message}`);
+  // libpq names the file that we laid down for it, and that is gone when this is read.
+  const file = `password retrieved from file "${server.passFile}"`;
+  return explained(
+    error,
+    withTls(tls, tlsRefused, others),
+    (message) => `${where}: ${message.replace(`; ${file}`, '')}`,
+  );
 }
 
 export function describe({ cluster, host, port }: Server): string {

@@ -94,6 +94,7 @@ suite('a PostgreSQL source', needs('postgres'), () => {
     const denied = await partial(world);
     assert.match(denied.problems[0]?.text ?? '', /password authentication failed/);
     assert.doesNotMatch(JSON.stringify(denied), /not-the-password/);
+    assert.doesNotMatch(JSON.stringify(denied), /pgpass/, 'a file that is gone by now');
 
     world.setJobs(jobOf(postgresSource([there, 'gone']), treeSource));
     const gone = await partial(world);
