@@ -6,7 +6,7 @@ import type { WorkerPool } from '../segments/pool.ts';
 import type { ByteRange } from '../segments/ranges.ts';
 import { createSegmentReader, DamagedSegment, type FetchSegment } from '../segments/reader.ts';
 import type { StoredSegment } from '../segments/writer.ts';
-import { isOfOneObject, type Snapshot } from '../snapshot/catalog.ts';
+import { isOfOneObject, isOneRefused, type Snapshot } from '../snapshot/catalog.ts';
 import { readDetails, type DetailsRecord, type StreamDetail } from '../snapshot/details.ts';
 import { segmentsOf, type Index, type IndexStream } from '../snapshot/index.ts';
 import { detailsStream, segmentKey } from '../snapshot/object-key.ts';
@@ -37,17 +37,26 @@ export interface StreamReader {
   placesOf(snapshot: Snapshot, stream: IndexStream, segment: StoredSegment): ByteRange[];
 }
 
-/** The objects of segments in a store. One that it has and cannot give is as good as lost: `DamagedSegment`. */
-export const segmentsIn = (store: Store, host: string, signal: AbortSignal): FetchSegment =>
-  async function* (segment) {
+/** The objects of segments in a store. One that it has and does not give is as good as lost: `DamagedSegment`. */
+export function segmentsIn(store: Store, host: string, signal: AbortSignal): FetchSegment {
+  let given: string | undefined;
+  return async function* (segment) {
     const key = segmentKey(host, segment);
     try {
-      yield* store.versions(key, signal, segment.storedBytes);
+      for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
+        given = key;
+        yield bytes;
+      }
     } catch (error) {
-      if (!(error instanceof SealiftError && (await isOfOneObject(error, store, key, signal)))) throw error;
+      if (!(error instanceof SealiftError)) throw error;
+      const isAlone =
+        (await isOfOneObject(error, store, key, signal)) ||
+        (await isOneRefused(error, store, key, given, signal));
+      if (!isAlone) throw error;
       throw new DamagedSegment(segment, error.message);
     }
   };
+}
 
 export function createStreamReader(options: {
   readonly store: Store;

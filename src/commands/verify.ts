@@ -4,7 +4,7 @@ import { SealiftError, sentencesOf } from '../errors.ts';
 import { formatSize, printable } from '../output.ts';
 import type { SessionKeyFinder } from '../seal/session-key.ts';
 import { WorkerPool } from '../segments/pool.ts';
-import { DamagedSegment, fetchVerified } from '../segments/reader.ts';
+import { DamagedSegment, fetchVerified, type FetchSegment } from '../segments/reader.ts';
 import { storedIndex, type Snapshot } from '../snapshot/catalog.ts';
 import { brokenLinks, isListed, type Failure } from '../snapshot/check.ts';
 import { chooseById, isExpired } from '../snapshot/choose.ts';
@@ -191,32 +191,28 @@ const bytesOf = (objects: readonly Named[]): number =>
 /** Those that no version has as it was signed. */
 async function readObjects(
   context: Context,
-  look: Look,
+  { store, absences }: Look,
   host: string,
   objects: readonly Named[],
 ): Promise<Found[]> {
+  const fetch = segmentsIn(store, host, context.signal);
   using progress = progressOf(context, 'reading', bytesOf(objects));
   const failures = await mapConcurrent(objects, readsAtOnce, async ({ segment, stream, snapshots }) => {
-    const why = await whyUnreadable(context, look, host, segment);
+    const why = await whyUnreadable(fetch, segment);
     progress.advance(segment.storedBytes);
     if (why === undefined) return [];
     // Nobody sees by the id of a segment what it is of.
     const reason = `${why}: a piece of ${stream}`;
     const key = segmentKey(host, segment);
-    return [{ snapshots, key, reason, missing: look.absences.has(key) }];
+    return [{ snapshots, key, reason, missing: absences.has(key) }];
   });
   return failures.flat();
 }
 
 /** Why no version of the object is the one that was signed; undefined if one is. */
-async function whyUnreadable(
-  { signal }: Context,
-  { store }: Look,
-  host: string,
-  segment: NamedSegment,
-): Promise<string | undefined> {
+async function whyUnreadable(fetch: FetchSegment, segment: NamedSegment): Promise<string | undefined> {
   try {
-    await fetchVerified(segmentsIn(store, host, signal), segment);
+    await fetchVerified(fetch, segment);
     return undefined;
   } catch (error) {
     if (error instanceof DamagedSegment) return error.message;

@@ -16,7 +16,7 @@ const smallestCostBytes = aheadBytes / 16;
 export type FetchSegment = (segment: StoredSegment) => AsyncIterable<Buffer>;
 
 /**
- * `verify-failed`: the store does not have the object of a segment as it was signed, or cannot give it, and so lacks these
+ * `verify-failed`: the store does not have the object of a segment as it was signed, or does not give it, and so lacks these
  * bytes.
  */
 export class DamagedSegment extends SealiftError {

@@ -165,11 +165,55 @@ export async function isOfOneObject(
   } catch {
     return false;
   }
+  return failsAgain(store, key, signal);
+}
+
+async function failsAgain(store: Store, key: string, signal?: AbortSignal): Promise<boolean> {
   try {
     for await (const _ of store.versions(key, signal));
     return false;
   } catch {
     return signal?.aborted !== true;
+  }
+}
+
+/** So many others are asked for before the right to read any counts as missing. */
+const othersAsked = 5;
+
+/**
+ * Whether the store refuses this one segment, as one that was moved to an archive: it gives another, `given` if it has given
+ * that before. One that gives none lacks a right for whoever asks, and no data.
+ */
+export async function isOneRefused(
+  error: SealiftError,
+  store: Store,
+  key: string,
+  given: string | undefined,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (error.code !== 'store-denied') return false;
+  const others = given === undefined ? await otherSegments(store, key, signal) : [given];
+  for (const other of others) if (await isGiven(store, other, signal)) return failsAgain(store, key, signal);
+  return false;
+}
+
+async function otherSegments(store: Store, key: string, signal?: AbortSignal): Promise<string[]> {
+  const others: string[] = [];
+  const folder = snapshotsFolder(key.slice(0, key.indexOf('/')));
+  for await (const other of store.list(folder, signal)) {
+    if (other.key !== key && parseKey(other.key)?.type === 'segment') others.push(other.key);
+    if (others.length === othersAsked) break;
+  }
+  return others;
+}
+
+/** Its newest version; older ones may need a right of their own. */
+async function isGiven(store: Store, key: string, signal?: AbortSignal): Promise<boolean> {
+  try {
+    for await (const _ of store.versions(key, signal, 0)) return true;
+    return false;
+  } catch {
+    return false;
   }
 }
 

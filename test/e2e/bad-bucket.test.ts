@@ -1,12 +1,19 @@
-import { PutBucketPolicyCommand } from '@aws-sdk/client-s3';
+import { ListObjectsV2Command, PutBucketPolicyCommand } from '@aws-sdk/client-s3';
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { needs, theService } from '../services/services.ts';
 import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
-import { bucketStore, readJson, type BackupSummary, type Listing, type World } from '../support/world.ts';
-import { hostWithSnapshot, refuses } from './bad-input.ts';
+import {
+  bucketStore,
+  every2h,
+  readJson,
+  type BackupSummary,
+  type Listing,
+  type World,
+} from '../support/world.ts';
+import { hostWithSnapshot, refuses, treeSource } from './bad-input.ts';
 import { shiftedClock, sign } from './shifted-clock.ts';
 
 /** Changes settings of the store in the configuration for one step. */
@@ -99,6 +106,56 @@ suite('a bucket', needs('s3'), () => {
       return backup({ endpoint: 'http://127.0.0.1:1' }, { exit: 1, code: 'store-unavailable', says });
     });
     await nothingLost();
+  });
+
+  test('that refuses one object lacks what lies in it; one that refuses all data says so', async (t) => {
+    const { store, bucket, client } = await bucketStore();
+    const dump = { name: 'dump', kind: 'command', argv: ['echo', 'dumped'], file: 'dump' };
+    const jobs = { j: { schedule: every2h, sources: [treeSource, dump] } };
+    const { world, id } = await hostWithSnapshot(t, { store, jobs });
+    const refuse = async (what: string): Promise<void> => {
+      const principal = { Principal: { AWS: ['arn:aws:iam:::user/stranger'] } };
+      const all = [`arn:aws:s3:::${bucket}`, `arn:aws:s3:::${bucket}/*`];
+      const Statement = [
+        { ...principal, Effect: 'Allow', Action: ['s3:ListBucket', 's3:GetObject'], Resource: all },
+        {
+          ...principal,
+          Effect: 'Deny',
+          Action: ['s3:GetObject'],
+          Resource: [`arn:aws:s3:::${bucket}/jabber/h1/snap/${what}`],
+        },
+      ];
+      const Policy = JSON.stringify({ Version: '2012-10-17', Statement });
+      await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+    };
+    const restore = (to: string) => ['restore', id, '--key', world.key, '--to', join(world.dir, to)];
+
+    const { Contents = [] } = await client.send(
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: `jabber/h1/snap/${id}/s/` }),
+    );
+    const { Key = '' } = Contents.find(({ Size = 0 }) => Size > 300_000)!;
+    await refuse(Key.replace('jabber/h1/snap/', ''));
+    await withStore(world, theService('s3').stranger, async () => {
+      const says = new RegExp(`cannot read ${Key.replace('jabber/', '')} .*not allowed`);
+      for (const how of ['--read-data', `--key=${world.key}`]) {
+        const verified = await world.run('verify', id, how);
+        assert.equal(verified.status, 21, verified.stderr);
+        assert.match(verified.stdout, says);
+      }
+      const restored = await world.run(...restore('one'));
+      assert.equal(restored.status, 21, restored.stderr);
+      assert.match(restored.stdout, says);
+      assert.match(restored.stdout, /tree\/file: not whole in the store/);
+      assert.equal(readFileSync(join(world.dir, 'one/dump/dump'), 'utf8'), 'dumped\n');
+    });
+
+    await refuse('*/s/*');
+    await withStore(world, theService('s3').stranger, async () => {
+      const refusal = { exit: 1, code: 'store-denied', says: /not allowed \(AccessDenied\)/ };
+      await refuses(world, ['verify', id, '--read-data'], refusal);
+      await refuses(world, ['verify', id, '--key', world.key], refusal);
+      await refuses(world, restore('none'), refusal);
+    });
   });
 
   test('whose clock is ten minutes off draws a warning; over an hour, backup refuses and list works', async (t) => {
