@@ -6,6 +6,7 @@ import {
   chooseStreams,
   hasStream,
   isExpired,
+  isWhole,
   sourcesOf,
   type Choice,
 } from '../snapshot/choose.ts';
@@ -36,7 +37,7 @@ export function chooseToRestore(
   const found =
     wanted === 'latest'
       ? latest(context, view, options, at ?? now, now)
-      : { choices: [exact(context, view, wanted, options, now)], incomplete: false };
+      : exact(context, view, wanted, options, now);
   return options.include === undefined ? found : { ...found, choices: treesOf(found.choices, options) };
 }
 
@@ -73,15 +74,19 @@ function treesIn(snapshots: readonly Snapshot[]): string[] {
   return [...new Set(trees.map(({ name }) => name))];
 }
 
-function exact({ log }: Context, view: HostView, wanted: string, options: RestoreOptions, now: Date): Choice {
+function exact({ log }: Context, view: HostView, id: string, options: RestoreOptions, now: Date): Choices {
   if (options.at !== undefined)
     throw new SealiftError('usage', '--at goes with `latest`, not with the id of a snapshot');
-  const snapshot = chooseById(view, wanted, options.job);
+  const snapshot = chooseById(view, id, options.job);
   refuseExpired(snapshot, options, now);
   const { index } = snapshot;
   for (const { source, code } of partialProblems(index))
     log.warn(`${index.snapshot} is not complete: ${source} (${code})`);
-  return { snapshot, streams: chooseStreams(index, options.source ?? []) };
+  const wanted = options.source ?? (options.include === undefined ? sourcesOf(index) : treesIn([snapshot]));
+  return {
+    choices: [{ snapshot, streams: chooseStreams(index, options.source ?? []) }],
+    incomplete: wanted.some((want) => !isWhole(index, want)),
+  };
 }
 
 function latest(context: Context, view: HostView, options: RestoreOptions, at: Date, now: Date): Choices {

@@ -109,7 +109,7 @@ const streamsMatching = (index: Index, want: string): IndexStream[] =>
   index.streams.filter(({ role, name, source }) => role === 'data' && (source === want || name === want));
 
 /** A whole source has no problem that cost data; a single stream must be complete itself. */
-const isWhole = (index: Index, want: string): boolean =>
+export const isWhole = (index: Index, want: string): boolean =>
   want.includes('/')
     ? streamsMatching(index, want).every(({ status }) => status === 'complete')
     : !partialProblems(index).some(({ source }) => source === want);

@@ -291,6 +291,31 @@ test('where a store holds several hosts, the one that is meant must be named', a
   assert.deepEqual(listed.toSorted(), [`h1 ${id}`, `h2 ${secondId}`]);
 });
 
+test('what a snapshot lacks of what is wanted is missed by its id as by latest', async (t) => {
+  const good = { name: 'good', kind: 'command', argv: ['echo', 'x'], file: 'out' };
+  const bad = { name: 'bad', kind: 'command', argv: ['false'], file: 'out' };
+  const tree = { name: 'tree', kind: 'files', paths: ['tree', 'gone'] };
+  const jobs = { j: { schedule: every2h, sources: [good, bad, tree] } };
+  const world = await makeWorld(t, { jobs });
+  mkdirSync(join(world.dir, 'tree'));
+  put(join(world.dir, 'tree/file'), 'content');
+  assert.equal((await world.run('backup')).status, 3);
+  const { snapshots } = await world.json<Listing>('list');
+  const id = snapshots[0]!.snapshot;
+  for (const snapshot of ['latest', id])
+    for (const [wanted, status] of [
+      [[], 3],
+      [['--source', 'tree'], 3],
+      [['--source', 'tree/files.tar'], 3],
+      [['--include', 'file'], 3],
+      [['--source', 'good'], 0],
+    ] as const) {
+      const to = ['--to', join(world.dir, [snapshot, ...wanted].join('-').replaceAll('/', '-'))];
+      const restored = await world.run('restore', snapshot, ...wanted, ...to, '--key', world.key);
+      assert.equal(restored.status, status, `${snapshot} ${wanted.join(' ')}: ${restored.stderr}`);
+    }
+});
+
 /** Somebody else's machine: the address of the store, and no state of a host. */
 function operator(world: World): Pick<World, 'run'> {
   const dir = join(world.dir, 'desk');
