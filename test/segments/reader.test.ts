@@ -80,6 +80,19 @@ test('among several versions the one with the signed hash is taken, wherever it 
   assert.ok((await collect(withVersions.read(segments))).equals(content));
 });
 
+test('an object that comes in part or changed is asked for once more, as its way may have been at fault', async (t) => {
+  const { reader, segments, content, pathOf } = await written(t);
+  const asked = new Map<string, number>();
+  const onceDamaged = reader(async function* ({ id }) {
+    const times = (asked.get(id) ?? 0) + 1;
+    asked.set(id, times);
+    const whole = readFileSync(pathOf(id));
+    yield times === 1 ? whole.subarray(0, 1000) : whole;
+  });
+  assert.ok((await collect(onceDamaged.read(segments))).equals(content));
+  assert.deepEqual(new Set(asked.values()), new Set([2]));
+});
+
 test('a store that cannot be asked is not a store without the object', async (t) => {
   const { reader, segments } = await written(t);
   // oxlint-disable-next-line require-yield
