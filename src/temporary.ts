@@ -83,7 +83,11 @@ const pidNamespace = (): Promise<string> => readlink('/proc/self/ns/pid').catch(
 /** Whether another process that runs has this number, with which the name goes on. */
 function isOfOther(rest: string): boolean {
   const pid = Number(/^\d+(?=-)/.exec(rest)?.[0]);
-  if (pid === process.pid) return false;
+  return pid !== process.pid && isRunning(pid);
+}
+
+/** Whether a process has this number. What is no number might be anything. */
+export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { countOf } from '../count-of.ts';
@@ -9,6 +8,7 @@ import { formatSize } from '../output.ts';
 import { output, ToolFailure } from '../process.ts';
 import { DamagedSegment } from '../segments/reader.ts';
 import { bytesOf, textOf } from '../sources/byte-name.ts';
+import { draftName, removeAbandoned } from '../sources/drafts.ts';
 import { nextSteps, type RestoredStream } from '../sources/next-steps.ts';
 import { UnpackFolders } from '../sources/unpack-folders.ts';
 import { unpackTree } from '../sources/unpack.ts';
@@ -50,7 +50,7 @@ export async function restoreTo(
   for (const item of items) {
     const names = severalJobs ? [item.job, item.source] : [item.source];
     const folder = join(target, ...names);
-    const place = enter(places, names, folder);
+    const place = enter(places, names, folder, force);
     if (item.kind === 'files') {
       streams.push({ ...item, path: folder });
       const options = {
@@ -151,17 +151,19 @@ async function refuseFull(target: string): Promise<void> {
 }
 
 /** The folder for system calls, until the next is entered. As in a tree, a link is no way down. */
-function enter(places: UnpackFolders, names: readonly string[], folder: string): string {
+function enter(places: UnpackFolders, names: readonly string[], folder: string, force: boolean): string {
   try {
-    return places.enter(names.map(bytesOf)).at;
+    const entered = places.enter(names.map(bytesOf));
+    if (force) removeAbandoned(entered);
+    return entered.at;
   } catch (error) {
     throw explainTarget(error, folder);
   }
 }
 
 async function writeFile(file: string, body: AsyncIterable<Uint8Array>): Promise<number> {
-  // As short as can be: the names of databases are as long as names of files may be.
-  const draft = join(dirname(file), `.sealift-${randomUUID()}`);
+  // Not by its own: the names of databases are as long as names of files may be.
+  const draft = join(dirname(file), draftName());
   let bytes = 0;
   try {
     const handle = await open(draft, 'wx', 0o600);

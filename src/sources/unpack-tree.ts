@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { linkSync, lstatSync, symlinkSync } from 'node:fs';
 import { SealiftError, messageOf, systemCode } from '../errors.ts';
 import { type ByteName, systemPath, textOf } from './byte-name.ts';
+import { draftName, removeAbandoned } from './drafts.ts';
 import { inside } from './folder-handle.ts';
 import { Inodes } from './inode.ts';
 import type { TarEntry } from './tar-records.ts';
@@ -121,7 +121,10 @@ export class TreeWriter implements Disposable {
 
   #addDirectory(entry: Named): void {
     if (entry.names.length === 0) return;
-    attempt(entry, () => this.#folders.enter(entry.names));
+    attempt(entry, () => {
+      const folder = this.#folders.enter(entry.names);
+      if (this.#options.overwrite) removeAbandoned(folder);
+    });
     this.#directories.set(entry.names.join('/'), entry);
   }
 
@@ -277,8 +280,7 @@ export class TreeWriter implements Disposable {
   }
 }
 
-const draftBeside = (at: ByteName): ByteName =>
-  `${at.slice(0, at.lastIndexOf('/'))}/.sealift-${randomUUID()}`;
+const draftBeside = (at: ByteName): ByteName => `${at.slice(0, at.lastIndexOf('/'))}/${draftName()}`;
 
 /** Whether the file system has no such name, size, kind or link. */
 function isImpossible(cause: unknown): boolean {
