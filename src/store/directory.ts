@@ -16,7 +16,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { namePattern } from '../config/fields.ts';
 import { nameNew, syncFolder } from '../durable.ts';
-import { SealiftError, systemCode } from '../errors.ts';
+import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { largestObjectBytes, type Store, type StoredObject } from './store.ts';
 
 /** Unfinished writes lie here; the leading dot keeps it apart from every host name. */
@@ -192,9 +192,20 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       try {
         return await probeTime(temporary).catch(failed);
       } catch (error) {
+        if (!(error instanceof SealiftError) || error.code === 'store-denied') throw error;
         // What a full disk has no room for must not keep prune from making some.
-        if (!(error instanceof SealiftError) || error.code !== 'store-full') throw error;
-        return touchTime(existsSync(temporary) ? temporary : root).catch(failed);
+        if (error.code === 'store-full')
+          return touchTime(existsSync(temporary) ? temporary : root).catch(failed);
+        await statRoot();
+        // Nothing that is stored lies there, so it must not hide what is.
+        throw new SealiftError(
+          'clock-wrong',
+          `the store ${root} does not tell its time: ${messageOf(error.cause)}`,
+          {
+            hint: `Nothing that was stored is in ${temporary}: remove it, and it is made anew.`,
+            cause: error.cause,
+          },
+        );
       }
     },
     async [Symbol.asyncDispose]() {

@@ -127,6 +127,24 @@ test(
   },
 );
 
+test('a store whose temporary folder is damaged refuses backups, and lists, verifies and restores', async (t) => {
+  const { world, nothingLost } = await hostWithSnapshot(t);
+  const folder = join(world.dir, 'store/.tmp');
+  const damages = {
+    'a file': () => put(folder, ''),
+    'a link to nowhere': () => symlinkSync('/nowhere/at-all', folder),
+    'a link to itself': () => symlinkSync('.tmp', folder),
+  };
+  for (const [what, damage] of Object.entries(damages))
+    await t.test(what, async () => {
+      rmSync(folder, { recursive: true, force: true });
+      damage();
+      const says = /does not tell its time: .*store\/\.tmp/;
+      await refuses(world, ['backup'], { exit: 1, code: 'clock-wrong', says, hint: /remove it/ });
+      await nothingLost();
+    });
+});
+
 test('a disk that is full ends the backup, and what was stored before is whole', needsMounts, async (t) => {
   const world = await makeWorld(t, { jobs: treeJob });
   const store = join(world.dir, 'store');
