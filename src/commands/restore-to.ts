@@ -41,6 +41,14 @@ export async function restoreTo(
   let unlinked: string[] = [];
   let [files, bytes, withoutAttributes] = [0, 0, 0];
   const damaged = closed.map(({ error }) => sentencesOf(error));
+  /** What did not come back as it was saved is told, and keeps nothing else from coming back. */
+  const noting =
+    (path: string, what = '') =>
+    (error: unknown): undefined => {
+      const isOfOne = error instanceof SealiftError && error.code === 'verify-failed' && items.length > 1;
+      if (!isOfOne && !(error instanceof DamagedSegment)) throw explainTarget(error, path);
+      damaged.push(what + sentencesOf(error));
+    };
   const streams: RestoredStream[] = [];
   using places = new UnpackFolders(target, {
     overwrite: force,
@@ -66,7 +74,8 @@ export async function restoreTo(
           damaged.push(sentencesOf(error));
           return item.around(error.segment, part, done);
         },
-      }).catch(failedAt(folder));
+      }).catch(noting(folder, `${folder}/ lacks its symlinks and the attributes of its folders: `));
+      if (tree === undefined) continue;
       files += tree.files;
       bytes += tree.bytes;
       withoutAttributes += tree.withoutAttributes;
@@ -81,11 +90,7 @@ export async function restoreTo(
       skipped = [...skipped, ...tree.skipped.map(({ path, reason }) => `${path}: ${reason}`)];
     } else {
       const file = join(folder, item.file);
-      const size = await writeFile(join(place, item.file), item.open()).catch((error: unknown) => {
-        if (!(error instanceof DamagedSegment)) throw explainTarget(error, file);
-        damaged.push(sentencesOf(error));
-        return undefined;
-      });
+      const size = await writeFile(join(place, item.file), item.open()).catch(noting(file));
       if (size === undefined) continue;
       streams.push({ ...item, path: file });
       files += 1;
