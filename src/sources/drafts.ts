@@ -1,8 +1,9 @@
 import { hash, randomUUID } from 'node:crypto';
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { isRunning } from '../temporary.ts';
-import { type ByteName, systemPath } from './byte-name.ts';
-import { type FolderHandle, inside } from './folder-handle.ts';
+import { type ByteName, bytesOf, systemPath } from './byte-name.ts';
+import { type FolderHandle, folderHandle, inside } from './folder-handle.ts';
 import { discard } from './unpack-file.ts';
 
 /** In which boot and container a number of a process means this one. */
@@ -31,6 +32,20 @@ export function removeAbandoned(folder: FolderHandle, nowMs = Date.now()): void 
     const at = inside(folder, name);
     if (where === here ? !isRunning(Number(pid)) : isOld(at, nowMs)) discard(at);
   }
+}
+
+/** A name for a new one in a folder, which is rid of abandoned ones where it can be looked at. */
+export function draftIn(folder: string): string {
+  let fd: number | undefined;
+  try {
+    fd = openSync(folder, 'r');
+    removeAbandoned(folderHandle(fd, bytesOf(folder)));
+  } catch {
+    // Whoever writes to it hears what is wrong with it.
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+  return join(folder, draftName());
 }
 
 /** By the time of the last change, which is written and cannot be set. */

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { countOf } from '../count-of.ts';
 import { syncFolder } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
+import { draftIn } from './drafts.ts';
 import { processesNamed, standsIn } from './processes.ts';
 import { replicate } from './redis-replicate.ts';
 import { checkToLoad } from './redis.ts';
@@ -47,7 +47,7 @@ export async function placeRdb(
   if (!force) refuseToOverwrite(target, previous !== undefined, log);
   await refuseWhileRunning(folder);
 
-  const written = join(folder, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
+  const written = draftIn(folder);
   let note: string[];
   try {
     await writeBeside(written, stream.open(), dump, { uid, gid, mode }, signal);

@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readlink, realpath, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { syncFolder } from '../durable.ts';
 import { SealiftError, systemCode } from '../errors.ts';
+import { draftIn } from './drafts.ts';
 import { isWritten } from './processes.ts';
 import type { Loader } from './source.ts';
 import { sqlite, sqliteBusy, SqliteFailure } from './sqlite.ts';
@@ -35,7 +35,7 @@ export async function loadSqlite(
   if (!force) refuseToOverwrite(target);
 
   const directory = dirname(target);
-  const written = join(directory, `.${basename(target)}.sealift-${randomBytes(6).toString('hex')}`);
+  const written = draftIn(directory);
   try {
     await writeBeside(written, body, database, previous, signal);
     await check(written, directory, signal);

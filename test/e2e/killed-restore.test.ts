@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pseudoRandom } from '../support/bytes.ts';
@@ -31,11 +32,7 @@ test('what a restore that was killed left in its target goes with the next one, 
     const isLeft = () => drafts().some((name) => name.startsWith(`${source}/`));
     for (let tries = 0; tries < 10 && !isLeft(); tries++) {
       const args = ['-c', world.configFile, ...restore, '--source', source];
-      const child = spawn(launcher, args, { env: programEnv(world.dir), stdio: 'ignore' });
-      const ended = once(child, 'exit');
-      while (!isLeft() && child.exitCode === null) await delay(1);
-      child.kill('SIGKILL');
-      await ended;
+      await killed(args, programEnv(world.dir), isLeft);
     }
     assert.ok(isLeft(), `no restore of ${source} was killed in time`);
   }
@@ -48,3 +45,33 @@ test('what a restore that was killed left in its target goes with the next one, 
   for (const name of ['dump/dump', join('tree', world.dir, 'tree/folder/blob')])
     assert.ok(readFileSync(join(out, name)).equals(blob), name);
 });
+
+test('so does what it left beside a database', async (t) => {
+  const sources = [{ name: 'db', kind: 'sqlite', path: 'db' }];
+  const world = await makeWorld(t, { jobs: { j: { schedule: every2h, sources } } });
+  using db = new DatabaseSync(join(world.dir, 'db'));
+  db.exec('CREATE TABLE t (b)');
+  db.prepare('INSERT INTO t VALUES (?)').run(pseudoRandom(1, 48 * 2 ** 20));
+  await world.json('backup');
+  mkdirSync(join(world.dir, 'place'));
+  const into = join(world.dir, 'place/db');
+  const restore = ['restore', '--into', into, '--key', world.key];
+  const isLeft = () => readdirSync(join(world.dir, 'place')).some((name) => name !== 'db');
+  for (let tries = 0; tries < 10 && !isLeft(); tries++) {
+    rmSync(into, { force: true });
+    await killed(['-c', world.configFile, ...restore], programEnv(world.dir), isLeft);
+  }
+  assert.ok(isLeft(), 'no restore was killed in time');
+  const restored = await world.run(...restore);
+  assert.equal(restored.status, 0, restored.stderr);
+  assert.deepEqual(readdirSync(join(world.dir, 'place')), ['db']);
+});
+
+/** Runs the program and kills it as soon as this is so, unless it ends before. */
+async function killed(args: readonly string[], env: NodeJS.ProcessEnv, when: () => boolean): Promise<void> {
+  const child = spawn(launcher, args, { env, stdio: 'ignore' });
+  const ended = once(child, 'exit');
+  while (!when() && child.exitCode === null) await delay(1);
+  child.kill('SIGKILL');
+  await ended;
+}
