@@ -93,6 +93,20 @@ const summaryOf = (run: Run) => (lastLine(run) as Summary).snapshots[0]!;
 const secondsOf = (runs: readonly Run[]): number => median(runs.map(({ seconds }) => seconds));
 const rate = (bytes: number, seconds: number): string => `${(bytes / seconds / 1e6).toFixed(0)} MB/s`;
 
+/** The job against its dump by hand. */
+async function benchDump(server: string, dump: string): Promise<void> {
+  const { a, b } = await alternate(rounds, fullBackup, () => measure(`${dump} | ${byHand}`));
+  const [ours, theirs] = [secondsOf(a), secondsOf(b)];
+  const { bytes } = summaryOf(a[0]!);
+  report({
+    what: `${server} database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
+    ours: `${ours.toFixed(2)} s`,
+    theirs: `${theirs.toFixed(2)} s`,
+    ratio: ours / theirs,
+    limit: { atMost: 1.25 },
+  });
+}
+
 async function prepare(): Promise<void> {
   mkdirSync(gnupgHome, { mode: 0o700 });
   setJobs([]);
@@ -281,18 +295,7 @@ const benches: Record<string, () => Promise<void>> = {
            now() + i * interval '7 seconds' AS sent, md5(i::text) || ' some words of a chat message ' || repeat(md5((i / 3)::text), 4) AS body
            FROM generate_series(1, ${messages}) i"`,
       );
-      const { a, b } = await alternate(rounds, fullBackup, () =>
-        measure(`${binDir}/pg_dump ${connect} -Fc -Z0 -d postgres | ${byHand}`),
-      );
-      const [ours, theirs] = [secondsOf(a), secondsOf(b)];
-      const { bytes } = summaryOf(a[0]!);
-      report({
-        what: `PostgreSQL database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
-        ours: `${ours.toFixed(2)} s`,
-        theirs: `${theirs.toFixed(2)} s`,
-        ratio: ours / theirs,
-        limit: { atMost: 1.25 },
-      });
+      await benchDump('PostgreSQL', `${binDir}/pg_dump ${connect} -Fc -Z0 -d postgres`);
       await measure(`${ask} 'DROP TABLE message'`);
     }
     await server[Symbol.asyncDispose]();
@@ -310,18 +313,7 @@ const benches: Record<string, () => Promise<void>> = {
     );
     const { socket: host } = server;
     setJobs([{ name: 'my', kind: 'mysql', databases: ['chat'], users: false, host }]);
-    const { a, b } = await alternate(rounds, fullBackup, () =>
-      measure(`mariadb-dump ${connect} --single-transaction --quick chat | ${byHand}`),
-    );
-    const [ours, theirs] = [secondsOf(a), secondsOf(b)];
-    const { bytes } = summaryOf(a[0]!);
-    report({
-      what: `MariaDB database of ${(bytes / 1e6).toFixed(0)} MB, wall time`,
-      ours: `${ours.toFixed(2)} s`,
-      theirs: `${theirs.toFixed(2)} s`,
-      ratio: ours / theirs,
-      limit: { atMost: 1.25 },
-    });
+    await benchDump('MariaDB', `mariadb-dump ${connect} --single-transaction --quick chat`);
     await server[Symbol.asyncDispose]();
     rmSync(myDir, { recursive: true, force: true });
   },
