@@ -3,7 +3,7 @@ import { mapConcurrent } from '../concurrency.ts';
 import { SealiftError } from '../errors.ts';
 import type { SampledObject } from '../policy/audit-rules.ts';
 import { keyIdOf, sealedFor } from '../seal/packets.ts';
-import { DamagedSegment } from '../segments/reader.ts';
+import { askedTwice, DamagedSegment } from '../segments/reader.ts';
 import type { Snapshot } from '../snapshot/catalog.ts';
 import { objectsOf, type NamedSegment } from '../snapshot/index.ts';
 import { segmentKey } from '../snapshot/object-key.ts';
@@ -67,7 +67,7 @@ export async function readSample(
     const key = segmentKey(host, segment);
     let newest: SampledObject | undefined;
     try {
-      for await (const bytes of fetch(segment)) {
+      for await (const bytes of askedTwice(fetch, segment)) {
         const signed = hash('sha256', bytes) === segment.sha256;
         const found = { key, signed, problem: sealProblem(bytes, keyIds) };
         if (signed) return [found];

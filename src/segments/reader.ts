@@ -28,18 +28,27 @@ export class DamagedSegment extends SealiftError {
   }
 }
 
+/** Its versions, newest first, and then all of them once more: what came damaged may have been so by its way. */
+export async function* askedTwice(fetch: FetchSegment, segment: StoredSegment): AsyncGenerator<Buffer> {
+  let any = false;
+  for await (const object of fetch(segment)) {
+    any = true;
+    yield object;
+  }
+  if (any) yield* fetch(segment);
+}
+
 /**
  * The object of a segment whose SHA-256 is the signed one (rule R8), checked before anything is decrypted. Throws
- * `DamagedSegment` when no version has it. What came damaged is asked for twice: its way may have been at fault.
+ * `DamagedSegment` when no version has it.
  */
 export async function fetchVerified(fetch: FetchSegment, segment: StoredSegment): Promise<Buffer> {
   let found = false;
-  for (let asked = 0; asked === 0 || (found && asked < 2); asked++)
-    for await (const object of fetch(segment)) {
-      found = true;
-      if (object.length !== segment.storedBytes) continue;
-      if (hash('sha256', object) === segment.sha256) return object;
-    }
+  for await (const object of askedTwice(fetch, segment)) {
+    found = true;
+    if (object.length !== segment.storedBytes) continue;
+    if (hash('sha256', object) === segment.sha256) return object;
+  }
   throw new DamagedSegment(
     segment,
     `the object of segment ${segment.id} in ${segment.folder} is ${found ? 'not the one that was signed' : 'missing'}`,

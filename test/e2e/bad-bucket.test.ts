@@ -158,6 +158,26 @@ suite('a bucket', needs('s3'), () => {
     });
   });
 
+  test('whose objects come changed once, on their way, is asked once more', async (t) => {
+    const { store } = await bucketStore();
+    const { world, id } = await hostWithSnapshot(t, { store });
+    for (const args of [['audit'], ['verify', id, '--read-data']]) {
+      const changed = new Set<string>();
+      const endpoint = await s3Proxy(t, async ({ method, path, ask, answer }) => {
+        const given = await ask();
+        const { pathname } = new URL(path, 'http://proxy');
+        if (method !== 'GET' || !pathname.endsWith('.zst.gpg') || changed.has(pathname)) return answer(given);
+        changed.add(pathname);
+        return answer({ ...given, headers: {}, body: given.body.fill(0, given.body.length - 100) });
+      });
+      await withStore(world, { endpoint }, async () => {
+        const { status, stdout } = await world.run(...args);
+        assert.equal(status, 0, stdout);
+      });
+      assert.ok(changed.size > 0);
+    }
+  });
+
   test('whose clock is ten minutes off draws a warning; over an hour, backup refuses and list works', async (t) => {
     const { store } = await bucketStore();
     const { world, id, nothingLost } = await hostWithSnapshot(t, { store });
