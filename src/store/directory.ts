@@ -68,7 +68,11 @@ export async function openDirectoryStore(root: string): Promise<Store> {
   ): Promise<void> {
     signal?.throwIfAborted();
     await statRoot();
-    await (swept ??= prepareTemporary(temporary));
+    // Once, unless it fails: a daemon outlives a disk that was full.
+    await (swept ??= prepareTemporary(temporary).catch((error: unknown) => {
+      swept = undefined;
+      throw error;
+    }));
     const path = join(root, key);
     const draft = join(temporary, randomUUID());
     try {

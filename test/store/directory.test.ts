@@ -119,6 +119,15 @@ test('what a killed writer left is swept after an hour, and not what somebody is
   assert.deepEqual(filesIn(join(root, '.tmp')), ['young']);
 });
 
+test('what once kept the temporary folder from being made ready is asked for again', async (t) => {
+  const { root, store } = await freshStore(t);
+  const inTheWay = put(join(root, '.tmp'), '');
+  await assert.rejects(store.put('a', Buffer.from('1')), { code: 'store-unavailable' });
+  rmSync(inTheWay);
+  await store.put('a', Buffer.from('1'));
+  assert.deepEqual(await Array.fromAsync(store.list(''), ({ key }) => key), ['a']);
+});
+
 test('closing one store leaves the others that write into the same directory alone', async (t) => {
   const { root, store } = await freshStore(t);
   await store.put('a', Buffer.from('1'));
