@@ -78,8 +78,10 @@ export class Duty implements AsyncDisposable {
   /** Throws what is wrong with the configuration, the state or the keys of this host. */
   static async open(context: Context, tell: (event: DutyEvent) => void): Promise<Duty> {
     const config = await context.config();
-    const duty = new Duty(context, await openDesk(context, config), tell);
+    await using opened = new AsyncDisposableStack();
+    const duty = opened.use(new Duty(context, await openDesk(context, config), tell));
     duty.#tracks = await duty.#track(config);
+    opened.move();
     return duty;
   }
 

@@ -379,6 +379,16 @@ test('the exit code of daemon --once: that of the failure, or 3 when something e
   assert.equal(snapshots(world, 'chat').length, 1);
 });
 
+test('a daemon that cannot read what was tried last says so and ends', async (t) => {
+  const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
+  mkdirSync(join(world.dir, 'state', 'tries', 'tree.json'), { recursive: true });
+  for (const args of [[], ['--once']]) {
+    const daemon = startDaemon(t, world, ...args);
+    assert.equal(await Promise.race([daemon.ended, delay(20_000, 'it hangs', { ref: false })]), 1);
+    assert.match(daemon.log(), /tree\.json cannot be read/);
+  }
+});
+
 test('daemon --once prunes what has ended, also when every backup fails', async (t) => {
   const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
   await world.json('daemon', '--once');
