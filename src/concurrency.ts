@@ -58,11 +58,26 @@ export async function* mapAhead<T, R>(
   }
 }
 
-/** Aborted with the same reason, but so much later: for what may still end by itself. */
-export function abortedLater(signal: AbortSignal, delayMs: number): AbortSignal {
+/**
+ * Aborted with the same reason, but so much later: for what may still end by itself. Until it is disposed of: whatever listens
+ * to a signal that `AbortSignal.any` made keeps it in memory.
+ */
+export function abortedLater(
+  signal: AbortSignal,
+  delayMs: number,
+): Disposable & { readonly signal: AbortSignal } {
   const later = new AbortController();
-  const begin = (): void => void setTimeout(() => later.abort(signal.reason), delayMs).unref();
+  let timer: NodeJS.Timeout | undefined;
+  const begin = (): void => {
+    timer = setTimeout(() => later.abort(signal.reason), delayMs).unref();
+  };
   if (signal.aborted) begin();
   else signal.addEventListener('abort', begin, { once: true });
-  return later.signal;
+  return {
+    signal: later.signal,
+    [Symbol.dispose]() {
+      signal.removeEventListener('abort', begin);
+      clearTimeout(timer);
+    },
+  };
 }

@@ -184,7 +184,8 @@ async function saveJob(
       ...chain,
     });
     signal.throwIfAborted();
-    await commitSnapshot(store, index, session.hostKey.privateKey, abortedLater(signal, commitGraceMs));
+    using grace = abortedLater(signal, commitGraceMs);
+    await commitSnapshot(store, index, session.hostKey.privateKey, grace.signal);
     // The snapshot exists. What is kept here can be had from the store again.
     await Promise.all([
       state.writeSequence(job.name, index.sequence),

@@ -250,12 +250,12 @@ async function make(
   signal.throwIfAborted();
   // Another restore may be making one of that name at the same time.
   const create = `CREATE DATABASE ${quoted(name)} /* ${randomBytes(8).toString('hex')} */ `;
-  const patience = abortedLater(signal, createGraceMs);
+  using patience = abortedLater(signal, createGraceMs);
   try {
-    await run(server, maintenance, [create + how], patience);
+    await run(server, maintenance, [create + how], patience.signal);
   } catch (error) {
     // Where the server itself said no, a database of that name is somebody else's.
-    const left = patience.aborted ? await stopMaking(server, maintenance, name, create, facts) : '';
+    const left = patience.signal.aborted ? await stopMaking(server, maintenance, name, create, facts) : '';
     throw leaving(ofOlderServer(error, contents, facts), left);
   }
 }
