@@ -48,14 +48,14 @@ export async function openTemporary(
     if (info?.isDirectory() && info.uid === process.geteuid?.())
       await rm(path, { recursive: true, force: true });
   }
-  const made: string[] = [];
-  const placed: { path: string; place: Place }[] = [];
+  /** All of them go, also when one cannot be removed. */
+  const made = new AsyncDisposableStack();
   const swept = new Set<string>();
   return {
     async folder(place) {
       if (place === undefined) {
         const path = await mkdtemp(join(tmpdir(), prefix));
-        made.push(path);
+        made.defer(() => rm(path, { recursive: true, force: true }));
         return path;
       }
       if (!swept.has(place.within)) await sweep(place, prefix);
@@ -67,13 +67,10 @@ export async function openTemporary(
         join(place.within, `${prefix}XXXXXXXX`),
       ]);
       const path = stdout.replace(/\n$/, '');
-      placed.push({ path, place });
+      made.defer(() => removePlaced(path, place));
       return path;
     },
-    async [Symbol.asyncDispose]() {
-      for (const path of made) await rm(path, { recursive: true, force: true });
-      for (const { path, place } of placed) await removePlaced(path, place);
-    },
+    [Symbol.asyncDispose]: () => made.disposeAsync(),
   };
 }
 

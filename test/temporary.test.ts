@@ -163,6 +163,19 @@ test('a folder in a place of a server is its private own, and goes at the end', 
   assert.ok(!existsSync(folder));
 });
 
+test(
+  'where one folder cannot be removed, the others go all the same',
+  { skip: process.getuid?.() !== 0 && 'acting as the user of a server needs root' },
+  async (t) => {
+    const [gone, place] = [serverFolder(t), serverFolder(t)];
+    const opened = await openTemporary(`test ${process.pid} k`);
+    const folders = [await opened.folder(place), await opened.folder(gone), await opened.folder(place)];
+    chownSync(gone.within, 0, 0);
+    await assert.rejects(async () => opened[Symbol.asyncDispose](), { code: 'tool-failed' });
+    assert.deepEqual(folders.filter(existsSync), [folders[1]]);
+  },
+);
+
 test('what a killed process left in a place goes when the next one of the same owner uses it', async (t) => {
   const place = serverFolder(t);
   const [mine, other] = [
