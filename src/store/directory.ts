@@ -134,6 +134,22 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       .toSorted();
   }
 
+  let settled = Promise.resolve();
+
+  async function settleAll(): Promise<void> {
+    await statRoot();
+    for (const folder of unsettled) {
+      unsettled.delete(folder);
+      await syncFolder(folder)
+        .catch(unlessAbsent) // pruned, or never made: nothing is in it to settle
+        .catch((error: unknown) => {
+          unsettled.add(folder);
+          throw error;
+        })
+        .catch(failedTo(`make ${folder} durable in the store`));
+    }
+  }
+
   const failedToList = failedTo(`list ${temporaryFolder} in the store`);
 
   return {
@@ -142,17 +158,13 @@ export async function openDirectoryStore(root: string): Promise<Store> {
       write(key, bytes, false, signal).catch(failedTo(`write ${key} to the store`)),
     replace: (key, bytes, signal) =>
       write(key, bytes, true, signal).catch(failedTo(`write ${key} to the store`)),
-    async settle(others = []) {
+    settle(others = []) {
       for (const other of others)
         for (let folder = join(root, other); folder.startsWith(root); folder = dirname(folder))
           unsettled.add(folder);
-      const folders = [...unsettled];
-      unsettled.clear();
-      await statRoot();
-      for (const folder of folders)
-        await syncFolder(folder)
-          .catch(unlessAbsent) // pruned, or never made: nothing is in it to settle
-          .catch(failedTo(`make ${folder} durable in the store`));
+      // One after the other: what another run has begun to settle, or failed to, may be of this one.
+      settled = settled.catch(() => undefined).then(settleAll);
+      return settled;
     },
     async *versions(key, signal, mostBytes = largestObjectBytes) {
       signal?.throwIfAborted();

@@ -17,9 +17,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import fsPromises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
+import { SealiftError } from '../../src/errors.ts';
 import { openDirectoryStore } from '../../src/store/directory.ts';
 import type { Store } from '../../src/store/store.ts';
 import { pseudoRandom } from '../support/bytes.ts';
@@ -126,6 +129,35 @@ test('what once kept the temporary folder from being made ready is asked for aga
   rmSync(inTheWay);
   await store.put('a', Buffer.from('1'));
   assert.deepEqual(await Array.fromAsync(store.list(''), ({ key }) => key), ['a']);
+});
+
+test('a run does not count as settled while another is settling its folder, nor after that failed', async (t) => {
+  const { root, store } = await freshStore(t);
+  await store.put('h1/snap/a', Buffer.from('1'));
+  const folder = join(root, 'h1/snap');
+  const { open } = fsPromises;
+  const begun = Promise.withResolvers<void>();
+  const { promise: mayFail, resolve: fail } = Promise.withResolvers<void>();
+  const opened: string[] = [];
+  const mocked = t.mock.method(fsPromises, 'open', async (...args: Parameters<typeof open>) => {
+    opened.push(String(args[0]));
+    if (args[0] !== folder || opened.filter((path) => path === folder).length > 1) return open(...args);
+    begun.resolve();
+    await mayFail;
+    throw Object.assign(new Error('a disk error'), { code: 'EIO' });
+  });
+  syncBuiltinESMExports();
+  t.after(() => {
+    mocked.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const first = store.settle();
+  await begun.promise;
+  const second = store.settle();
+  fail();
+  await assert.rejects(first, SealiftError);
+  await second;
+  assert.equal(opened.filter((path) => path === folder).length, 2, 'the second run has synced it itself');
 });
 
 test('closing one store leaves the others that write into the same directory alone', async (t) => {
