@@ -48,14 +48,14 @@ export async function openTemporary(
     if (info?.isDirectory() && info.uid === process.geteuid?.())
       await rm(path, { recursive: true, force: true });
   }
-  /** All of them go, also when one cannot be removed. */
-  const made = new AsyncDisposableStack();
+  /** Each removes a folder that was made. */
+  const removals: (() => Promise<void>)[] = [];
   const swept = new Set<string>();
   return {
     async folder(place) {
       if (place === undefined) {
         const path = await mkdtemp(join(tmpdir(), prefix));
-        made.defer(() => rm(path, { recursive: true, force: true }));
+        removals.push(() => rm(path, { recursive: true, force: true }));
         return path;
       }
       if (!swept.has(place.within)) await sweep(place, prefix);
@@ -67,10 +67,14 @@ export async function openTemporary(
         join(place.within, `${prefix}XXXXXXXX`),
       ]);
       const path = stdout.replace(/\n$/, '');
-      made.defer(() => removePlaced(path, place));
+      removals.push(() => removePlaced(path, place));
       return path;
     },
-    [Symbol.asyncDispose]: () => made.disposeAsync(),
+    async [Symbol.asyncDispose]() {
+      // All of them go, also when one cannot be removed.
+      for (const removed of await Promise.allSettled(removals.map((remove) => remove())))
+        if (removed.status === 'rejected') throw removed.reason;
+    },
   };
 }
 
