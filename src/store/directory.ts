@@ -138,7 +138,9 @@ export async function openDirectoryStore(root: string): Promise<Store> {
 
   async function settleAll(): Promise<void> {
     await statRoot();
-    for (const folder of unsettled) {
+    // Not those that others add meanwhile: their writers need not come to an end.
+    const folders = new Set(unsettled);
+    for (const folder of folders) {
       unsettled.delete(folder);
       await syncFolder(folder)
         .catch(unlessAbsent) // pruned, or never made: nothing is in it to settle

@@ -22,6 +22,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SealiftError } from '../../src/errors.ts';
 import { openDirectoryStore } from '../../src/store/directory.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -158,6 +159,20 @@ test('a run does not count as settled while another is settling its folder, nor 
   await assert.rejects(first, SealiftError);
   await second;
   assert.equal(opened.filter((path) => path === folder).length, 2, 'the second run has synced it itself');
+});
+
+test('a run is settled while others go on writing', async (t) => {
+  const { store } = await freshStore(t);
+  const over = new AbortController();
+  const writers = Array.from({ length: 8 }, async (_, writer) => {
+    for (let n = 0; !over.signal.aborted; n++) await store.put(`h1/snap/${writer}/${n}`, Buffer.from('1'));
+  });
+  await sleep(100);
+  const settled = store.settle().then(() => 'settled');
+  const said = await Promise.race([settled, sleep(5000, 'it waits for them', { ref: false })]);
+  over.abort();
+  await Promise.all(writers);
+  assert.equal(said, 'settled');
 });
 
 test('closing one store leaves the others that write into the same directory alone', async (t) => {
