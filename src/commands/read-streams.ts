@@ -42,16 +42,19 @@ export function segmentsIn(store: Store, host: string, signal: AbortSignal): Fet
   let given: string | undefined;
   return async function* (segment) {
     const key = segmentKey(host, segment);
+    let came = false;
     try {
       for await (const bytes of store.versions(key, signal, segment.storedBytes)) {
         given = key;
+        came = true;
         yield bytes;
       }
     } catch (error) {
       if (!(error instanceof SealiftError)) throw error;
       const isAlone =
         (await isOfOneObject(error, store, key, signal)) ||
-        (await isOneRefused(error, store, key, given, signal));
+        // Whoever may read the newest version and no older one lacks a right, and perhaps no data.
+        (!came && (await isOneRefused(error, store, key, given, signal)));
       if (!isAlone) throw error;
       throw new DamagedSegment(segment, error.message);
     }

@@ -74,7 +74,12 @@ export async function restoreTo(
           damaged.push(sentencesOf(error));
           return item.around(error.segment, part, done);
         },
-      }).catch(noting(folder, `${folder}/ lacks its symlinks and the attributes of its folders: `));
+      }).catch(
+        noting(
+          folder,
+          `${folder}/ may lack files, and lacks its symlinks and the attributes of its folders: `,
+        ),
+      );
       if (tree === undefined) continue;
       files += tree.files;
       bytes += tree.bytes;

@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, constants, lstatSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRunning } from '../temporary.ts';
 import { type ByteName, bytesOf, systemPath } from './byte-name.ts';
@@ -19,8 +19,8 @@ export const draftName = (): string => `.sealift-${here}-${process.pid}-${random
 
 const draftPattern = /^\.sealift-(?:([0-9a-f]{12})-(\d+)-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** Of another machine nobody knows which processes run; but no restore that does is silent for so long. */
-const abandonedAfterMs = 3600_000;
+/** Of another machine nobody knows which processes run, and its clock may be off. */
+const abandonedAfterMs = 24 * 3600_000;
 
 /**
  * Removes what a restore that was killed left in a folder: each may be as large as a database, and no other name leads to it.
@@ -38,7 +38,7 @@ export function removeAbandoned(folder: FolderHandle, nowMs = Date.now()): void 
 export function draftIn(folder: string): string {
   let fd: number | undefined;
   try {
-    fd = openSync(folder, 'r');
+    fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY); // a pipe would be waited for
     removeAbandoned(folderHandle(fd, bytesOf(folder)));
   } catch {
     // Whoever writes to it hears what is wrong with it.

@@ -214,6 +214,7 @@ export async function openDirectoryStore(root: string): Promise<Store> {
         // What a full disk has no room for must not keep prune from making some.
         if (error.code === 'store-full')
           return touchTime(existsSync(temporary) ? temporary : root).catch(failed);
+        if (!['EEXIST', 'ENOTDIR', 'ENOENT', 'ELOOP'].includes(systemCode(error.cause) ?? '')) throw error;
         await statRoot();
         // Nothing that is stored lies there, so it must not hide what is.
         throw new SealiftError(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, openSync, closeSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,6 +29,19 @@ test('of drafts in a folder those go whose process is gone, and those of nobody 
     return new Set(readdirSync(folder));
   };
   assert.deepEqual(left(), new Set([...running, elsewhere, former, ...others, ofFolder]));
-  assert.deepEqual(left(inMinutes(59)), new Set([...running, elsewhere, former, ...others, ofFolder]));
-  assert.deepEqual(left(inMinutes(61)), new Set([...running, ...others, ofFolder]));
+  assert.deepEqual(
+    left(inMinutes(24 * 60 - 1)),
+    new Set([...running, elsewhere, former, ...others, ofFolder]),
+  );
+  assert.deepEqual(left(inMinutes(24 * 60 + 1)), new Set([...running, ...others, ofFolder]));
+});
+
+test('a pipe in the place of the folder is not waited for', (t) => {
+  const pipe = join(temporary(t), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const script = `import { draftIn } from '${join(import.meta.dirname, '../../src/sources/drafts.ts')}'; draftIn('${pipe}');`;
+  const { status, signal } = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
+    timeout: 10_000,
+  });
+  assert.deepEqual([status, signal], [0, null]);
 });
