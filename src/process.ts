@@ -96,8 +96,8 @@ async function* read(
 ): AsyncGenerator<Buffer, boolean, void> {
   let hasBegun = false;
   try {
-    await using child = new Child(command, signal, { through });
-    for await (const chunk of inBlocks(child.output())) {
+    await using child = new Child(command, signal, { through, blockwise: true });
+    for await (const chunk of child.output()) {
       hasBegun = true;
       yield chunk;
     }
@@ -262,10 +262,24 @@ function commandLine({ argv, runAs }: Command): string[] {
 const ending = new Set<() => void>();
 process.on('exit', () => ending.forEach((kill) => kill()));
 
+interface ChildOptions {
+  /** It is fed. */
+  readonly piped?: boolean;
+  /** What it started may stay behind. */
+  readonly leavesChildren?: boolean;
+  /** The program that starts it. */
+  readonly through?: readonly string[];
+  /** `output` gives blocks of 256 KiB (`blocks.ts`). */
+  readonly blockwise?: boolean;
+}
+
 /** A running program. Disposing of it ends it, if it has not ended, and waits until it has. */
 class Child implements AsyncDisposable {
   readonly program: string;
   readonly #child: ChildProcessByStdio<Writable | null, Readable, Readable>;
+  /** Its standard output, and what that is read as. */
+  readonly #stdout: Readable;
+  readonly #pieces: AsyncIterable<Buffer>;
   readonly #signal: AbortSignal;
   readonly #ended = Promise.withResolvers<{ status: number | null; signal: NodeJS.Signals | null }>();
   /** The ends of what is taken in as it comes. */
@@ -282,11 +296,7 @@ class Child implements AsyncDisposable {
   constructor(
     command: Command,
     signal: AbortSignal,
-    {
-      piped = false,
-      leavesChildren = false,
-      through = [],
-    }: { piped?: boolean; leavesChildren?: boolean; through?: readonly string[] } = {},
+    { piped = false, leavesChildren = false, through = [], blockwise = false }: ChildOptions = {},
   ) {
     signal.throwIfAborted();
     this.program = basename(command.argv[0] ?? '');
@@ -308,6 +318,10 @@ class Child implements AsyncDisposable {
         systemCode(cause) === 'E2BIG' ? 'its arguments are too long' : 'it cannot be given its arguments';
       throw new SealiftError('tool-failed', `${this.program} could not be started: ${why}`, { cause });
     }
+    const { stdout } = this.#child;
+    const { pipe, blocks } = blockwise ? inBlocks(stdout) : { pipe: stdout, blocks: stdout };
+    this.#stdout = pipe;
+    this.#pieces = blocks;
     this.#listen();
     // A pipe that breaks is told by how the program ended; `feed` sees it by the write that fails.
     this.#child.stdin?.on('error', () => {});
@@ -322,7 +336,7 @@ class Child implements AsyncDisposable {
       if (status !== 0) {
         this.#hasFailed = true;
         this.#kill('SIGKILL');
-        setTimeout(() => child.stdout.destroy(), lastWordsMs).unref();
+        setTimeout(() => this.#stdout.destroy(), lastWordsMs).unref();
       }
       this.#ended.resolve({ status, signal });
     };
@@ -349,15 +363,15 @@ class Child implements AsyncDisposable {
   /** Instead of `output`: takes standard output in as it comes. Returns what gives the last of it. */
   keepOutput(): () => string {
     const tail = new Tail(this.#secrets);
-    this.#child.stdout.on('data', (chunk: Buffer) => tail.add(chunk));
-    this.#closed.push(end(this.#child.stdout));
+    this.#stdout.on('data', (chunk: Buffer) => tail.add(chunk));
+    this.#closed.push(end(this.#stdout));
     return () => tail.text();
   }
 
   /** Ends at the end of standard output, which is not yet success. */
   async *output(): AsyncGenerator<Buffer, void, void> {
     try {
-      for await (const chunk of this.#child.stdout as AsyncIterable<Buffer>) {
+      for await (const chunk of this.#pieces) {
         this.#signal.throwIfAborted();
         yield chunk;
       }
@@ -419,9 +433,9 @@ class Child implements AsyncDisposable {
         this.#child.unref();
       }
       const mayStay = this.#leavesChildren && this.#child.exitCode === 0;
-      if (!this.#child.stdout.readableEnded && !mayStay) this.#kill('SIGKILL');
+      if (!this.#stdout.readableEnded && !mayStay) this.#kill('SIGKILL');
       // Only now, because a closed pipe could look like the natural end of the input.
-      for (const pipe of this.#child.stdio) pipe?.destroy();
+      for (const pipe of [...this.#child.stdio, this.#stdout]) pipe?.destroy();
     })();
     return this.#ending;
   }
