@@ -1,6 +1,6 @@
-import * as z from 'zod';
 import { rfc3339 } from '../clock.ts';
 import { standingOf } from '../policy/audit-facts.ts';
+import * as z from '../zod.ts';
 import type { AuditedHost } from './audit-survey.ts';
 
 /** What `audit --json` prints and `--report` keeps (docs/cli.md). Times in RFC 3339, sizes in bytes. */

@@ -1,13 +1,13 @@
 import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import * as z from 'zod';
 import type { Config } from '../config/config.ts';
 import type { Environment } from '../config/environment.ts';
 import { makeFolder, replaceFile } from '../durable.ts';
 import { SealiftError } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
 import { endOf, type HostFacts, type SeenSnapshot } from '../policy/audit-facts.ts';
+import * as z from '../zod.ts';
 
 /**
  * What this auditor saw in a store the last time: the newest snapshot of every job, until it ends. Whoever can write to

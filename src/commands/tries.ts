@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as z from 'zod';
 import { makeFolder, replaceFile } from '../durable.ts';
 import type { Config } from '../config/config.ts';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { startOf } from '../snapshot/object-key.ts';
+import * as z from '../zod.ts';
 import type { Context } from './context.ts';
 import type { JobResult } from './run-job.ts';
 

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import type { z } from '../zod.ts';
 import type { ConfigProblem, Path } from './positions.ts';
 
 type Issue = z.core.$ZodIssue;

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import * as z from '../zod.ts';
 
 /** What settings are made of. Messages continue "SETTING: ". */
 

@@ -1,9 +1,9 @@
 import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import * as z from 'zod';
 import { messageOf, SealiftError, systemCode } from '../errors.ts';
 import { readGuarded } from '../permissions.ts';
+import * as z from '../zod.ts';
 import type { Config } from './config.ts';
 import type { Environment } from './environment.ts';
 import { explain } from './explain.ts';

@@ -1,5 +1,5 @@
 import { validateDetailed } from 'node-cron';
-import * as z from 'zod';
+import * as z from '../zod.ts';
 import { duration, name, path, secret } from './fields.ts';
 import { argv, source } from './source-schemas.ts';
 

@@ -1,4 +1,4 @@
-import * as z from 'zod';
+import * as z from '../zod.ts';
 import { duration, magic, name, path, secret } from './fields.ts';
 
 /** The kinds of sources, and what each of them can be told. */

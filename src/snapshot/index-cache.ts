@@ -1,9 +1,9 @@
 import { hash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import * as z from 'zod';
 import { guardFolder } from '../permissions.ts';
 import type { StoredObject } from '../store/store.ts';
+import * as z from '../zod.ts';
 
 /** An index whose signature was good when it was put here. */
 export interface VerifiedIndex {

@@ -1,7 +1,7 @@
-import * as z from 'zod';
 import { namePattern } from '../config/fields.ts';
 import { SealiftError } from '../errors.ts';
 import { kindOf } from '../problems.ts';
+import * as z from '../zod.ts';
 import { parseSnapshotId, parseStreamName } from './object-key.ts';
 
 /**
