@@ -306,6 +306,8 @@ class Child implements AsyncDisposable {
     this.#stderr = new Tail(this.#secrets);
     const [file = '', ...args] = commandLine({ ...command, argv: [...through, ...command.argv] });
     const input = piped || command.input !== undefined ? 'pipe' : 'ignore';
+    const failed = (why: string, cause?: unknown): SealiftError =>
+      new SealiftError('tool-failed', `${this.program} could not be started: ${why}`, { cause });
     try {
       this.#child = spawn(file, args, {
         cwd: command.cwd ?? '/',
@@ -314,9 +316,13 @@ class Child implements AsyncDisposable {
         detached: true,
       }) as ChildProcessByStdio<Writable | null, Readable, Readable>;
     } catch (cause) {
-      const why =
-        systemCode(cause) === 'E2BIG' ? 'its arguments are too long' : 'it cannot be given its arguments';
-      throw new SealiftError('tool-failed', `${this.program} could not be started: ${why}`, { cause });
+      const isTooLong = systemCode(cause) === 'E2BIG';
+      throw failed(isTooLong ? 'its arguments are too long' : 'it cannot be given its arguments', cause);
+    }
+    // Node tells of that later, and has made no pipes, whatever their type says.
+    if ((this.#child.stdout as Readable | undefined) === undefined) {
+      this.#child.on('error', () => {});
+      throw failed('this process has too many files open');
     }
     const { stdout } = this.#child;
     const { pipe, blocks } = blockwise ? inBlocks(stdout) : { pipe: stdout, blocks: stdout };

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -267,6 +268,23 @@ suite('reading a program', () => {
     await delay(200);
     abort.abort(new Error('enough'));
     await assert.rejects(chunks.next(), /enough/);
+  });
+
+  test('with no file handle left, that is what is said', () => {
+    const script = `
+      import { openSync } from 'node:fs';
+      import { output, readProcess } from '${join(import.meta.dirname, '../src/process.ts')}';
+      const never = new AbortController().signal;
+      try { for (;;) openSync('/dev/null'); } catch {}
+      for (const start of [() => output({ argv: ['true'] }, never), () => Array.fromAsync(readProcess({ argv: ['true'] }, never))])
+        await start().catch(({ code, message }) => console.log(code, message));`;
+    const { stdout, stderr } = spawnSync(
+      'prlimit',
+      ['--nofile=64', process.execPath, '--input-type=module', '--eval', script],
+      { encoding: 'utf8' },
+    );
+    const said = 'tool-failed true could not be started: this process has too many files open';
+    assert.equal(stdout, `${said}\n${said}\n`, stderr);
   });
 
   test('a signal that has already aborted starts nothing', async () => {
