@@ -1,7 +1,9 @@
 import { systemClock } from './clock.ts';
 import { environment } from './config/environment.ts';
-import { exitStatusFor, messageOf, SealiftError, systemCode } from './errors.ts';
+import { messageOf, SealiftError, systemCode } from './errors.ts';
+import { exitNow, isAnythingLeft } from './left-behind.ts';
 import { describe, runProgram } from './program.ts';
+import { listenForSignals } from './signals.ts';
 
 /** The program as a process. Nothing else ends the process or sets its status. */
 async function main(): Promise<void> {
@@ -18,31 +20,10 @@ async function main(): Promise<void> {
     stdout,
     stderr,
   });
-  // Who wants to stop does not wait for somebody to read the rest.
-  if (signal.aborted) setTimeout(() => process.exit(), 1000).unref();
+  // Who wants to stop does not wait for somebody to read the rest, and nobody for what was left behind.
+  if (signal.aborted || isAnythingLeft()) setTimeout(exitNow, 1000).unref();
   // Else Node.js takes itself apart first, and a signal that comes meanwhile kills the process whatever its status.
   process.once('beforeExit', () => process.exit());
-}
-
-/** timeout(1) and others send a signal to the program and to its group: what comes so soon is the same one. */
-const oneSignalMs = 1000;
-
-/** The first signal asks for an orderly end, the second does not wait for it. */
-function listenForSignals(): AbortSignal {
-  const controller = new AbortController();
-  let firstMs: number | undefined;
-  const interrupt = (name: NodeJS.Signals): void => {
-    firstMs ??= performance.now();
-    if (performance.now() - firstMs > oneSignalMs) process.exit(exitStatusFor('interrupted'));
-    controller.abort(new SealiftError('interrupted', `interrupted by ${name}`));
-  };
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, interrupt);
-  // Of a terminal that closes. The resident daemon has its own use for it.
-  process.on('SIGHUP', (name) => {
-    const isMeant = process.listenerCount(name) === 1 && !environment().startedByNohup;
-    if (isMeant) interrupt(name);
-  });
-  return controller.signal;
 }
 
 /**

@@ -4,6 +4,7 @@ import { formatDuration } from '../clock.ts';
 import type { Config, SourceConfig } from '../config/config.ts';
 import { isThisMachine } from '../config/hosts.ts';
 import { SealiftError } from '../errors.ts';
+import { orLeave } from '../left-behind.ts';
 import { formatSize } from '../output.ts';
 import { isPartial, type ProblemCode } from '../problems.ts';
 import { openSource } from '../sources/open.ts';
@@ -43,16 +44,18 @@ async function checkSource(
   using limit = new TimeLimit(seconds * 1000, () => noAnswer(seconds));
   const facts = new Set<string>();
   const problems: { code: ProblemCode; text: string }[] = [];
-  const streams = await limit.measure(() =>
-    source.streams({
-      signal: AbortSignal.any([signal, limit.signal]),
+  const ends = AbortSignal.any([signal, limit.signal]);
+  const streams = await limit.measure(() => {
+    const asked = source.streams({
+      signal: ends,
       temporary,
       problem: (code, text) => void problems.push({ code, text }),
       async detail(record) {
         for (const fact of factsIn(record)) facts.add(fact);
       },
-    }),
-  );
+    });
+    return orLeave(asked, subject, ends);
+  });
   const names = streams.slice(0, 5).map(({ file }) => file);
   const more = streams.length > names.length ? `, and ${streams.length - names.length} more` : '';
   checkup.add(

@@ -2,6 +2,7 @@ import { formatDuration } from '../clock.ts';
 import { mapConcurrent } from '../concurrency.ts';
 import type { JobConfig, SourceConfig } from '../config/config.ts';
 import { SealiftError, sentenceOf } from '../errors.ts';
+import { eachOrLeave, isLeftBehind, orLeave } from '../left-behind.ts';
 import type { Log } from '../log.ts';
 import { formatSize } from '../output.ts';
 import { isPartial, type Problem } from '../problems.ts';
@@ -57,7 +58,7 @@ export async function saveSources(
   const problems: Problem[] = [];
   try {
     for (const config of job.sources) {
-      const saved = await saveSource(config, writer, details, context);
+      const saved = await saveSource(job, config, writer, details, context);
       streams.push(...saved.streams);
       problems.push(...saved.problems);
     }
@@ -73,6 +74,7 @@ export async function saveSources(
 }
 
 async function saveSource(
+  job: JobConfig,
   config: SourceConfig,
   writer: SegmentWriter,
   details: DetailsWriter,
@@ -84,6 +86,7 @@ async function saveSource(
   const signal = AbortSignal.any([context.signal, limit.signal]);
   const notes = new ProblemList(source.name, log);
   const { temporary } = context;
+  const what = `source ${source.name} of job ${job.name}`;
   const atOnce: Telling = {
     problem: (code, text) => notes.add(code, text),
     detail: (record) => details.add(record),
@@ -109,7 +112,7 @@ async function saveSource(
         },
       });
       signal.throwIfAborted();
-      const written = await writer.write(limit.measureEach(body));
+      const written = await writer.write(limit.measureEach(eachOrLeave(body, what, signal)));
       signal.throwIfAborted();
       if (written.bytes === 0) throw new SealiftError('source-empty', 'it ended without a single byte');
       await telling.detail(describe(name, written));
@@ -130,7 +133,10 @@ async function saveSource(
 
   const detail: SourceContext['detail'] = (record) => details.add({ ...record, source: source.name });
   const found = await limit
-    .measure(() => source.streams({ signal, temporary, detail, problem: atOnce.problem }))
+    .measure(() => {
+      if (isLeftBehind(what)) throw stillWaits(source.name);
+      return orLeave(source.streams({ signal, temporary, detail, problem: atOnce.problem }), what, signal);
+    })
     .catch((error: unknown) => {
       context.signal.throwIfAborted();
       log.debug({ err: error }, 'the cause');
@@ -195,6 +201,12 @@ const tookTooLong = ({ name, timeLimitSeconds }: SourceConfig): SealiftError =>
     `source ${name} took longer than its timeLimit of ${formatDuration(timeLimitSeconds)}`,
     { hint: 'see what it waits for, or set a longer timeLimit for this source' },
   );
+
+/** Whatever it waits in would be one more that is left behind, and of those a process can have few. */
+const stillWaits = (name: string): SealiftError =>
+  new SealiftError('source-timeout', `an earlier run still waits for source ${name}`, {
+    hint: 'it goes on by itself once that answers, as a disk of a server that was away',
+  });
 
 /** Both sizes are rounded, by a few percent at most. A dump that lost half of its data may well be a mistake. */
 function shrinkage(name: string, bytes: number, lastBytes: number | undefined): string | undefined {

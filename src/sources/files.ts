@@ -2,7 +2,7 @@ import { on, once } from 'node:events';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
-import { endThread } from '../end-thread.ts';
+import { endThread } from '../left-behind.ts';
 import { SealiftError, messageOf } from '../errors.ts';
 import { sibling } from '../sibling.ts';
 import { excluder } from './files-exclude.ts';

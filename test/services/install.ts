@@ -20,7 +20,10 @@ const packageSets = {
   },
   examples: { packages: ['docker-compose', 'systemd'], servers: undefined },
   recipes: { packages: ['etcd-server', 'etcd-client', 'influxdb', 'git'], servers: /^(etcd|influxd)$/ },
-  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish', 'openssl', 'attr'], servers: undefined },
+  tools: {
+    packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish', 'openssl', 'attr', 'bindfs'],
+    servers: undefined,
+  },
 };
 export type PackageSet = keyof typeof packageSets;
 
