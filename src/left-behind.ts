@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { abortedLater } from './concurrency.ts';
+import { SealiftError } from './errors.ts';
 
 /**
  * What waits in a system call that does not return, as for a disk of a server that is away, cannot be ended: neither a
@@ -16,8 +17,16 @@ const threadGraceMs = 5000;
 /** Whether this process would not come to its end by itself. */
 export const isAnythingLeft = (): boolean => left.size > 0;
 
-/** Whether something is still waited for that was left behind under this name. */
-export const isLeftBehind = (what: string): boolean => [...left.values()].includes(what);
+/**
+ * Throws `source-timeout` where something is still waited for that was left behind under this name: whoever asks the same
+ * again would be one more that waits, and of those a process can have few.
+ */
+export function refuseLeftBehind(what: string): void {
+  if (![...left.values()].includes(what)) return;
+  throw new SealiftError('source-timeout', `an earlier run still waits for ${what}`, {
+    hint: 'it goes on by itself once that answers, as a disk of a server that was away',
+  });
+}
 
 /** What the work gives; or throws the reason of the signal if that has aborted and the work has not ended soon after. */
 export async function orLeave<T>(
@@ -81,12 +90,14 @@ class Patience implements Disposable {
 }
 
 /** Ends a thread, or leaves it behind. */
-export async function endThread(worker: Worker): Promise<void> {
+export async function endThread(worker: Worker, what: string): Promise<void> {
   const ended = worker.terminate();
-  leaveBehind(ended, 'a thread');
   worker.unref();
   const waiting = new AbortController();
-  const patience = delay(threadGraceMs, undefined, { signal: waiting.signal }).catch(() => {});
+  const patience = delay(threadGraceMs, undefined, { signal: waiting.signal }).then(
+    () => leaveBehind(ended, what),
+    () => {},
+  );
   await Promise.race([ended, patience]);
   waiting.abort();
 }

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { suite, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { eachOrLeave, isAnythingLeft, isLeftBehind, orLeave } from '../src/left-behind.ts';
+import { eachOrLeave, isAnythingLeft, orLeave, refuseLeftBehind } from '../src/left-behind.ts';
 import { temporary } from './support/temporary.ts';
 
 const from = (file: string): string => JSON.stringify(new URL(`../src/${file}`, import.meta.url).href);
@@ -32,7 +32,7 @@ suite('what waits in a system call keeps neither its run nor the end of the proc
       const worker = new Worker(waits, { eval: true, argv: [process.argv[1]], execArgv: [] });
       await once(worker, 'message');
       await delay(500); // until it waits
-      await endThread(worker);
+      await endThread(worker, 'it');
       console.log('goes on');
       process.exitCode = 3;
       process.once('beforeExit', () => process.exit());`,
@@ -45,18 +45,22 @@ suite('what waits in a system call keeps neither its run nor the end of the proc
       t,
       `
       import { open } from 'node:fs/promises';
-      import { eachOrLeave, exitNow, isAnythingLeft, isLeftBehind, orLeave } from ${from('left-behind.ts')};
+      import { eachOrLeave, exitNow, isAnythingLeft, orLeave, refuseLeftBehind } from ${from('left-behind.ts')};
       const path = process.argv[1];
       const stop = () => AbortSignal.abort(new Error('enough'));
       await orLeave(open(path), 'a', stop(), 50).catch(({ message }) => console.log(message));
       async function* waits() { yield 1; await open(path); }
       const read = async () => { for await (const one of eachOrLeave(waits(), 'b', stop(), 50)) console.log(one); };
       await read().catch(({ message }) => console.log(message));
-      console.log(isAnythingLeft(), isLeftBehind('a'), isLeftBehind('b'), isLeftBehind('c'));
+      const isLeft = (what) => { try { refuseLeftBehind(what); } catch ({ code }) { return code; } };
+      console.log(isAnythingLeft(), isLeft('a'), isLeft('b'), isLeft('c'));
       process.exitCode = 3;
       exitNow();`,
     );
-    assert.deepEqual([status, stdout], [3, 'enough\n1\nenough\ntrue true true false\n']);
+    assert.deepEqual(
+      [status, stdout],
+      [3, 'enough\n1\nenough\ntrue source-timeout source-timeout undefined\n'],
+    );
   });
 
   test('for who asks twice', (t) => {
@@ -105,7 +109,7 @@ suite('what ends', () => {
   test('what was left behind and ends after all is forgotten', async () => {
     const work = Promise.withResolvers<void>();
     await assert.rejects(orLeave(work.promise, 'late', AbortSignal.abort(new Error('enough')), 10), /enough/);
-    assert.ok(isLeftBehind('late'));
+    assert.throws(() => refuseLeftBehind('late'), { message: 'an earlier run still waits for late' });
     work.reject(new Error('nobody hears this'));
     await delay(10);
     assert.equal(isAnythingLeft(), false);

@@ -2,7 +2,7 @@ import { formatDuration } from '../clock.ts';
 import { mapConcurrent } from '../concurrency.ts';
 import type { JobConfig, SourceConfig } from '../config/config.ts';
 import { SealiftError, sentenceOf } from '../errors.ts';
-import { eachOrLeave, isLeftBehind, orLeave } from '../left-behind.ts';
+import { eachOrLeave, orLeave, refuseLeftBehind } from '../left-behind.ts';
 import type { Log } from '../log.ts';
 import { formatSize } from '../output.ts';
 import { isPartial, type Problem } from '../problems.ts';
@@ -134,7 +134,7 @@ async function saveSource(
   const detail: SourceContext['detail'] = (record) => details.add({ ...record, source: source.name });
   const found = await limit
     .measure(() => {
-      if (isLeftBehind(what)) throw stillWaits(source.name);
+      refuseLeftBehind(what);
       return orLeave(source.streams({ signal, temporary, detail, problem: atOnce.problem }), what, signal);
     })
     .catch((error: unknown) => {
@@ -201,12 +201,6 @@ const tookTooLong = ({ name, timeLimitSeconds }: SourceConfig): SealiftError =>
     `source ${name} took longer than its timeLimit of ${formatDuration(timeLimitSeconds)}`,
     { hint: 'see what it waits for, or set a longer timeLimit for this source' },
   );
-
-/** Whatever it waits in would be one more that is left behind, and of those a process can have few. */
-const stillWaits = (name: string): SealiftError =>
-  new SealiftError('source-timeout', `an earlier run still waits for source ${name}`, {
-    hint: 'it goes on by itself once that answers, as a disk of a server that was away',
-  });
 
 /** Both sizes are rounded, by a few percent at most. A dump that lost half of its data may well be a mistake. */
 function shrinkage(name: string, bytes: number, lastBytes: number | undefined): string | undefined {

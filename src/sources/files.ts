@@ -2,8 +2,8 @@ import { on, once } from 'node:events';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { FilesConfig } from '../config/config.ts';
-import { endThread } from '../left-behind.ts';
 import { SealiftError, messageOf } from '../errors.ts';
+import { endThread, refuseLeftBehind } from '../left-behind.ts';
 import { sibling } from '../sibling.ts';
 import { excluder } from './files-exclude.ts';
 import type { FeedMessage } from './files-feed.ts';
@@ -27,7 +27,9 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
     async streams({ signal }) {
       excluder(config.exclude);
       const { storePath } = config;
-      const { paths, followed, leftOut, lacks } = await lookAt({ name, asked, storePath }, signal);
+      const what = asked.join(' and ');
+      refuseLeftBehind(what);
+      const { paths, followed, leftOut, lacks } = await lookAt({ name, asked, storePath }, what, signal);
       const task: FilesTask = {
         paths,
         links: [...(config.links ?? []), ...followed],
@@ -35,7 +37,7 @@ export function filesSource(config: FilesConfig, file = 'files.tar'): Source {
         leftOut,
         oneFileSystem,
       };
-      return [{ file, lacks, open: (context) => readTree(name, task, context) }];
+      return [{ file, lacks, open: (context) => readTree(name, task, what, context) }];
     },
   };
 }
@@ -47,7 +49,7 @@ function startThread(name: string, workerData: FilesTask | FilesQuestion): Worke
 }
 
 /** In a thread as well: a disk that hangs, as of a server that is away, holds up whoever asks it for a path. */
-async function lookAt(question: FilesQuestion, signal: AbortSignal): Promise<FilesAnswer> {
+async function lookAt(question: FilesQuestion, what: string, signal: AbortSignal): Promise<FilesAnswer> {
   signal.throwIfAborted();
   const worker = startThread(question.name, question);
   try {
@@ -58,11 +60,16 @@ async function lookAt(question: FilesQuestion, signal: AbortSignal): Promise<Fil
     signal.throwIfAborted();
     throw error;
   } finally {
-    await endThread(worker);
+    await endThread(worker, what);
   }
 }
 
-async function* readTree(name: string, task: FilesTask, context: SourceContext): AsyncGenerator<Uint8Array> {
+async function* readTree(
+  name: string,
+  task: FilesTask,
+  what: string,
+  context: SourceContext,
+): AsyncGenerator<Uint8Array> {
   const { signal } = context;
   signal.throwIfAborted();
   const worker = startThread(name, task);
@@ -91,7 +98,7 @@ async function* readTree(name: string, task: FilesTask, context: SourceContext):
       { cause: error },
     );
   } finally {
-    await endThread(worker);
+    await endThread(worker, what);
   }
 }
 

@@ -47,7 +47,7 @@ async function mountDisk(t: TestContext): Promise<Disk> {
 }
 
 suite('a disk that hangs', needsDisk, () => {
-  test('costs the source on it, whose time ends, and no thread for each run', async (t) => {
+  test('costs the sources on it, whose time ends, and no thread for each run', async (t) => {
     const disk = await mountDisk(t);
     new DatabaseSync(join(disk.behind, 'a.db')).exec('CREATE TABLE t (x)');
     const world = await makeWorld(t, { jobs: {} });
@@ -56,6 +56,7 @@ suite('a disk that hangs', needsDisk, () => {
     put(join(tree, 'file'), 'text');
     const sources = [
       { name: 'db', kind: 'sqlite', path: join(disk.path, 'a.db'), timeLimit: '1s' },
+      { name: 'logs', kind: 'files', paths: [disk.path], timeLimit: '1s' },
       { name: 'tree', kind: 'files', paths: [tree] },
     ];
     world.setJobs({ j: { schedule: every2h, sources } });
@@ -67,17 +68,19 @@ suite('a disk that hangs', needsDisk, () => {
     const startedMs = performance.now();
     const { status, stdout, stderr } = await backup();
     assert.equal(status, 3, stderr);
-    assert.match(stdout, /in 1 stream[^]*source db took longer than its timeLimit of 1s/);
+    assert.match(
+      stdout,
+      /in 1 stream[^]*source db took longer than its timeLimit of 1s[^]*source logs took longer/,
+    );
     assert.ok(performance.now() - startedMs < 30_000);
 
     // Three in one process, as of a daemon; before the last one the disk has gone on.
     const module = new URL('../support/in-process.ts', import.meta.url).href;
     const script = `
-      import { once } from 'node:events';
       import { runInProcess } from ${JSON.stringify(module)};
       const backup = async () => {
         const { status, stdout } = await runInProcess(${JSON.stringify(args)}, { cwd: ${JSON.stringify(world.dir)} });
-        return [status, /db: (.*?) \\(/.exec(stdout)?.[1]];
+        return [status, /db: (.*?) \\(/.exec(stdout)?.[1], /logs: (.*?) \\(/.exec(stdout)?.[1]];
       };
       const runs = [await backup(), await backup()];
       process.kill(${disk.pid}, 'SIGCONT');
@@ -89,9 +92,17 @@ suite('a disk that hangs', needsDisk, () => {
     assert.deepEqual(
       JSON.parse(told.stdout),
       [
-        [3, 'source db took longer than its timeLimit of 1s'],
-        [3, 'an earlier run still waits for source db'],
-        [0, null],
+        [
+          3,
+          'source db took longer than its timeLimit of 1s',
+          'source logs took longer than its timeLimit of 1s',
+        ],
+        [
+          3,
+          'an earlier run still waits for source db of job j',
+          `an earlier run still waits for ${disk.path}`,
+        ],
+        [0, null, null],
       ],
       told.stderr,
     );
