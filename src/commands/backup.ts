@@ -75,7 +75,7 @@ async function runAndRemember(context: Context, session: HostSession, job: JobCo
 async function runWithProgress(context: Context, session: HostSession, job: JobConfig): Promise<JobResult> {
   const { signal, clock } = context;
   const log = context.log.child({ job: job.name });
-  using progress = progressOf(context, `backing up ${job.name}`);
+  using progress = await progressOf(context, `backing up ${job.name}`);
   return await runJob(session, job, { signal, clock, log, progress });
 }
 

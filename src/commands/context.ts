@@ -4,7 +4,7 @@ import type { Environment } from '../config/environment.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Output } from '../output.ts';
-import { noProgress, startProgress, type Progress } from '../progress.ts';
+import { noProgress, type Progress } from '../progress.ts';
 
 /** What every command is handed: everything outside of it that it may touch. */
 export interface Context {
@@ -42,7 +42,13 @@ export interface GlobalOptions {
 }
 
 /** How a long command shows its progress: lines with `--json`, a bar on a terminal, else nothing. */
-export function progressOf({ json, quiet, output }: Context, verb: string, totalBytes?: number): Progress {
+export async function progressOf(
+  { json, quiet, output }: Context,
+  verb: string,
+  totalBytes?: number,
+): Promise<Progress> {
   if (quiet || !(json || process.stderr.isTTY)) return noProgress;
+  // Loaded by who needs it: most runs have nobody who looks.
+  const { startProgress } = await import('../progress-bar.ts');
   return startProgress({ form: json ? 'json' : 'bar', verb, totalBytes, jsonLine: output.jsonLine });
 }

@@ -74,7 +74,7 @@ export async function restore(
   for (const { snapshot } of choices) warnOfEnd(context, snapshot, session.now);
 
   await using pool = new WorkerPool(session.config.workers);
-  using opening = progressOf(context, 'reading details', detailsBytes(choices));
+  using opening = await progressOf(context, 'reading details', detailsBytes(choices));
   const reader = createStreamReader({
     store: session.store,
     pool,
@@ -119,7 +119,7 @@ export async function restore(
       return { part: left, lost, body: watched(body, stream.name, progress, signal) };
     },
   }));
-  using progress = progressOf(
+  using progress = await progressOf(
     context,
     'restoring',
     items.reduce((sum, { bytes }) => sum + bytes, 0),

@@ -196,7 +196,7 @@ async function readObjects(
   objects: readonly Named[],
 ): Promise<Found[]> {
   const fetch = segmentsIn(store, host, context.signal);
-  using progress = progressOf(context, 'reading', bytesOf(objects));
+  using progress = await progressOf(context, 'reading', bytesOf(objects));
   const failures = await mapConcurrent(objects, readsAtOnce, async ({ segment, stream, snapshots }) => {
     const why = await whyUnreadable(fetch, segment);
     progress.advance(segment.storedBytes);
@@ -230,7 +230,7 @@ async function openAll(
 ): Promise<{ failures: Found[]; keyError: SealiftError | undefined }> {
   await using pool = new WorkerPool(config.workers);
   const reader = createStreamReader({ store, pool, findSessionKey, signal: context.signal, host });
-  using progress = progressOf(
+  using progress = await progressOf(
     context,
     'opening',
     snapshots
