@@ -54,7 +54,8 @@ function filled(handle: Handle): InBlocks {
 
   async function* blocks(): AsyncGenerator<Buffer, void, void> {
     for (;;) {
-      if (!pipe.readableEnded && !pipe.destroyed) {
+      // Node reads from the start: a block that has filled before anybody asked for it is not read into again.
+      if (length < blockBytes && !pipe.readableEnded && !pipe.destroyed) {
         pipe.resume();
         await changed.promise;
       }

@@ -67,6 +67,18 @@ suite('the output of a program in blocks', () => {
     );
   });
 
+  test('is whole also where it is asked for late', async () => {
+    const whole = Buffer.concat(Array.from({ length: 9 }, (_, i) => Buffer.alloc(blockBytes, i)));
+    const { blocks } = inBlocks(cat([whole]));
+    await delay(100);
+    const seen: Buffer[] = [];
+    for await (const block of blocks) {
+      await delay(20);
+      seen.push(Buffer.from(block));
+    }
+    assert.ok(Buffer.concat(seen).equals(whole));
+  });
+
   test('is not at its end when the pipe was given up, while it is waited for or not', async () => {
     const silent = spawn('sleep', ['9'], { stdio: ['ignore', 'pipe', 'ignore'] });
     const waiting = inBlocks(silent.stdout);
