@@ -64,23 +64,36 @@ export async function* eachOrLeave<T>(
 /** Waits for one thing after the other. One listener for them all: with one for each, a dump took three percent longer. */
 class Patience implements Disposable {
   readonly #what: string;
+  readonly #patienceMs: number;
   readonly #later: ReturnType<typeof abortedLater>;
   #leave: (() => void) | undefined;
+  #hasLeft = false;
 
   constructor(what: string, signal: AbortSignal, patienceMs: number) {
     this.#what = what;
+    this.#patienceMs = patienceMs;
     this.#later = abortedLater(signal, patienceMs);
     this.#later.signal.addEventListener('abort', () => this.#leave?.());
   }
 
   await<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined;
+      const over = (): void => {
+        this.#leave = undefined;
+        clearTimeout(timer);
+      };
+      work.then(over, over);
       work.then(resolve, reject);
-      this.#leave = () => {
+      const leave = (): void => {
+        this.#hasLeft = true;
         leaveBehind(work, this.#what);
         reject(this.#later.signal.reason);
       };
-      if (this.#later.signal.aborted) this.#leave();
+      this.#leave = leave;
+      // What waits behind what was left would wait as long. Else the consumer took its time, and this has only begun.
+      if (this.#hasLeft) leave();
+      else if (this.#later.signal.aborted) timer = setTimeout(leave, this.#patienceMs);
     });
   }
 

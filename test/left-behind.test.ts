@@ -106,6 +106,26 @@ suite('what ends', () => {
     assert.ok(ended);
   });
 
+  test('a stream that ends soon is not left behind, however long after the signal its consumer goes on', async () => {
+    let ended = false;
+    const stop = new AbortController();
+    async function* body(): AsyncGenerator<number> {
+      try {
+        yield* three();
+      } finally {
+        await delay(20);
+        ended = true;
+      }
+    }
+    for await (const _ of eachOrLeave(body(), 'a', stop.signal, 100)) {
+      stop.abort(new Error('enough'));
+      await delay(200);
+      break;
+    }
+    assert.ok(ended);
+    assert.equal(isAnythingLeft(), false);
+  });
+
   test('what was left behind and ends after all is forgotten', async () => {
     const work = Promise.withResolvers<void>();
     await assert.rejects(orLeave(work.promise, 'late', AbortSignal.abort(new Error('enough')), 10), /enough/);
