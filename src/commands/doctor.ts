@@ -1,6 +1,7 @@
 import { formatDuration, rfc3339 } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { countOf } from '../count-of.ts';
+import { isAnythingLeft } from '../left-behind.ts';
 import { takeLock } from '../lock.ts';
 import { join } from 'node:path';
 import { longestGapSeconds } from '../policy/schedule.ts';
@@ -41,9 +42,20 @@ export async function doctor(context: Context): Promise<Outcome> {
     oneOfSeveral: identity === undefined,
   });
   await checkSources(checkup, config, { signal, temporary: () => temporary.folder() });
-  await checkDatabases(checkup, config);
-  await checkMounts(checkup, config, signal);
-  await checkAttributes(checkup, config, signal);
+  // These ask the disks of all sources once more, the first of them without a limit of time.
+  if (isAnythingLeft())
+    checkup.add(
+      'source',
+      config.file,
+      'warning',
+      'a disk does not answer: databases of chat servers, mounts and attributes were not looked for',
+      'run `sealift doctor` again once it does',
+    );
+  else {
+    await checkDatabases(checkup, config);
+    await checkMounts(checkup, config, signal);
+    await checkAttributes(checkup, config, signal);
+  }
 
   const [bad, warnings] = [checkup.count('bad'), checkup.count('warning')];
   if (json)

@@ -73,6 +73,13 @@ suite('a disk that hangs', needsDisk, () => {
       /in 1 stream[^]*source db took longer than its timeLimit of 1s[^]*source logs took longer/,
     );
     assert.ok(performance.now() - startedMs < 30_000);
+    const looked = disk.inside(['-c', world.configFile, 'doctor'], { cwd: world.dir });
+    const doctor = await Promise.race([looked, delay(40_000)]);
+    assert.equal(doctor?.status, 3, 'doctor waits for the disk');
+    assert.match(
+      doctor.stdout,
+      /j\/db: it has not said within 1s[^]*warning +source [^]*a disk does not answer/,
+    );
 
     // Three in one process, as of a daemon; before the last one the disk has gone on.
     const module = new URL('../support/in-process.ts', import.meta.url).href;
