@@ -23,8 +23,8 @@ export const isAnythingLeft = (): boolean => left.size > 0;
  */
 export function refuseLeftBehind(what: string): void {
   if (![...left.values()].includes(what)) return;
-  throw new SealiftError('source-timeout', `an earlier run still waits for ${what}`, {
-    hint: 'it goes on by itself once that answers, as a disk of a server that was away',
+  throw new SealiftError('source-timeout', `an earlier question to ${what} has no answer yet`, {
+    hint: 'it goes on by itself once that answers, such as a disk of a server that was away',
   });
 }
 
@@ -79,18 +79,17 @@ class Patience implements Disposable {
   await<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
-      const over = (): void => {
-        this.#leave = undefined;
-        clearTimeout(timer);
-      };
-      work.then(over, over);
-      work.then(resolve, reject);
       const leave = (): void => {
         this.#hasLeft = true;
         leaveBehind(work, this.#what);
         reject(this.#later.signal.reason);
       };
       this.#leave = leave;
+      const over = (): void => {
+        this.#leave = undefined;
+        clearTimeout(timer);
+      };
+      work.finally(over).then(resolve, reject);
       // What waits behind what was left would wait as long. Else the consumer took its time, and this has only begun.
       if (this.#hasLeft) leave();
       else if (this.#later.signal.aborted) timer = setTimeout(leave, this.#patienceMs);

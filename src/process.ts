@@ -322,7 +322,7 @@ class Child implements AsyncDisposable {
     // Node tells of that later, and has made no pipes, whatever their type says.
     if ((this.#child.stdout as Readable | undefined) === undefined) {
       this.#child.on('error', () => {});
-      throw failed('this process has too many files open');
+      throw failed('too many files are open');
     }
     const { stdout } = this.#child;
     const { pipe, blocks } = blockwise ? inBlocks(stdout) : { pipe: stdout, blocks: stdout };

@@ -51,11 +51,19 @@ export async function openTemporary(
   /** Each removes a folder that was made. */
   const removals: (() => Promise<void>)[] = [];
   const swept = new Set<string>();
+  let isOver = false;
+  /** What a run left behind (left-behind.ts) may go on after it. */
+  const made = async (remove: () => Promise<void>): Promise<void> => {
+    removals.push(remove);
+    if (!isOver) return;
+    await remove();
+    throw new SealiftError('failed', 'the run is over, and its temporary folders are gone');
+  };
   return {
     async folder(place) {
       if (place === undefined) {
         const path = await mkdtemp(join(tmpdir(), prefix));
-        removals.push(() => rm(path, { recursive: true, force: true }));
+        await made(() => rm(path, { recursive: true, force: true }));
         return path;
       }
       if (!swept.has(place.within)) await sweep(place, prefix);
@@ -67,10 +75,11 @@ export async function openTemporary(
         join(place.within, `${prefix}XXXXXXXX`),
       ]);
       const path = stdout.replace(/\n$/, '');
-      removals.push(() => removePlaced(path, place));
+      await made(() => removePlaced(path, place));
       return path;
     },
     async [Symbol.asyncDispose]() {
+      isOver = true;
       // All of them go, also when one cannot be removed.
       for (const removed of await Promise.allSettled(removals.map((remove) => remove())))
         if (removed.status === 'rejected') throw removed.reason;

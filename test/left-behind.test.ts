@@ -129,7 +129,9 @@ suite('what ends', () => {
   test('what was left behind and ends after all is forgotten', async () => {
     const work = Promise.withResolvers<void>();
     await assert.rejects(orLeave(work.promise, 'late', AbortSignal.abort(new Error('enough')), 10), /enough/);
-    assert.throws(() => refuseLeftBehind('late'), { message: 'an earlier run still waits for late' });
+    assert.throws(() => refuseLeftBehind('late'), {
+      message: 'an earlier question to late has no answer yet',
+    });
     work.reject(new Error('nobody hears this'));
     await delay(10);
     assert.equal(isAnythingLeft(), false);

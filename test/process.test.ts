@@ -283,7 +283,7 @@ suite('reading a program', () => {
       ['--nofile=64', process.execPath, '--input-type=module', '--eval', script],
       { encoding: 'utf8' },
     );
-    const said = 'tool-failed true could not be started: this process has too many files open';
+    const said = 'tool-failed true could not be started: too many files are open';
     assert.equal(stdout, `${said}\n${said}\n`, stderr);
   });
 

@@ -50,6 +50,21 @@ test('a folder is empty, private and another one each time, and all go at the en
   for (const folder of folders) assert.ok(!existsSync(folder));
 });
 
+test('none is made for who goes on when all is over', async () => {
+  const owner = `test ${process.pid} late`;
+  const opened = await openTemporary(owner);
+  const late = opened.folder();
+  const folder = await opened.folder();
+  await Promise.all([opened[Symbol.asyncDispose](), late.catch(() => {})]);
+  const after = opened.folder();
+  await assert.rejects(after, failsWith('failed', /the run is over/));
+  const prefix = basename(folder).slice(0, -6); // mkdtemp's own six
+  assert.deepEqual(
+    readdirSync(tmpdir()).filter((name) => name.startsWith(prefix)),
+    [],
+  );
+});
+
 test('they go on the way out of an error, too', async () => {
   let folder = '';
   const failing = async (): Promise<void> => {

@@ -106,8 +106,8 @@ suite('a disk that hangs', needsDisk, () => {
         ],
         [
           3,
-          'an earlier run still waits for source db of job j',
-          `an earlier run still waits for ${disk.path}`,
+          'an earlier question to source db of job j has no answer yet',
+          `an earlier question to ${disk.path} has no answer yet`,
         ],
         [0, null, null],
       ],
