@@ -1,4 +1,4 @@
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, rm, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -67,13 +67,13 @@ async function* save(
  */
 async function copyTo(from: string, to: string, directory: string, signal: AbortSignal): Promise<Facts> {
   const before = await fingerprint(from);
-  const idle = (await isWal(from)) && !existsSync(`${from}-wal`);
+  const idle = (await isWal(from)) && !(await hasLog(from));
   if (!idle) return sqlite({ do: 'copy', from, to, immutable: false }, from, directory, signal);
 
   const attempt = sqlite({ do: 'copy', from, to, immutable: true }, from, directory, signal);
   // If somebody wrote meanwhile, an error means as little as success.
   await Promise.allSettled([attempt]);
-  const untouched = (await fingerprint(from)) === before && !existsSync(`${from}-wal`);
+  const untouched = (await fingerprint(from)) === before && !(await hasLog(from));
   // An immutable database has no journal; what it is by nature stands in its header.
   if (untouched) return { ...(await attempt), journalMode: 'wal' };
   signal.throwIfAborted();
@@ -104,6 +104,12 @@ async function demandSqlite(path: string): Promise<void> {
   if (head.subarray(0, 16).equals(Buffer.from('SQLite format 3\0'))) return;
   throw new SealiftError('source-damaged', `${path} is not a SQLite database`, { hint: notSqlite });
 }
+
+const hasLog = (path: string): Promise<boolean> =>
+  stat(`${path}-wal`).then(
+    () => true,
+    () => false,
+  );
 
 const isWal = async (path: string): Promise<boolean> => (await headerOf(path))[18] === 2;
 

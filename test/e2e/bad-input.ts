@@ -97,18 +97,16 @@ export async function underMounts(t: TestContext, script: string): Promise<Mount
   t.after(() => holder.stdin.end());
   const [ready] = (await once(holder.stdout, 'data')) as [Buffer];
   assert.equal(ready.toString(), 'ready\n');
-  const enter = ['/usr/bin/nsenter', '--target', String(holder.pid), '--mount', '--'];
-  const [program, ...inside] = enter as [string, ...string[]];
+  const enter = ['--target', String(holder.pid), '--mount', '--'];
   return Object.assign(
     (args: readonly string[], options: { cwd: string; env?: Record<string, string> }) =>
-      sealift([...inside, launcher, ...args], { ...options, program }),
-    { enter, shell: (line: string) => void execFileSync(program, [...inside, 'sh', '-ec', line]) },
+      sealift([...enter, launcher, ...args], { ...options, program: '/usr/bin/nsenter' }),
+    { shell: (line: string) => void execFileSync('/usr/bin/nsenter', [...enter, 'sh', '-ec', line]) },
   );
 }
 
-/** The program, and a shell line, where the mounts are; `enter` goes before any other command. */
+/** The program, and a shell line, where the mounts are. */
 export interface Mounted {
-  readonly enter: readonly string[];
   (args: readonly string[], options: { cwd: string; env?: Record<string, string> }): Promise<CliResult>;
   shell(line: string): void;
 }

@@ -20,10 +20,7 @@ const packageSets = {
   },
   examples: { packages: ['docker-compose', 'systemd'], servers: undefined },
   recipes: { packages: ['etcd-server', 'etcd-client', 'influxdb', 'git'], servers: /^(etcd|influxd)$/ },
-  tools: {
-    packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish', 'openssl', 'attr', 'bindfs'],
-    servers: undefined,
-  },
+  tools: { packages: ['gnupg', 'zstd', 'jq', 'sq', 'zsh', 'fish', 'openssl', 'attr'], servers: undefined },
 };
 export type PackageSet = keyof typeof packageSets;
 
