@@ -1,6 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
-import { abortedLater } from './concurrency.ts';
 import { SealiftError } from './errors.ts';
 
 /**
@@ -61,19 +59,24 @@ export async function* eachOrLeave<T>(
   }
 }
 
-/** Waits for one thing after the other. One listener for them all: with one for each, a dump took three percent longer. */
+/**
+ * Waits for one thing after the other; when the signal has aborted, for each no longer than `patienceMs`. One listener for
+ * them all: with one for each, a dump took three percent longer.
+ */
 class Patience implements Disposable {
   readonly #what: string;
+  readonly #signal: AbortSignal;
   readonly #patienceMs: number;
-  readonly #later: ReturnType<typeof abortedLater>;
-  #leave: (() => void) | undefined;
+  readonly #listen = (): void => this.#countDown?.();
+  /** For what is waited for now. */
+  #countDown: (() => void) | undefined;
   #hasLeft = false;
 
   constructor(what: string, signal: AbortSignal, patienceMs: number) {
     this.#what = what;
+    this.#signal = signal;
     this.#patienceMs = patienceMs;
-    this.#later = abortedLater(signal, patienceMs);
-    this.#later.signal.addEventListener('abort', () => this.#leave?.());
+    signal.addEventListener('abort', this.#listen);
   }
 
   await<T>(work: Promise<T>): Promise<T> {
@@ -82,22 +85,22 @@ class Patience implements Disposable {
       const leave = (): void => {
         this.#hasLeft = true;
         leaveBehind(work, this.#what);
-        reject(this.#later.signal.reason);
+        reject(this.#signal.reason);
       };
-      this.#leave = leave;
       const over = (): void => {
-        this.#leave = undefined;
+        this.#countDown = undefined;
         clearTimeout(timer);
       };
       work.finally(over).then(resolve, reject);
-      // What waits behind what was left would wait as long. Else the consumer took its time, and this has only begun.
+      this.#countDown = () => (timer = setTimeout(leave, this.#patienceMs));
+      // What stands behind what was left would wait as long.
       if (this.#hasLeft) leave();
-      else if (this.#later.signal.aborted) timer = setTimeout(leave, this.#patienceMs);
+      else if (this.#signal.aborted) this.#countDown();
     });
   }
 
   [Symbol.dispose](): void {
-    this.#later[Symbol.dispose]();
+    this.#signal.removeEventListener('abort', this.#listen);
   }
 }
 
@@ -105,13 +108,7 @@ class Patience implements Disposable {
 export async function endThread(worker: Worker, what: string): Promise<void> {
   const ended = worker.terminate();
   worker.unref();
-  const waiting = new AbortController();
-  const patience = delay(threadGraceMs, undefined, { signal: waiting.signal }).then(
-    () => leaveBehind(ended, what),
-    () => {},
-  );
-  await Promise.race([ended, patience]);
-  waiting.abort();
+  await orLeave(ended, what, AbortSignal.abort(), threadGraceMs).catch(() => {});
 }
 
 function leaveBehind(work: Promise<unknown>, what: string): void {
