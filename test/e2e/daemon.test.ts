@@ -1,18 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test, type TestContext } from 'node:test';
@@ -22,6 +10,7 @@ import { freshDatabase, needs, psql, theService } from '../services/services.ts'
 import { errorAnswer, s3Proxy } from '../store/s3-proxy.ts';
 import { pseudoRandom } from '../support/bytes.ts';
 import { madeDaysAgo } from '../support/aged.ts';
+import { hangingDisk, needsHangingDisk } from '../support/hanging-disk.ts';
 import { startDaemon, until } from '../support/running.ts';
 import { bucketStore, makeWorld, type Listing, type World } from '../support/world.ts';
 import { needsMounts } from './bad-input.ts';
@@ -401,42 +390,24 @@ test('a daemon that cannot read what was tried last says so and ends', async (t)
   }
 });
 
-/** A disk that answers nothing, as that of a server that is away. Undefined where none can be made. */
-function hangingDisk(t: TestContext): string | undefined {
-  if (!existsSync('/dev/fuse')) return undefined;
-  const folder = mkdtempSync(join(tmpdir(), 'sl-'));
-  try {
-    const kernel = openSync('/dev/fuse', 'r+');
-    const options = 'fd=3,rootmode=40000,user_id=0,group_id=0';
-    execFileSync('mount', ['-i', '-t', 'fuse', '-o', options, 'hangs', folder], {
-      stdio: ['ignore', 'ignore', 'ignore', kernel],
+test(
+  'a tree on a disk that hangs fails by its time limit, and holds up neither other jobs nor the end',
+  needsHangingDisk,
+  async (t) => {
+    const disk = hangingDisk(t);
+    disk.hang();
+    const source = { name: 'away', kind: 'files', paths: [disk.path], timeLimit: '1s' };
+    const world = await makeHost(t, {
+      away: { schedule: onceAYear, sources: [source] },
+      chat: chat(onceAYear),
     });
-    t.after(() => {
-      closeSync(kernel); // whoever waits there is let go
-      execFileSync('umount', ['--lazy', folder]);
-      rmdirSync(folder);
-    });
-    return folder;
-  } catch {
-    rmdirSync(folder);
-    return undefined;
-  }
-}
-
-test('a tree on a disk that hangs fails by its time limit, and holds up neither other jobs nor the end', async (t) => {
-  const disk = hangingDisk(t);
-  if (disk === undefined) return t.skip('needs the right to mount, and FUSE');
-  const source = { name: 'away', kind: 'files', paths: [disk], timeLimit: '1s' };
-  const world = await makeHost(t, {
-    away: { schedule: onceAYear, sources: [source] },
-    chat: chat(onceAYear),
-  });
-  const daemon = startDaemon(t, world);
-  await untilThereAre(world, 'chat', 1);
-  await daemon.logs(/job away failed.*longer than its timeLimit of 1s/s);
-  daemon.kill('SIGTERM');
-  assert.equal(await Promise.race([daemon.ended, delay(30_000, 'it hangs', { ref: false })]), 0);
-});
+    const daemon = startDaemon(t, world);
+    await untilThereAre(world, 'chat', 1);
+    await daemon.logs(/job away failed.*longer than its timeLimit of 1s/s);
+    daemon.kill('SIGTERM');
+    assert.equal(await Promise.race([daemon.ended, delay(30_000, 'it hangs', { ref: false })]), 0);
+  },
+);
 
 test('daemon --once prunes what has ended, also when every backup fails', async (t) => {
   const world = await makeHost(t, { tree: tree(onceAYear, 'tree') });
