@@ -20,8 +20,10 @@ async function main(): Promise<void> {
     stdout,
     stderr,
   });
-  // Who wants to stop does not wait for somebody to read the rest, and nobody for what was left behind.
-  if (signal.aborted || isAnythingLeft()) setTimeout(exitNow, 1000).unref();
+  // Who wants to stop does not wait for somebody to read the rest.
+  if (signal.aborted) setTimeout(exitNow, 1000).unref();
+  // Nobody waits for what was left behind, but whoever reads slowly has the rest. Only then: an error is told after this.
+  else if (isAnythingLeft()) stdout.write('', () => setTimeout(exitNow, 1000).unref());
   // Else Node.js takes itself apart first, and a signal that comes meanwhile kills the process whatever its status.
   process.once('beforeExit', () => process.exit());
 }

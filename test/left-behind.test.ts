@@ -80,6 +80,21 @@ suite('what waits in a system call keeps neither its run nor the end of the proc
     );
     assert.deepEqual([status, stdout], [130, 'true interrupted by SIGTERM\n']);
   });
+
+  test('yet whoever reads the rest late has all of it', (t) => {
+    const pipe = join(temporary(t), 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const program = `
+      import { open } from 'node:fs/promises';
+      import { orLeave } from ${from('left-behind.ts')};
+      await orLeave(open(process.argv[1]), 'it', AbortSignal.abort(), 1).catch(() => {});
+      process.stdout.write('x'.repeat(1_000_000)); // more than a pipe holds
+      process.argv = ['node', 'sealift', '--version'];
+      await import(${from('main.ts')});`;
+    const argv = [process.execPath, '--input-type=module', '-e', program, pipe];
+    const read = execFileSync('sh', ['-c', '"$@" | (sleep 3; cat)', 'sh', ...argv], { encoding: 'utf8' });
+    assert.deepEqual([read.lastIndexOf('x'), read.at(-1)], [999_999, '\n']);
+  });
 });
 
 suite('what ends', () => {
