@@ -20,13 +20,16 @@ async function main(): Promise<void> {
     stdout,
     stderr,
   });
-  // Who wants to stop does not wait for somebody to read the rest.
-  if (signal.aborted) setTimeout(exitNow, 1000).unref();
+  // Who wants to stop, now or later, does not wait for somebody to read the rest.
+  if (signal.aborted) leave();
+  else signal.addEventListener('abort', leave);
   // Nobody waits for what was left behind, but whoever reads slowly has the rest. Only then: an error is told after this.
-  else if (isAnythingLeft()) stdout.write('', () => setTimeout(exitNow, 1000).unref());
+  if (isAnythingLeft()) stdout.write('', leave);
   // Else Node.js takes itself apart first, and a signal that comes meanwhile kills the process whatever its status.
   process.once('beforeExit', () => process.exit());
 }
+
+const leave = (): void => void setTimeout(exitNow, 1000).unref();
 
 /**
  * A backup goes on when its output cannot be written any more. That nobody reads it (`sealift list | head`, a terminal that

@@ -41,6 +41,21 @@ test('a second Ctrl-C, a while after the first, does not wait for an orderly end
   );
 });
 
+test('Ctrl-C while nobody reads what was said ends the program all the same', async (t) => {
+  const main = new URL('../../src/main.ts', import.meta.url).href;
+  const program = `
+    process.stdout.write('x'.repeat(1_000_000)); // more than a pipe holds
+    process.argv = ['node', 'sealift', '--version'];
+    await import('${main}');
+    process.stderr.write('ready');`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program]);
+  t.after(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+  assert.equal(String(await once(child.stderr, 'data')), 'ready');
+  child.kill('SIGINT');
+  assert.deepEqual(await Promise.race([ended, delay(4000, ['still there'])]), [0, null]);
+});
+
 suite('Ctrl-C while the store takes the index', needs('s3'), () => {
   const fails = { before: ['false'] };
   for (const { jobs, status } of [
